@@ -1,0 +1,92 @@
+"""Handles: the strings that users pass, their canonical form, and the key that the cache files them under."""
+
+from __future__ import annotations
+
+import hashlib
+from urllib.parse import quote, unquote, urlsplit
+
+from hubclient.contract.errors import HandleInvalid
+
+FORMAT_PARAMETER = "tf-hub-format"
+MAX_HANDLE_LENGTH = 2048
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+
+
+def is_path(handle: str) -> bool:
+    """Whether the client answers this handle by itself: a path or a ``file://`` URL of a module directory."""
+    return "://" not in handle or handle[:7].lower() == "file://"
+
+
+def canonical(handle: str) -> str:
+    """The one spelling that all spellings of an ``http(s)://`` handle share.
+
+    Lower-case scheme and host (IDNA), no default port, no fragment, no ``tf-hub-format`` parameter, all else
+    untouched. Raises `HandleInvalid` for what is no such URL, for user info, and for ``.`` or ``..`` segments,
+    plain or percent-encoded.
+    """
+    if len(handle) > MAX_HANDLE_LENGTH:
+        raise HandleInvalid(f"the handle is longer than {MAX_HANDLE_LENGTH} characters")
+    if any(c <= " " or c in "\x7f\\" for c in handle):
+        raise HandleInvalid("the handle contains a space, a control character or a backslash")
+    try:
+        url = urlsplit(handle)
+        port = url.port
+        host = url.hostname or ""
+    except ValueError as error:
+        raise HandleInvalid(f"the handle is no URL: {error}") from None
+    scheme = url.scheme.lower()
+    if scheme not in _DEFAULT_PORTS:
+        raise HandleInvalid(
+            f"the handle must start with https://, not with {url.scheme + '://' if scheme else handle[:20]!r}"
+        )
+    if "@" in url.netloc:
+        raise HandleInvalid("the handle contains user info (user:password@): credentials do not belong in a URL")
+    if not host:
+        raise HandleInvalid("the handle names no host")
+    if any(unquote(segment) in (".", "..") for segment in url.path.split("/")):
+        raise HandleInvalid("the path of the handle has a '.' or '..' segment")
+    netloc = f"[{host}]" if ":" in host else _ascii_host(host)
+    if port is not None and port != _DEFAULT_PORTS[scheme]:
+        netloc += f":{port}"
+    query = "&".join(
+        parameter
+        for parameter in url.query.split("&")
+        if unquote(parameter.partition("=")[0]).lower() != FORMAT_PARAMETER
+    )
+    return f"{scheme}://{netloc}{url.path}" + (f"?{query}" if query else "")
+
+
+def key(canonical_handle: str) -> str:
+    """The name of a handle in the cache and in the API: hex sha256 of its canonical form."""
+    return hashlib.sha256(canonical_handle.encode()).hexdigest()
+
+
+def spelling_name(spelling: str) -> str:
+    """The name that tensorflow_hub looks for in its cache directory: hex sha1 of the handle as it was spelt."""
+    return hashlib.sha1(spelling.encode(), usedforsecurity=False).hexdigest()
+
+
+def is_immutable(canonical_handle: str) -> bool:
+    """Whether the handle names a version: its last path segment is a whole number."""
+    last = urlsplit(canonical_handle).path.rpartition("/")[2]
+    return last.isascii() and last.isdigit()
+
+
+def request_url(canonical_handle: str) -> str:
+    """The URL to GET: the handle with ``tf-hub-format=compressed`` appended, in ASCII."""
+    separator = "&" if "?" in canonical_handle else "?"
+    return quote(canonical_handle, safe=_PRINTABLE_ASCII) + f"{separator}{FORMAT_PARAMETER}=compressed"
+
+
+def host(canonical_handle: str) -> str:
+    """The host that the handle names, without the port."""
+    return urlsplit(canonical_handle).hostname or ""
+
+
+def _ascii_host(name: str) -> str:
+    try:
+        return name.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise HandleInvalid(f"the host of the handle is no host name: {name[:80]!r}") from None
