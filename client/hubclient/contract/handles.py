@@ -11,6 +11,7 @@ FORMAT_PARAMETER = "tf-hub-format"
 MAX_HANDLE_LENGTH = 2048
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
 _PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -28,8 +29,9 @@ def canonical(handle: str) -> str:
     """
     if len(handle) > MAX_HANDLE_LENGTH:
         raise HandleInvalid(f"the handle is longer than {MAX_HANDLE_LENGTH} characters")
-    if any(c <= " " or c in "\x7f\\" for c in handle):
-        raise HandleInvalid("the handle contains a space, a control character or a backslash")
+    # A lone surrogate is a byte of the command line that is no UTF-8: it has no encoding, so no key.
+    if any(c <= " " or c in "\x7f\\" or "\ud800" <= c <= "\udfff" for c in handle):
+        raise HandleInvalid("the handle contains a space, a control character, a backslash or bytes that are no UTF-8")
     try:
         url = urlsplit(handle)
         port = url.port
@@ -87,6 +89,10 @@ def host(canonical_handle: str) -> str:
 
 def _ascii_host(name: str) -> str:
     try:
-        return name.encode("idna").decode("ascii")
+        ascii_name = name.encode("idna").decode("ascii").lower()
     except UnicodeError:
-        raise HandleInvalid(f"the host of the handle is no host name: {name[:80]!r}") from None
+        ascii_name = ""
+    # IDNA's mapping turns some characters into spaces and punctuation, and lets those of ASCII pass.
+    if not ascii_name or not _HOST_CHARACTERS.issuperset(ascii_name):
+        raise HandleInvalid(f"the host of the handle is no host name: {name[:80]!r}")
+    return ascii_name

@@ -1,0 +1,293 @@
+"""Handle records, and the views of them that need no daemon: ``handles/<key>`` and ``tfhub/<sha1>``.
+
+Law: the record is the truth and is written first and removed last; a view only repeats what it says.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from hubclient.contract import handles
+from hubclient.contract.layout import is_digest, target_of_digest
+from hubd.store.disk import Disk, from_os_error, read_file, storing
+from hubd.store.layout import StoreLayout, digest_of_tfhub_target, tfhub_target
+from hubd.store.manifest import Sha256, SizeBytes
+
+_log = logging.getLogger(__name__)
+
+MAX_SPELLINGS = 16
+_MAX_RECORD_BYTES = 1 << 20
+_FOR_EVER = float(1 << 33)  # the year 2242: what every file system that keeps times beyond 2038 can store
+_RECORD_SUFFIX = ".json"
+
+
+def _newest(spellings: tuple[str, ...]) -> tuple[str, ...]:
+    newest_first = dict.fromkeys(reversed(spellings))
+    return tuple(reversed(list(newest_first)[:MAX_SPELLINGS]))
+
+
+class Record(BaseModel):
+    """What the cache knows of a handle. Fields that it does not know (a newer version's) are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    handle: str = Field(description="canonical")
+    spellings: Annotated[tuple[str, ...], AfterValidator(_newest)] = Field(
+        description="as asked for, each once, the newest last; the oldest go when there are too many"
+    )
+    digest: Sha256
+    size_bytes: SizeBytes
+    etag: str | None = None
+    last_modified: str | None = None
+    final_host: str | None = None
+    fetched_at: Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))] = Field(
+        description="when the origin last confirmed or sent this content"
+    )
+    immutable: bool
+    pinned: bool = False
+    readers: tuple[int, ...] = Field((), description="the uids that may read it; none: everyone")
+
+    @property
+    def key(self) -> str:
+        return handles.key(self.handle)
+
+    def with_spelling(self, spelling: str) -> Record:
+        """The same record with this spelling as the newest."""
+        return self.model_copy(update={"spellings": _newest((*self.spellings, spelling))})
+
+
+class _View(NamedTuple):
+    path: str
+    target: str
+    mtime: float | None  # None: it may be any
+
+
+class Records:
+    """The records of one cache. `get`, `touch` and `last_used` are quick enough for the event loop. Thread-safe."""
+
+    def __init__(self, layout: StoreLayout, disk: Disk | None = None) -> None:
+        self.layout = layout
+        self._disk = disk or Disk()
+        # Held while a record and its views change: recovery mends views while the daemon already writes new ones.
+        self._changing = threading.Lock()
+
+    def get(self, key: str) -> Record | None:
+        """The record, None when there is none; a damaged one is as good as none. Raises `Internal`."""
+        try:
+            return self._read(key)
+        except ValueError as error:
+            _log.warning("damaged record %s: %s", self.layout.record(key), error)
+            return None
+
+    def put(self, record: Record, *, direct_until: float) -> None:
+        """Write the record, then its views. The tree must be published, and held by a lease.
+
+        `direct_until` is when, in unix seconds, clients stop answering from the view without the daemon.
+        Raises `DiskFull`, `Internal`; the record may be written then, and views wrong that `mend_views` puts right.
+        """
+        with storing("recording a module"), self._changing:
+            self._write(self.get(record.key), record, direct_until)
+
+    def amend(
+        self, key: str, change: Callable[[Record], Record], direct_until: Callable[[Record], float]
+    ) -> Record | None:
+        """Change what is recorded of a handle, as one step: no write of another thread is lost. None without a record.
+
+        Raises `DiskFull`, `Internal`.
+        """
+        with storing("recording a module"), self._changing:
+            before = self.get(key)
+            if before is None:
+                return None
+            after = change(before)
+            if after != before:
+                self._write(before, after, direct_until(after))
+            return after
+
+    def touch(self, key: str) -> None:
+        """The record was used now. Never raises."""
+        with suppress(OSError):
+            self._disk.utime(self.layout.record(key), None)
+
+    def last_used(self, key: str) -> float | None:
+        """When the record was used last, in unix seconds; None when there is none."""
+        try:
+            return os.lstat(self.layout.record(key)).st_mtime
+        except OSError:
+            return None
+
+    def views_are_right(self, record: Record, *, direct_until: float) -> bool:
+        """Whether no view of the record is missing or wrong. Quick enough for the event loop; raises `Internal`."""
+        with storing("looking at the views of a module"):
+            return not any(map(_is_wrong, self._views(record, direct_until)))
+
+    def mend_views(self, record: Record, *, direct_until: float) -> bool:
+        """Put missing or wrong views right; True when there were any.
+
+        Nothing happens for a record that has changed since, or whose tree is gone. Raises `DiskFull`, `Internal`.
+        """
+        with storing("mending the views of a module"):
+            if self.views_are_right(record, direct_until=direct_until):
+                return False  # as nearly always, and then no write of another thread is waited for
+            with self._changing:
+                there = self.get(record.key) == record and os.path.lexists(self.layout.tree(record.digest))
+                return there and self._mend_views(self._views(record, direct_until))
+
+    def remove(self, key: str) -> None:
+        """Remove the views, then the record; a record that is not there is no error. Raises `Internal`."""
+        with storing("removing a record"), self._changing:
+            self._remove(key)
+
+    def remove_without_tree(self, key: str) -> bool:
+        """Finish an eviction that was cut short: remove the record, damaged or whole, if no tree is there for it.
+
+        The look and the removal are one step: a fetch that publishes meanwhile writes its record after its tree.
+        A pinned record stays. True when it was removed.
+        """
+        with storing("removing a record"), self._changing:
+            record = self.get(key)
+            if record is not None and (record.pinned or os.path.lexists(self.layout.tree(record.digest))):
+                return False
+            self._remove(key)
+            return True
+
+    def remove_tfhub_view(self, name: str, seen: os.stat_result) -> bool:
+        """Remove a view that no record has, unless it is another by now than the one seen. True when it was removed."""
+        path = self.layout.tfhub_entry(name)
+        with storing("removing a view"), self._changing:
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                return False
+            if (status.st_ino, status.st_ctime_ns) != (seen.st_ino, seen.st_ctime_ns) or not _is_tfhub_view(path):
+                return False
+            self._disk.unlink(path)
+            return True
+
+    def keys(self) -> Iterator[str]:
+        """The keys of the records, damaged ones too, one by one while the directory is read."""
+        for name in self._names(self.layout.handles):
+            key = name.removesuffix(_RECORD_SUFFIX)
+            if key != name and is_digest(key):
+                yield key
+
+    def linked_keys(self) -> Iterator[str]:
+        """The keys of the views in ``handles/``, whether or not they have a record."""
+        return filter(is_digest, self._names(self.layout.handles))
+
+    def tfhub_views(self) -> Iterator[tuple[str, os.stat_result, str]]:
+        """The views in ``tfhub/``: name, status and digest, whether or not they have a record."""
+        for name in self._names(self.layout.tfhub):
+            path = self.layout.tfhub_entry(name)
+            with suppress(OSError):
+                digest = digest_of_tfhub_target(os.readlink(path))
+                if digest is not None:
+                    yield name, os.lstat(path), digest
+
+    def all(self) -> Iterator[tuple[str, Record]]:
+        """The records with their keys; damaged ones are left out."""
+        for key in self.keys():
+            record = self.get(key)
+            if record is not None:
+                yield key, record
+
+    def _names(self, directory: str) -> Iterator[str]:
+        with storing("listing the cache"), os.scandir(directory) as entries:
+            for entry in entries:
+                yield entry.name
+
+    def _read(self, key: str) -> Record | None:
+        path = self.layout.record(key)
+        try:
+            record = Record.model_validate_json(read_file(path, _MAX_RECORD_BYTES))
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise ValueError("it is a link") from None
+            raise from_os_error(error, "reading a record") from error
+        if record.key != key:
+            raise ValueError(f"it is the record of {record.handle}")
+        return record
+
+    def _write(self, before: Record | None, record: Record, direct_until: float) -> None:
+        data = record.model_dump_json(indent=1).encode()
+        self._disk.replace_file(self.layout.record(record.key), data, 0o600, self.layout.new_staging())
+        self._mend_views(self._views(record, direct_until))
+        if record.readers:
+            self._remove_views(record.key, record.spellings)
+        if before is not None:
+            self._remove_tfhub_views(set(before.spellings) - set(record.spellings))
+
+    def _mend_views(self, views: Iterable[_View]) -> bool:
+        wrong = [view for view in views if _is_wrong(view)]
+        for view in wrong:
+            temporary = self.layout.new_staging()
+            self._disk.symlink(view.target, temporary)
+            try:
+                if view.mtime is not None:
+                    self._disk.utime(temporary, (view.mtime, view.mtime))
+                self._disk.rename(temporary, view.path)
+            except OSError:
+                with suppress(OSError):
+                    self._disk.unlink(temporary)
+                raise
+        return bool(wrong)
+
+    def _views(self, record: Record, direct_until: float) -> Iterator[_View]:
+        if record.readers:
+            return  # private: the daemon alone answers for it
+        until = min(direct_until, _FOR_EVER)
+        yield _View(self.layout.handle_link(record.key), target_of_digest(record.digest), until)
+        for spelling in record.spellings:
+            yield _View(self.layout.tfhub_view(spelling), tfhub_target(record.digest), None)
+
+    def _remove(self, key: str) -> None:
+        record = self.get(key)
+        self._remove_views(key, record.spellings if record is not None else ())
+        with suppress(FileNotFoundError):
+            self._disk.unlink(self.layout.record(key))
+        self._disk.fsync_directory(self.layout.handles)
+
+    def _remove_views(self, key: str, spellings: Iterable[str]) -> None:
+        self._remove_tfhub_views(spellings)
+        with suppress(FileNotFoundError):
+            self._disk.unlink(self.layout.handle_link(key))
+
+    def _remove_tfhub_views(self, spellings: Iterable[str]) -> None:
+        for path in map(self.layout.tfhub_view, spellings):
+            if _is_tfhub_view(path):
+                self._disk.unlink(path)
+
+
+def _is_wrong(view: _View) -> bool:
+    try:
+        status = os.lstat(view.path)
+    except FileNotFoundError:
+        return True
+    if not stat.S_ISLNK(status.st_mode):
+        return False  # tensorflow_hub's own entry, or someone's: it stays as it is
+    if view.mtime is not None and int(status.st_mtime) != int(view.mtime):
+        return True
+    return os.readlink(view.path) != view.target
+
+
+def _is_tfhub_view(path: str) -> bool:
+    """Whether it is a link that the store made, and not tensorflow_hub's own entry."""
+    try:
+        return digest_of_tfhub_target(os.readlink(path)) is not None
+    except OSError:
+        return False

@@ -1,0 +1,88 @@
+"""What start-up finds after a kill or a power cut, and what it does about it.
+
+Law: records decide. Whatever else is there without one goes, and what this daemon has published since is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hubclient.contract import handles
+from hubclient.contract.errors import InUse
+from hubd.store.disk import Disk, storing
+from hubd.store.layout import StoreLayout
+from hubd.store.records import Record, Records
+from hubd.store.trees import Trees
+
+
+@dataclass(frozen=True)
+class RecoveryReport:
+    """What `mend` found and put right, as counts."""
+
+    modules: int
+    size_bytes: int
+    records_mended: int
+    records_removed: int
+    views_removed: int
+    trees_removed: int
+    trees_in_use: int
+
+
+def clear(layout: StoreLayout, disk: Disk | None = None) -> None:
+    """Move what an earlier daemon was staging into the trash. By renames alone, so quick: call it before serving.
+
+    Raises `Internal`, `DiskFull`.
+    """
+    disk = disk or Disk()
+    with storing("clearing what was staged"):
+        for name in os.listdir(layout.staging):
+            disk.rename(layout.staging_entry(name), layout.new_trash())
+
+
+def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]) -> RecoveryReport:
+    """Empty the trash, mend the views, remove what has no record. For a thread behind the serving daemon.
+
+    A tree without a record that someone still holds stays until a later start. Raises `Internal`, `DiskFull`.
+    """
+    trees.empty_trash()
+    # Listed before the records are read: whatever comes later is the serving daemon's, and not looked at.
+    digests = list(trees.digests())
+    views = list(records.tfhub_views())
+    recorded: dict[str, int] = {}
+    names: set[str] = set()
+    modules = records_mended = records_removed = 0
+    for key in list(records.keys()):
+        if records.remove_without_tree(key):
+            records_removed += 1
+        elif (record := records.get(key)) is not None:
+            modules += 1
+            recorded[record.digest] = record.size_bytes
+            if not record.readers:
+                names.update(map(handles.spelling_name, record.spellings))
+            records_mended += records.mend_views(record, direct_until=direct_until(record))
+    orphans = [key for key in records.linked_keys() if records.get(key) is None]
+    views_removed = sum(records.remove_without_tree(key) for key in orphans)
+    views_removed += sum(
+        records.remove_tfhub_view(name, seen)
+        for name, seen, digest in views
+        if name not in names or not os.path.lexists(trees.layout.tree(digest))
+    )
+    trees_removed = trees_in_use = 0
+    for digest in digests:
+        if digest not in recorded:
+            try:
+                trees_removed += trees.evict_unpublished(digest)
+            except InUse:
+                trees_in_use += 1
+    trees.empty_trash()
+    return RecoveryReport(
+        modules=modules,
+        size_bytes=sum(recorded.values()),
+        records_mended=records_mended,
+        records_removed=records_removed,
+        views_removed=views_removed,
+        trees_removed=trees_removed,
+        trees_in_use=trees_in_use,
+    )

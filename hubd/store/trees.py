@@ -1,0 +1,261 @@
+"""Modules on disk: staged, published, found, evicted.
+
+Law: nothing else writes to ``trees/``, a tree appears there by one rename when it is whole, and it leaves only under
+the write side of its lease, so never while anyone holds one.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+
+from pydantic import ValidationError
+
+from hubclient.contract import listing
+from hubclient.contract.errors import Internal, InUse
+from hubclient.contract.layout import is_digest
+from hubclient.contract.lease import Lease
+from hubd.store.disk import Disk, from_os_error, read_file, storing
+from hubd.store.layout import StagingLayout, StoreLayout, TreeLayout
+from hubd.store.manifest import Manifest
+from hubd.store.verification import QuickCheck
+
+_log = logging.getLogger(__name__)
+
+_MAX_MANIFEST_BYTES = 64 << 20
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+class Staging:
+    """The place of one fetch: its archive and its attempts to unpack it. Nobody else may enter it."""
+
+    def __init__(self, layout: StoreLayout, disk: Disk) -> None:
+        self._layout = layout
+        self._disk = disk
+        self._place = StagingLayout(layout.new_staging())
+        disk.mkdir(self.path, 0o700)
+
+    @property
+    def path(self) -> str:
+        return self._place.path
+
+    @property
+    def archive(self) -> str:
+        """Where the archive is spooled to; nothing is there yet."""
+        return self._place.archive
+
+    def attempt_tree(self, number: int) -> str:
+        """A new empty directory for one attempt to unpack; the child fills ``module/`` in it."""
+        tree = self._place.tree(number)
+        with storing("making room to unpack"):
+            self._disk.mkdir(tree, 0o755)
+        return tree
+
+    def discard(self) -> None:
+        """Delete all of it, by way of the trash. Never raises; what cannot be deleted now goes at the next start."""
+        removed = self._layout.new_trash()
+        try:
+            self._disk.rename(self.path, removed)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _log.warning("cannot move %s to the trash: %s", self.path, error)
+            return
+        self._disk.remove_tree(removed)
+
+
+class Trees:
+    """The trees of one cache. All methods block; `find` is quick enough for the event loop. Thread-safe."""
+
+    def __init__(self, layout: StoreLayout, disk: Disk | None = None) -> None:
+        self.layout = layout
+        self._disk = disk or Disk()
+        self._check = QuickCheck()
+        # Held while a name in trees/ changes, so that two fetches of equal content, or a fetch and an eviction,
+        # come one after the other.
+        self._changing = threading.Lock()
+        self._published: set[str] = set()
+
+    def stage(self) -> Staging:
+        """A new place to fetch into. Raises `DiskFull`, `Internal`."""
+        with storing("staging"):
+            return Staging(self.layout, self._disk)
+
+    def publish(self, staged_tree: str, digest: str, manifest: Manifest) -> Lease:
+        """Make an unpacked tree a module of the cache, and hold it.
+
+        `staged_tree` holds ``module/``, whole and fsynced. An intact tree of that digest that is there already stays,
+        and a damaged one is replaced under its holders' lease. Keep the lease until the record is written.
+        Raises `DiskFull`, and `Internal` when the files are not the manifest's.
+        """
+        if not is_digest(digest) or manifest.digest != digest:
+            raise Internal(f"the manifest of {manifest.digest} was to be published as {digest}")
+        tree = TreeLayout(staged_tree)
+        with storing("publishing"):
+            files = listing.dump(_measured(tree, manifest))
+            self._disk.write_file(tree.manifest, manifest.model_dump_json(indent=1).encode(), 0o644)
+            self._disk.write_file(tree.listing, files, 0o644)
+            self._disk.write_file(tree.lease, b"", 0o644)
+            self._disk.fsync_directory(tree.path)
+            with self._changing:
+                lease = self._place(tree, digest)
+                self._published.add(digest)
+                return lease
+
+    def find(self, digest: str) -> Lease | None:
+        """Hold a tree that is there and intact; None when it is missing, damaged or being removed.
+
+        Raises `Internal` when that cannot be known (no free file descriptor, say): a module is never fetched again
+        for that.
+        """
+        try:
+            lease = Lease.share(self.layout.lease(digest))
+        except OSError as error:
+            if error.errno in (*_NOT_THERE, errno.EAGAIN):
+                return None
+            raise from_os_error(error, "looking for a module") from error
+        try:
+            difference = self._check.difference(TreeLayout(self.layout.tree(digest)), lease)
+        except BaseException as error:
+            lease.release()
+            if isinstance(error, OSError):
+                raise from_os_error(error, "checking a module") from error
+            raise
+        if difference is None:
+            return lease
+        lease.release()
+        _log.warning("the tree %s is damaged: %s is not as it was published", digest, difference)
+        return None
+
+    def manifest(self, digest: str) -> Manifest | None:
+        """What was published with the tree; None when it is missing or damaged."""
+        path = self.layout.manifest(digest)
+        try:
+            manifest = Manifest.model_validate_json(read_file(path, _MAX_MANIFEST_BYTES))
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            _log.warning(
+                "damaged manifest %s: %s", path, error.errors(include_url=False, include_input=False)[0]["msg"]
+            )
+            return None
+        except ValueError as error:
+            _log.warning("damaged manifest %s: %s", path, error)
+            return None
+        except OSError as error:
+            raise from_os_error(error, "reading a manifest") from error
+        return manifest if manifest.digest == digest else None
+
+    def evict(self, digest: str) -> None:
+        """Take the tree out of the cache, into the trash: views and record are the caller's to remove next, and
+        `empty_trash` frees the space. A tree that is not there is no error.
+
+        Raises `InUse` when anyone holds it.
+        """
+        with storing("evicting"), self._changing:
+            self._remove(digest)
+
+    def evict_unpublished(self, digest: str) -> bool:
+        """The same for a tree that had no record at start-up, unless this daemon has published it since."""
+        with storing("evicting"), self._changing:
+            if digest in self._published:
+                return False
+            self._remove(digest)
+            return True
+
+    def digests(self) -> Iterator[str]:
+        """The digests of the trees that are there, damaged ones too."""
+        with storing("listing the cache"), os.scandir(self.layout.trees) as entries:
+            for entry in entries:
+                if is_digest(entry.name):
+                    yield entry.name
+
+    def empty_trash(self) -> None:
+        """Delete what was evicted or discarded; what cannot be deleted stays, with a warning."""
+        with storing("emptying the trash"):
+            names = os.listdir(self.layout.trash)
+        for name in names:
+            self._disk.remove_tree(self.layout.trash_entry(name))
+
+    def _place(self, tree: TreeLayout, digest: str) -> Lease:
+        target = TreeLayout(self.layout.tree(digest))
+        # Held before the rename: between it and a later lock, an eviction could take the tree.
+        own = Lease.share(tree.lease)
+        try:
+            if not os.path.lexists(target.path):
+                self._disk.rename(tree.path, target.path)
+                self._disk.fsync_directory(self.layout.trees)
+                return own
+            try:
+                holders = Lease.share(target.lease)
+            except OSError as error:
+                if error.errno not in _NOT_THERE:
+                    raise
+                # It has lost its lease: nobody new can hold it, and whoever did cannot be followed.
+                self._exchange(tree, target)
+                return own
+        except BaseException:
+            own.release()
+            raise
+        own.release()
+        try:
+            damage = self._check.difference(target, holders)
+            if damage is not None:
+                _log.warning("repairing the tree %s: %s was not as it was published", digest, damage)
+                self._disk.unlink(tree.lease)
+                self._disk.link(target.lease, tree.lease)
+                self._disk.fsync_directory(tree.path)
+                self._exchange(tree, target)
+        except BaseException:
+            holders.release()
+            raise
+        return holders
+
+    def _exchange(self, tree: TreeLayout, target: TreeLayout) -> None:
+        try:
+            self._disk.exchange(tree.path, target.path)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+            # A file system without it: for a moment the path, damaged as it is, leads nowhere.
+            self._disk.rename(target.path, self.layout.new_trash())
+            self._disk.rename(tree.path, target.path)
+        else:
+            self._disk.rename(tree.path, self.layout.new_trash())
+        self._disk.fsync_directory(self.layout.trees)
+
+    def _remove(self, digest: str) -> None:
+        tree = TreeLayout(self.layout.tree(digest))
+        try:
+            lease = Lease.exclusive(tree.lease)
+        except BlockingIOError:
+            raise InUse(f"the module is in use: {digest}") from None
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            lease = None  # no such tree, or one that has lost its lease and protects nobody
+        try:
+            with suppress(FileNotFoundError):
+                self._disk.rename(tree.path, self.layout.new_trash())
+                self._disk.fsync_directory(self.layout.trees)
+            self._published.discard(digest)
+        finally:
+            if lease is not None:
+                lease.release()
+
+
+def _measured(tree: TreeLayout, manifest: Manifest) -> Iterator[listing.Entry]:
+    """The files as they lie on the disk. Raises `Internal` when one is not what the manifest says."""
+    for path, file in manifest.files.items():
+        try:
+            status = os.lstat(tree.file(path))
+        except (FileNotFoundError, NotADirectoryError):
+            raise Internal(f"the unpacked module lacks {path!r}") from None
+        if not stat.S_ISREG(status.st_mode) or status.st_size != file.size_bytes:
+            raise Internal(f"the unpacked {path!r} is no file of {file.size_bytes} bytes")
+        yield listing.Entry(status.st_size, status.st_mtime_ns, path)
