@@ -1,0 +1,93 @@
+"""The command line: ``hubd run`` (the default) and ``hubd check-config``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from hubclient.contract import places
+from hubd import __version__, config
+
+_COMMANDS = ("run", "check-config")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit code is 0 (done), 1 (failed) or 2 (usage, or a bad configuration)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0] not in _COMMANDS and given[0] not in ("-h", "--help", "--version")):
+        given.insert(0, "run")
+    options = _parser().parse_args(given)
+    try:
+        return _check_config(options) if options.command == "check-config" else _run(options)
+    except config.ConfigError as error:
+        print(f"hubd: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hubd",
+        description="Owns this machine's cache of TensorFlow Hub modules.",
+        epilog="See also: hubctl --help",
+    )
+    parser.add_argument("--version", action="version", version=f"hubd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="run the daemon (the default)",
+        description="Runs the daemon until SIGTERM or Ctrl-C. Without --user it is the machine's service: cache "
+        f"{places.SERVICE_CACHE}, socket {places.SERVICE_SOCKET}.",
+    )
+    run.add_argument("--config", metavar="FILE", help="settings (TOML); default: $HUBD_CONFIG, else the usual place")
+    run.add_argument("--user", action="store_true", help="a daemon for this user alone, with a cache of its own")
+    run.add_argument("--cache-dir", metavar="DIR", help="the cache; default: cache.dir, else $TFHUB_CACHE_DIR")
+    run.add_argument("--socket", metavar="PATH", help="where to listen; default: api.socket, else $HUBD_SOCKET")
+    check = commands.add_parser("check-config", help="check a configuration file", description="Checks a file.")
+    check.add_argument("file", metavar="FILE")
+    check.add_argument("--user", action="store_true", help="check it as a per-user daemon's")
+    return parser
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    config.load(options.file, user=options.user)
+    print(f"{options.file}: ok")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Imported here, so that --help and a bad file answer at once.
+    import asyncio
+
+    from hubd.api.server import SocketUnusable
+    from hubd.service import serve
+    from hubd.store.adoption import CacheUnusable
+
+    file = options.config or config.default_file(os.environ, user=options.user)
+    settings = config.load(file, user=options.user)
+    _start_logging(settings.log.level)
+    place = config.locate(settings, os.environ, user=options.user, cache_dir=options.cache_dir, socket=options.socket)
+    try:
+        asyncio.run(serve(settings, place))
+    except (CacheUnusable, SocketUnusable) as error:
+        print(f"hubd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _start_logging(level: str) -> None:
+    in_journal = "JOURNAL_STREAM" in os.environ  # which stamps each line itself
+    logging.basicConfig(
+        level=level.upper(),
+        format="%(levelname)s %(name)s: %(message)s"
+        if in_journal
+        else "%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # It reports what clients sent with a stack trace each; answers tell them already.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Every way in which a request can fail, as application/problem+json."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from hubclient.contract.errors import (
+    PROBLEM_CONTENT_TYPE,
+    HubError,
+    Internal,
+    NotFound,
+    RequestInvalid,
+    RequestTooLarge,
+)
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def problem_answer(error: HubError) -> web.Response:
+    return web.Response(
+        status=error.status, body=json.dumps(error.problem()).encode(), content_type=PROBLEM_CONTENT_TYPE
+    )
+
+
+def as_hub_error(error: Exception) -> HubError:
+    """The error to tell the caller of; what is nobody's fault but ours is logged, and told without its insides."""
+    if isinstance(error, HubError):
+        return error
+    if isinstance(error, web.HTTPNotFound):
+        return NotFound("there is no such route; GET /v1/openapi.json lists them")
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return RequestTooLarge("the body is too large")
+    if isinstance(error, web.HTTPException):
+        return RequestInvalid(error.reason)
+    log.error("a request failed for a reason of our own", exc_info=error)
+    return Internal("hubd failed; its log has the reason")
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns every exception of a handler into an answer."""
+    try:
+        return await handler(request)
+    except web.HTTPMethodNotAllowed as error:
+        answer = problem_answer(
+            RequestInvalid(
+                f"{request.path} takes {', '.join(sorted(error.allowed_methods))}, not {request.method[:16]}"
+            )
+        )
+        answer.set_status(405)
+        answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        return answer
+    except Exception as error:
+        return problem_answer(as_hub_error(error))

@@ -1,0 +1,114 @@
+"""What is in the cache and how the daemon is, for listings and status. Reads; changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from hubclient.contract.errors import NotFound, RequestInvalid
+from hubclient.contract.layout import LAYOUT_VERSION, is_digest
+from hubd import __version__
+from hubd.api import messages
+from hubd.fetching.fetch import Means
+from hubd.fetching.resolver import Resolver
+from hubd.store.layout import StoreLayout
+from hubd.store.records import Record
+
+
+class Inventory:
+    """Answers from records and manifests, in threads: a large cache has many."""
+
+    def __init__(self, means: Means, layout: StoreLayout, socket: str, connections: Callable[[], int]) -> None:
+        self._means = means
+        self._layout = layout
+        self._socket = socket
+        self._connections = connections
+        self._started_at = datetime.now(UTC)
+        self._started = time.monotonic()
+        self.warnings: list[str] = []
+
+    async def modules(self, after: str, limit: int) -> messages.Modules:
+        """A page: at most `limit` modules whose keys come after `after`."""
+        if after and not is_digest(after):
+            raise RequestInvalid("after must be a key: 64 hex digits")
+        return await asyncio.to_thread(self._modules, after, limit)
+
+    def _modules(self, after: str, limit: int) -> messages.Modules:
+        page: list[messages.Module] = []
+        for key in sorted(filter(after.__lt__, self._means.records.keys())):
+            if len(page) == limit:
+                return messages.Modules(modules=page, next=page[-1].key)
+            if (record := self._means.records.get(key)) is not None:
+                page.append(self._module(key, record))
+        return messages.Modules(modules=page, next=None)
+
+    async def module(self, key: str) -> messages.Signatures:
+        """One module with its signatures; `NotFound` when the cache has none of that key."""
+        if not is_digest(key):
+            raise RequestInvalid("a key is 64 hex digits")
+        return await asyncio.to_thread(self._signatures, key)
+
+    def _signatures(self, key: str) -> messages.Signatures:
+        record = self._means.records.get(key)
+        manifest = self._means.trees.manifest(record.digest) if record is not None else None
+        if record is None or manifest is None:
+            raise NotFound("the cache has no module of this key")
+        return messages.Signatures(
+            **self._module(key, record).model_dump(),
+            content_digest=manifest.content_digest,
+            format=manifest.format,
+            files={path: entry.model_dump() for path, entry in manifest.files.items()},
+            meta_graphs=manifest.meta_graphs,
+        )
+
+    def _module(self, key: str, record: Record) -> messages.Module:
+        last_used = self._means.records.last_used(key)
+        return messages.Module(
+            handle=record.handle,
+            key=key,
+            digest=record.digest,
+            path=self._layout.module(record.digest),
+            size_bytes=record.size_bytes,
+            immutable=record.immutable,
+            fetched_at=record.fetched_at,
+            last_used_at=datetime.fromtimestamp(last_used, UTC) if last_used is not None else record.fetched_at,
+            pinned=record.pinned,
+        )
+
+    async def status(self, resolver: Resolver) -> messages.Status:
+        modules, size_bytes, free_bytes = await asyncio.to_thread(self._measure)
+        counters = self._means.counters
+        flights = resolver.fetches()
+        return messages.Status(
+            version=__version__,
+            pid=os.getpid(),
+            uid=os.geteuid(),
+            socket=self._socket,
+            started_at=self._started_at,
+            uptime_seconds=time.monotonic() - self._started,
+            cache=messages.CacheStatus(
+                dir=self._layout.root,
+                layout=LAYOUT_VERSION,
+                modules=modules,
+                size_bytes=size_bytes,
+                free_bytes=free_bytes,
+            ),
+            fetches=len(flights),
+            waiters=sum(flight.waiters for flight in flights),
+            connections=self._connections(),
+            counters=messages.Counters(**vars(counters)),
+            warnings=self.warnings,
+        )
+
+    def _measure(self) -> tuple[int, int, int]:
+        """Modules, the bytes of their trees (each counted once), and the bytes that are free."""
+        sizes: dict[str, int] = {}
+        modules = 0
+        for _, record in self._means.records.all():
+            modules += 1
+            sizes[record.digest] = record.size_bytes
+        disk = os.statvfs(self._layout.root)
+        return modules, sum(sizes.values()), disk.f_bavail * disk.f_frsize

@@ -1,0 +1,184 @@
+"""Requests and answers of the socket API: the wire contract and the source of its OpenAPI document.
+
+Law: requests refuse fields that they do not know (a newer client's), answers may gain fields (clients ignore them).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_HANDLES_PER_PREFETCH = 1000
+
+Handle = Annotated[str, Field(min_length=1, max_length=2048, description="an https:// URL of a module")]
+Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the canonical handle")]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the archive")]
+Outcome = Literal["hit", "fetched", "joined", "stale"]
+FetchState = Literal["queued", "connecting", "transferring", "unpacking", "publishing"]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ResolveRequest(Request):
+    """Which module, and what the caller wants to be sure of."""
+
+    handle: Handle
+    digest: Annotated[str, Field(pattern="^(sha256:)?[0-9a-f]{64}$")] | None = Field(
+        None, description="the archive's sha256; any other content is digest-mismatch"
+    )
+    refresh: bool = Field(False, description="ask the origin whether the module changed (a conditional request)")
+    offline: bool = Field(False, description="answer from the cache alone")
+
+    @property
+    def hex_digest(self) -> str | None:
+        return self.digest.removeprefix("sha256:") if self.digest is not None else None
+
+
+class Resolved(Answer):
+    """Where the module is. The daemon holds a lease on it until 10 s after this answer."""
+
+    handle: str = Field(description="the canonical handle")
+    key: Key
+    digest: Digest
+    path: str = Field(description="the SavedModel directory, below the daemon's cache")
+    size_bytes: int = Field(description="of the unpacked module")
+    outcome: Outcome = Field(description="stale: the origin could not be asked, the copy may be old")
+    immutable: bool = Field(description="the handle names a version")
+    fetched_at: datetime = Field(description="when the origin last confirmed or sent this content")
+    warnings: list[str] = Field(default_factory=list)
+
+
+class Fetch(Answer):
+    """A download under way."""
+
+    id: str
+    key: Key
+    handle: str
+    state: FetchState
+    received_bytes: int
+    total_bytes: int | None = Field(description="of the archive; null until the origin has said")
+    unpacked_bytes: int
+    rate_bytes_per_second: float
+    eta_seconds: float | None
+    waiters: int
+    started_at: datetime
+
+
+class Problem(Answer):
+    """application/problem+json (RFC 9457)."""
+
+    title: str
+    status: int
+    code: str
+    detail: str
+    retryable: bool
+
+
+class ProgressEvent(Answer):
+    """A line of the NDJSON stream, repeated while the fetch goes on."""
+
+    event: Literal["progress"] = "progress"
+    fetch: Fetch
+
+
+class ResolvedEvent(Answer):
+    """The last line when all went well."""
+
+    event: Literal["resolved"] = "resolved"
+    result: Resolved
+
+
+class FailedEvent(Answer):
+    """The last line when it did not: the problem is the body that the plain answer would have had."""
+
+    event: Literal["failed"] = "failed"
+    problem: Problem
+
+
+class PrefetchRequest(Request):
+    handles: list[Handle] = Field(min_length=1, max_length=MAX_HANDLES_PER_PREFETCH)
+
+
+class PrefetchAccepted(Answer):
+    handle: str
+    key: Key
+    id: str | None = Field(description="the fetch to watch; null when the module is there already, or on a problem")
+    problem: Problem | None = Field(None, description="why this one was not started")
+
+
+class Prefetched(Answer):
+    fetches: list[PrefetchAccepted]
+
+
+class Fetches(Answer):
+    fetches: list[Fetch]
+
+
+class Module(Answer):
+    """A cached module."""
+
+    handle: str
+    key: Key
+    digest: Digest
+    path: str
+    size_bytes: int
+    immutable: bool
+    fetched_at: datetime
+    last_used_at: datetime
+    pinned: bool
+
+
+class Modules(Answer):
+    modules: list[Module]
+    next: str | None = Field(description="pass as ?after= for the next page; null on the last")
+
+
+class Signatures(Module):
+    """A cached module with what its manifest says of it."""
+
+    content_digest: str
+    format: str
+    files: dict[str, dict[str, Any]]
+    meta_graphs: list[dict[str, Any]]
+
+
+class CacheStatus(Answer):
+    dir: str
+    layout: int
+    modules: int
+    size_bytes: int = Field(description="of all unpacked modules, equal content counted once")
+    free_bytes: int = Field(description="of the file system, for the daemon")
+
+
+class Counters(Answer):
+    """Since the daemon started."""
+
+    hits: int
+    fetched: int
+    joined: int
+    stale: int
+    failed: int
+    received_bytes: int
+
+
+class Status(Answer):
+    version: str
+    pid: int
+    uid: int
+    socket: str
+    started_at: datetime
+    uptime_seconds: float
+    cache: CacheStatus
+    fetches: int
+    waiters: int
+    connections: int
+    counters: Counters
+    warnings: list[str]

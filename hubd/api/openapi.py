@@ -1,0 +1,72 @@
+"""The OpenAPI document, made from the routes and messages that really serve."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from hubclient.contract.errors import BY_CODE, PROBLEM_CONTENT_TYPE
+from hubd import __version__
+from hubd.api import messages
+
+if TYPE_CHECKING:
+    from hubd.api.routes import Route
+
+_REF = "#/components/schemas/{model}"
+_STREAM_EVENTS = (messages.ProgressEvent, messages.ResolvedEvent, messages.FailedEvent)
+
+
+def document(routes: Sequence[Route]) -> dict[str, Any]:
+    """OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
+    models: list[type[BaseModel]] = [messages.Problem, *_STREAM_EVENTS]
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        models += [model for model in (route.request, route.answer) if model is not None]
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    _, schemas = models_json_schema([(model, "serialization") for model in dict.fromkeys(models)], ref_template=_REF)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "hubd",
+            "version": __version__,
+            "description": "HTTP/1.1 over a Unix socket. Error codes: " + ", ".join(sorted(BY_CODE)) + ".",
+        },
+        "paths": paths,
+        "components": {"schemas": schemas.get("$defs", {})},
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    answers: dict[str, Any] = {"application/json": {"schema": _ref(route.answer)}}
+    if route.streams:
+        answers["application/x-ndjson"] = {"schema": {"oneOf": [_ref(event) for event in _STREAM_EVENTS]}}
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "x-access-level": route.level.name.lower(),
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in re.findall(r"{(\w+)}", route.path)
+        ]
+        + [{"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query],
+        "responses": {
+            str(route.status): {"description": "done", "content": answers},
+            "default": {
+                "description": "a problem",
+                "content": {PROBLEM_CONTENT_TYPE: {"schema": _ref(messages.Problem)}},
+            },
+        },
+    }
+    if route.request is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _ref(route.request)}},
+        }
+    return operation
+
+
+def _ref(model: type[BaseModel] | None) -> dict[str, Any]:
+    return {"$ref": _REF.format(model=model.__name__)} if model is not None else {"type": "object"}

@@ -1,0 +1,95 @@
+"""A resolve as a stream of NDJSON events, for clients that want to see it happen.
+
+Law: a line goes out at least every 5 s, so that a slow download differs from a dead daemon, and the last line is
+``resolved`` or ``failed``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from hubd.api import messages
+from hubd.api.errors import as_hub_error
+from hubd.fetching.resolver import Ask, FetchFlight, Resolution, Resolver
+
+CONTENT_TYPE = "application/x-ndjson"
+
+_FASTEST_SECONDS = 0.2
+_SLOWEST_SECONDS = 4.0
+_LINES_PER_SECOND = 250  # of one fetch, to all who watch it together
+
+
+def fetch_message(flight: FetchFlight) -> messages.Fetch:
+    progress = flight.work.progress
+    return messages.Fetch(
+        id=progress.id,
+        key=progress.key,
+        handle=progress.handle,
+        state=progress.state,
+        received_bytes=progress.received_bytes,
+        total_bytes=progress.total_bytes,
+        unpacked_bytes=progress.unpacked_bytes,
+        rate_bytes_per_second=progress.rate_bytes_per_second,
+        eta_seconds=progress.eta_seconds,
+        waiters=flight.waiters,
+        started_at=progress.started_at,
+    )
+
+
+def resolved_message(resolution: Resolution) -> messages.Resolved:
+    record = resolution.record
+    return messages.Resolved(
+        handle=record.handle,
+        key=resolution.key,
+        digest=record.digest,
+        path=resolution.path,
+        size_bytes=record.size_bytes,
+        outcome=resolution.outcome,
+        immutable=record.immutable,
+        fetched_at=record.fetched_at,
+        warnings=list(resolution.warnings),
+    )
+
+
+async def stream(request: web.Request, resolver: Resolver, ask: Ask) -> web.StreamResponse:
+    """Answers with the events of one resolve."""
+    boarded: asyncio.Future[FetchFlight] = asyncio.get_running_loop().create_future()
+
+    def watch(flight: FetchFlight) -> None:
+        if not boarded.done():
+            boarded.set_result(flight)
+
+    response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+    async with asyncio.TaskGroup() as group:
+        resolving = group.create_task(_outcome(resolver, ask, watch))
+        try:
+            await response.prepare(request)
+            either: set[asyncio.Future[Any]] = {resolving, boarded}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            while boarded.done() and not resolving.done():
+                flight = boarded.result()
+                await _send(response, messages.ProgressEvent(fetch=fetch_message(flight)))
+                pause = min(_SLOWEST_SECONDS, max(_FASTEST_SECONDS, flight.waiters / _LINES_PER_SECOND))
+                await asyncio.wait({resolving}, timeout=pause)
+            await _send(response, await resolving)
+        finally:
+            resolving.cancel()
+    await response.write_eof()
+    return response
+
+
+async def _outcome(
+    resolver: Resolver, ask: Ask, watch: Callable[[FetchFlight], None]
+) -> messages.ResolvedEvent | messages.FailedEvent:
+    try:
+        return messages.ResolvedEvent(result=resolved_message(await resolver.resolve(ask, watch)))
+    except Exception as error:
+        return messages.FailedEvent(problem=messages.Problem(**as_hub_error(error).problem()))
+
+
+async def _send(response: web.StreamResponse, event: messages.Answer) -> None:
+    await response.write(event.model_dump_json().encode() + b"\n")

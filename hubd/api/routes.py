@@ -1,0 +1,168 @@
+"""The routes, each beside the access level that it needs.
+
+Law: there is no way to register a route without a level (`Route` demands it), and nothing else serves the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from hubclient.contract import handles
+from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid, RequestTooLarge
+from hubd import __version__
+from hubd.api import messages, progress
+from hubd.api.access import Level, caller_of
+from hubd.api.errors import problems
+from hubd.api.inventory import Inventory
+from hubd.api.openapi import document
+from hubd.fetching.resolver import Ask, Resolver
+
+MAX_BODY_BYTES = 1 << 20
+BODY_TIMEOUT_SECONDS = 30.0
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route of the API, and what its OpenAPI document says of it."""
+
+    method: str
+    path: str
+    level: Level
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    summary: str
+    answer: type[BaseModel] | None
+    request: type[BaseModel] | None = None
+    status: int = 200
+    query: tuple[str, ...] = ()
+    streams: bool = False
+
+
+def application(routes: Sequence[Route], owner_uid: int) -> web.Application:
+    """The routes as a web application that knows its callers from the kernel."""
+    app = web.Application(middlewares=[problems], client_max_size=MAX_BODY_BYTES)
+    for route in routes:
+        app.router.add_route(route.method, route.path, _guarded(route, owner_uid))
+    return app
+
+
+def _guarded(route: Route, owner_uid: int) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        peer = request.get_extra_info("socket")
+        if peer is None:  # it left already
+            raise AccessDenied("the caller is unknown")
+        if caller_of(peer).level(owner_uid) < route.level:
+            raise AccessDenied(f"{route.method} {route.path} is for administrators")
+        return await route.handler(request)
+
+    return handler
+
+
+class Api:
+    """The handlers."""
+
+    def __init__(self, resolver: Resolver, inventory: Inventory) -> None:
+        self._resolver = resolver
+        self._inventory = inventory
+        self.routes: tuple[Route, ...] = (
+            Route(
+                "POST",
+                "/v1/resolve",
+                Level.USER,
+                self.resolve,
+                "The path of a module, fetched first if need be",
+                messages.Resolved,
+                messages.ResolveRequest,
+                streams=True,
+            ),
+            Route(
+                "POST",
+                "/v1/prefetch",
+                Level.USER,
+                self.prefetch,
+                "Start fetches without waiting for them",
+                messages.Prefetched,
+                messages.PrefetchRequest,
+                status=202,
+            ),
+            Route("GET", "/v1/fetches", Level.USER, self.fetches, "The fetches under way", messages.Fetches),
+            Route(
+                "GET",
+                "/v1/modules",
+                Level.USER,
+                self.modules,
+                "The cached modules, paged by key",
+                messages.Modules,
+                query=("after", "limit"),
+            ),
+            Route("GET", "/v1/modules/{key}", Level.USER, self.module, "One module", messages.Signatures),
+            Route("GET", "/v1/status", Level.USER, self.status, "How the daemon is", messages.Status),
+            Route("GET", "/v1/openapi.json", Level.USER, self.openapi, "This document", None),
+        )
+
+    async def resolve(self, request: web.Request) -> web.StreamResponse:
+        asked = await _body(request, messages.ResolveRequest)
+        ask = Ask(asked.handle, asked.hex_digest, asked.refresh, asked.offline)
+        if progress.CONTENT_TYPE in request.headers.get("Accept", ""):
+            return await progress.stream(request, self._resolver, ask)
+        return _answer(progress.resolved_message(await self._resolver.resolve(ask)))
+
+    async def prefetch(self, request: web.Request) -> web.StreamResponse:
+        asked = await _body(request, messages.PrefetchRequest)
+        keys = {handle: handles.key(handles.canonical(handle)) for handle in asked.handles}
+        accepted = []
+        for handle, key in keys.items():
+            try:
+                fetch, problem = await self._resolver.prefetch(handle), None
+            except HubError as error:
+                fetch, problem = None, messages.Problem(**error.problem())
+            accepted.append(messages.PrefetchAccepted(handle=handle, key=key, id=fetch, problem=problem))
+        return _answer(messages.Prefetched(fetches=accepted), 202)
+
+    async def fetches(self, _: web.Request) -> web.StreamResponse:
+        return _answer(messages.Fetches(fetches=[progress.fetch_message(f) for f in self._resolver.fetches()]))
+
+    async def modules(self, request: web.Request) -> web.StreamResponse:
+        limit = request.query.get("limit", "100")
+        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= 1000):
+            raise RequestInvalid("limit must be a number from 1 to 1000")
+        return _answer(await self._inventory.modules(request.query.get("after", ""), int(limit)))
+
+    async def module(self, request: web.Request) -> web.StreamResponse:
+        return _answer(await self._inventory.module(request.match_info["key"]))
+
+    async def status(self, _: web.Request) -> web.StreamResponse:
+        return _answer(await self._inventory.status(self._resolver))
+
+    async def openapi(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(document(self.routes))
+
+
+def _answer(message: messages.Answer, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=message.model_dump_json().encode(), content_type="application/json")
+
+
+async def _body(request: web.Request, model: type[M]) -> M:
+    """The request's body as a message. A body that does not come in time costs its sender the connection."""
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise RequestTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            body = await request.read()
+    except TimeoutError:
+        raise RequestInvalid(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} s") from None
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        mistakes = "; ".join(
+            f"{'.'.join(map(str, mistake['loc'])) or 'body'}: {mistake['msg']}"
+            for mistake in error.errors(include_url=False, include_context=False, include_input=False)[:5]
+        )
+        raise RequestInvalid(f"{mistakes[:500]} (hubd {__version__})") from None

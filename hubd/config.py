@@ -1,0 +1,223 @@
+"""The daemon's settings: frozen, read from TOML, checked as a whole.
+
+Law: a setting that nobody reads does not exist here, and an unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from hubclient.contract import places
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_SIZE_UNITS = {
+    "B": 1,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "TB": 1000**4,
+    "KIB": 1024,
+    "MIB": 1024**2,
+    "GIB": 1024**3,
+    "TIB": 1024**4,
+}
+_TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; the text names the file, the key and the remedy."""
+
+
+def parse_size(value: object) -> object:
+    """Bytes from "200GB" (decimal) or "200GiB" (binary)."""
+    amount, unit = _quantity(value, 'a size is a string with a unit, such as "200GB"')
+    if unit.upper() not in _SIZE_UNITS:
+        raise ValueError(f"unknown unit {unit!r}: use one of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB")
+    return round(amount * _SIZE_UNITS[unit.upper()])
+
+
+def parse_seconds(value: object) -> object:
+    """Seconds from "30s", "500ms", "15min", "2h" or "7d"."""
+    amount, unit = _quantity(value, 'a time is a string with a unit, such as "30s"')
+    if unit.lower() not in _TIME_UNITS:
+        raise ValueError(f"unknown unit {unit!r}: use one of ms, s, min, h, d")
+    return amount * _TIME_UNITS[unit.lower()]
+
+
+def _quantity(value: object, complaint: str) -> tuple[float, str]:
+    match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(complaint)
+    return float(match[1]), match[2]
+
+
+def _absolute(value: object) -> object:
+    path = os.path.expanduser(value) if isinstance(value, str) else ""
+    if not os.path.isabs(path):
+        raise ValueError("a path must be absolute")
+    return os.path.normpath(path)
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+Seconds = Annotated[float, BeforeValidator(parse_seconds)]
+AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
+Network = IPv4Network | IPv6Network
+
+KB, MB, GB = 1000, 1000**2, 1000**3
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CacheSettings(Section):
+    dir: AbsolutePath | None = None
+    allow_network_filesystem: bool = False
+
+
+class ApiSettings(Section):
+    socket: AbsolutePath | None = None
+    idle_exit: Seconds | None = None
+    connections: Annotated[int, Field(ge=1)] = 4096
+
+
+def _networks_and_hosts(value: object) -> object:
+    """True, false, or a list of networks ("10.1.0.0/16") and host names."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, list | tuple) or not all(isinstance(entry, str) for entry in value):
+        raise ValueError('must be true, false, or a list of networks and hosts, such as ["10.1.0.0/16", "models.lan"]')
+    return tuple(ip_network(entry) if _looks_like_an_address(entry) else entry.lower() for entry in value)
+
+
+def _looks_like_an_address(entry: str) -> bool:
+    return re.fullmatch(r"[0-9./]+|[0-9a-fA-F:./]*:[0-9a-fA-F:./]*", entry) is not None
+
+
+class NetworkSettings(Section):
+    allowed_hosts: tuple[str, ...] = ()
+    allow_http: bool = False
+    allow_private_addresses: Annotated[bool | tuple[Network | str, ...], BeforeValidator(_networks_and_hosts)] = False
+    concurrent_fetches: Annotated[int, Field(ge=1, le=64)] = 4
+    connect_timeout: Seconds = 10.0
+    stall_timeout: Seconds = 60.0
+    negative_ttl: Seconds = 10.0
+    revalidate_after: Seconds = 86400.0
+    offline: bool = False
+
+
+class LimitSettings(Section):
+    archive: Size = 20 * GB
+    module: Size = 40 * GB
+    files: Annotated[int, Field(ge=1)] = 100_000
+    depth: Annotated[int, Field(ge=1, le=256)] = 32
+    path: Size = 1 * KB
+    unpack_memory: Size = 512 * MB
+    unpack_time: Seconds = 1800.0
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section):
+    """All that can be set, each value checked, times in seconds and sizes in bytes."""
+
+    cache: CacheSettings = CacheSettings()
+    api: ApiSettings = ApiSettings()
+    network: NetworkSettings = NetworkSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+
+
+# A per-user daemon can reach nothing that its user cannot, so these guard nothing there.
+USER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "api": {"idle_exit": "15min"},
+    "network": {"allow_http": True, "allow_private_addresses": True},
+}
+
+
+def default_file(environ: Mapping[str, str], *, user: bool) -> str | None:
+    """The configuration file when none is named: ``HUBD_CONFIG``, else the usual place if a file is there."""
+    if named := environ.get("HUBD_CONFIG"):
+        return named
+    home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    usual = f"{home}/hubd/config.toml" if user else "/etc/hubd/config.toml"
+    return usual if os.path.exists(usual) else None
+
+
+def load(file: str | None, *, user: bool) -> Settings:
+    """The settings that a TOML file states (None: all defaults), for a system service or a per-user daemon.
+
+    Raises `ConfigError`, whose text has a line for each mistake.
+    """
+    stated: dict[str, Any] = {}
+    if file is not None:
+        try:
+            with open(file, "rb") as opened:
+                stated = tomllib.load(opened)
+        except OSError as error:
+            raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: is no TOML: {error}") from None
+    merged = dict(stated)
+    for section, values in USER_DEFAULTS.items() if user else ():
+        if isinstance(stated.get(section, {}), dict):
+            merged[section] = {**values, **stated.get(section, {})}
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_complaint(file or "defaults", e["loc"], e) for e in error.errors())) from None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a daemon lives. `user`: it serves its own user alone."""
+
+    cache: str
+    socket: str
+    user: bool
+
+
+def locate(
+    settings: Settings, environ: Mapping[str, str], *, user: bool, cache_dir: str | None, socket: str | None
+) -> Place:
+    """The cache and the socket: what the command line says, else the settings, the environment, the usual place."""
+    default_cache = places.user_cache(environ) if user else places.SERVICE_CACHE
+    cache = os.path.abspath(cache_dir or settings.cache.dir or places.explicit_cache(environ) or default_cache)
+    default_socket = places.user_socket(cache, environ) if user else places.SERVICE_SOCKET
+    return Place(
+        cache, os.path.abspath(socket or settings.api.socket or environ.get("HUBD_SOCKET") or default_socket), user
+    )
+
+
+def _complaint(file: str, location: tuple[int | str, ...], error: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in location if not str(part).startswith(("function-", "tuple[", "bool")))
+    if error["type"] != "extra_forbidden":
+        return f"{file}: {key}: {error['msg'].removeprefix('Value error, ')}"
+    known = [f"{section}.{name}" for section, model in _sections().items() for name in model.model_fields]
+    known += _sections() if len(location) == 1 else []
+    # The last part counts most: "network.stall" is nearer to "network.stall_timeout" than to another section's key
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
+    return f'{file}: unknown key "{key}"{hint}'
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    return {
+        name: field.annotation
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }

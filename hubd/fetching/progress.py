@@ -1,0 +1,73 @@
+"""How far a fetch is, and what all of them came to, for whoever wants to look."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from hubd.unpacking.supervisor import Unpacker
+
+State = Literal["queued", "connecting", "transferring", "unpacking", "publishing"]
+
+_RATE_WINDOW_SECONDS = 5.0
+
+
+@dataclass
+class Progress:
+    """Written by the fetch alone; watchers read it whenever they like."""
+
+    handle: str
+    key: str
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    state: State = "queued"
+    received_bytes: int = 0
+    total_bytes: int | None = None
+    unpacker: Unpacker | None = None
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _samples: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def on_frontier(self, received_bytes: int) -> None:
+        """Bytes ``[0, received_bytes)`` of the archive are in the spool."""
+        self.received_bytes = received_bytes
+        now = time.monotonic()
+        self._samples.append((now, received_bytes))
+        while now - self._samples[0][0] > _RATE_WINDOW_SECONDS:
+            self._samples.popleft()
+
+    @property
+    def unpacked_bytes(self) -> int:
+        return self.unpacker.unpacked_bytes if self.unpacker is not None else 0
+
+    @property
+    def rate_bytes_per_second(self) -> float:
+        """Over the last seconds, up to this moment: the rate of a stalled transfer falls."""
+        if not self._samples:
+            return 0.0
+        (since, before), (_, last) = self._samples[0], self._samples[-1]
+        return (last - before) / max(time.monotonic() - since, 0.001)
+
+    @property
+    def eta_seconds(self) -> float | None:
+        rate = self.rate_bytes_per_second
+        return (self.total_bytes - self.received_bytes) / rate if self.total_bytes is not None and rate > 0 else None
+
+    @property
+    def loggable(self) -> str:
+        """The handle without its query, which may hold a secret."""
+        return self.handle.partition("?")[0]
+
+
+@dataclass
+class Counters:
+    """Answers and bytes since the daemon started."""
+
+    hits: int = 0
+    fetched: int = 0
+    joined: int = 0
+    stale: int = 0
+    failed: int = 0
+    received_bytes: int = 0

@@ -1,0 +1,136 @@
+"""A real daemon in a process of its own, on a real socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str, timeout_seconds: float = 60.0) -> None:
+        super().__init__("localhost", timeout=timeout_seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Daemon:
+    """Context manager: `hubd run --user` on a cache and a socket. Its log is in `log`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        config: str = "",
+        arguments: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        preexec: Any = None,
+    ) -> None:
+        self.cache = directory / "cache"
+        self.socket = directory / "hubd.sock"
+        self.log = directory / "hubd.log"
+        self.config = directory / "hubd.toml"
+        self.config.write_text(config)
+        self._arguments = arguments
+        self._environ = {**os.environ, "HUBD_AUTOSTART": "0", **(environ or {})}
+        self._preexec = preexec
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *, wait: bool = True) -> None:
+        """Returns when the socket answers; AssertionError with the log when the daemon ends before."""
+        command = [sys.executable, "-P", "-m", "hubd", "run", "--user", "--config", str(self.config)]
+        command += ["--cache-dir", str(self.cache), "--socket", str(self.socket), *self._arguments]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environ, preexec_fn=self._preexec
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while wait and not self.answers():
+            assert self._process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, f"no answer: {self.log.read_text()}"
+            time.sleep(0.02)
+
+    def answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(self.socket))
+            except OSError:
+                return False
+            return True
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        assert self._process is not None
+        return self._process.wait(_STOP_SECONDS)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status and JSON of one request."""
+        connection = UnixConnection(str(self.socket))
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def resolve(self, handle: str, **fields: Any) -> tuple[int, Any]:
+        return self.request("POST", "/v1/resolve", {"handle": handle, **fields})
+
+    @contextmanager
+    def events(self, handle: str, **fields: Any) -> Iterator[Iterator[Any]]:
+        """The NDJSON events of a resolve, while they come; leaving the block hangs up."""
+        connection = UnixConnection(str(self.socket))
+        try:
+            body = json.dumps({"handle": handle, **fields})
+            connection.request("POST", "/v1/resolve", body, {"Accept": "application/x-ndjson"})
+            answer = connection.getresponse()
+            yield (json.loads(line) for line in answer)
+        finally:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,155 @@
+"""A scripted origin: a real HTTP server on loopback whose answers misbehave exactly as told."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+_WAIT_SECONDS = 30.0
+_PIECE_BYTES = 64 * 1024
+
+
+@dataclass
+class Answer:
+    """What a path answers. Bytes are those on the wire; `headers` are added to the usual ones."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    announced_bytes: int | None = None  # Content-Length, if not the body's
+    chunked: bool = False
+    cut_after_bytes: int | None = None  # then the connection is closed
+    gate_after_bytes: int | None = None  # then it waits until `gate` is set
+    gate: threading.Event = field(default_factory=threading.Event)
+    etag: str | None = None  # a request with it gets 304
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it came."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+
+
+class Origin:
+    """Context manager; the server runs in threads of its own, so that blocking tests can use it too."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, Callable[[Asked], Answer]] = {}
+        self._asked: dict[str, list[Asked]] = defaultdict(list)
+        self._changed = threading.Condition()
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.origin = self
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._gates: list[threading.Event] = []
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def serve(self, path: str, answer: Answer | Callable[[Asked], Answer]) -> str:
+        """Sets what a path answers from now on; returns its URL, which is a handle."""
+        if isinstance(answer, Answer):
+            self._gates.append(answer.gate)
+            fixed = answer
+            self._answers[path] = lambda _: fixed
+        else:
+            self._answers[path] = answer
+        return self.url(path)
+
+    def asked(self, path: str) -> list[Asked]:
+        with self._changed:
+            return list(self._asked[path])
+
+    def wait_until_asked(self, path: str, times: int = 1) -> None:
+        """Returns as soon as so many requests for the path have come."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self._asked[path]) >= times, _WAIT_SECONDS), "nobody asked"
+
+    def answer_to(self, path: str, asked: Asked) -> Answer:
+        with self._changed:
+            self._asked[path].append(asked)
+            self._changed.notify_all()
+        answer = self._answers.get(path)
+        return answer(asked) if answer is not None else Answer(b"no such path", 404)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for gate in self._gates:
+            gate.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    origin: Origin
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is no error here."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        asked = Asked(self.command, self.path, dict(self.headers.items()))
+        answer = self.server.origin.answer_to(urlsplit(self.path).path, asked)
+        if answer.etag is not None and self.headers.get("If-None-Match") == answer.etag:
+            self.send_response(304)
+            self.send_header("ETag", answer.etag)
+            self.end_headers()
+            return
+        self.send_response(answer.status)
+        if answer.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            length = len(answer.body) if answer.announced_bytes is None else answer.announced_bytes
+            self.send_header("Content-Length", str(length))
+        if answer.etag is not None:
+            self.send_header("ETag", answer.etag)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self._send_body(answer)
+        if answer.announced_bytes not in (None, len(answer.body)):
+            self.close_connection = True
+
+    def _send_body(self, answer: Answer) -> None:
+        stops = sorted({0, len(answer.body), *filter(None, (answer.cut_after_bytes, answer.gate_after_bytes))})
+        sent = 0
+        for stop in stops:
+            while sent < stop:
+                piece = answer.body[sent : min(stop, sent + _PIECE_BYTES)]
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece)
+                sent += len(piece)
+            if answer.cut_after_bytes == sent:
+                self.close_connection = True
+                return
+            if answer.gate_after_bytes == sent:
+                self.wfile.flush()
+                assert answer.gate.wait(_WAIT_SECONDS), "the gate was never opened"
+        if answer.chunked:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent."""

@@ -1,0 +1,113 @@
+"""Settings: units, defaults of the two kinds of daemon, and mistakes that are told precisely."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from hubd import config
+from hubd.config import ConfigError
+
+
+def load(tmp_path: Path, text: str, *, user: bool = False) -> config.Settings:
+    file = tmp_path / "hubd.toml"
+    file.write_text(text)
+    return config.load(str(file), user=user)
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [("200GB", 200 * 10**9), ("1.5 MB", 1_500_000), ("4KiB", 4096), ("2tib", 2 * 2**40), ("7B", 7)],
+)
+def test_sizes_have_units(text: str, size_bytes: int) -> None:
+    assert config.parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30.0), ("500ms", 0.5), ("15min", 900.0), ("2h", 7200.0), ("7d", 604800.0)]
+)
+def test_times_have_units(text: str, seconds: float) -> None:
+    assert config.parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("value", [5, "5", "GB", "-1GB", "5 parsec", True, None])
+def test_a_quantity_without_a_good_unit_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="unit"):
+        config.parse_size(value)
+
+
+def test_the_example_states_the_defaults() -> None:
+    example = Path(__file__).parents[2] / "config.example.toml"
+    assert config.load(str(example), user=False) == config.Settings()
+
+
+def test_the_example_documents_every_setting() -> None:
+    text = (Path(__file__).parents[2] / "config.example.toml").read_text()
+    for section, field in config.Settings.model_fields.items():
+        assert f"[{section}]" in text
+        assert field.annotation is not None
+        for name in field.annotation.model_fields:
+            assert f"\n{name} = " in text or f"\n# {name} = " in text, f"{section}.{name}"
+
+
+def test_an_unknown_key_names_file_key_and_the_nearest_known_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, '[network]\nstal_timeout = "1s"\n')
+    assert str(caught.value) == (
+        f'{tmp_path}/hubd.toml: unknown key "network.stal_timeout"; did you mean "network.stall_timeout"?'
+    )
+
+
+def test_an_unknown_section_names_the_nearest_known_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='unknown key "cahce"; did you mean "cache"'):
+        load(tmp_path, '[cahce]\ndir = "/x"\n')
+
+
+def test_every_mistake_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, '[network]\nstall_timeout = 3\nfoo = 1\n[cache]\ndir = "relative"\n')
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("text", ["[network", "\x00", "a = 1\na = 2"])
+def test_what_is_no_toml_is_told(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"hubd\.toml: is no TOML"):
+        load(tmp_path, text)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        config.load(str(tmp_path / "none.toml"), user=False)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        config.Settings().network.offline = True
+
+
+def test_a_per_user_daemon_reaches_what_its_user_can_and_the_service_does_not(tmp_path: Path) -> None:
+    user, service = config.load(None, user=True), config.load(None, user=False)
+    assert (user.network.allow_http, user.network.allow_private_addresses, user.api.idle_exit) == (True, True, 900.0)
+    assert (service.network.allow_http, service.network.allow_private_addresses) == (False, False)
+    stated = load(tmp_path, "[network]\nallow_http = false\n", user=True)
+    assert (stated.network.allow_http, stated.network.allow_private_addresses) == (False, True)
+
+
+def test_private_addresses_may_be_a_list_of_networks_and_hosts(tmp_path: Path) -> None:
+    network = load(tmp_path, '[network]\nallow_private_addresses = ["10.1.0.0/16", "Models.lan", "fd00::/8"]\n').network
+    assert network.allow_private_addresses == (ip_network("10.1.0.0/16"), "models.lan", ip_network("fd00::/8"))
+
+
+def test_the_place_follows_command_line_settings_environment_and_custom(tmp_path: Path) -> None:
+    environ = {"TFHUB_CACHE_DIR": "/env", "HUBD_SOCKET": "/env.sock"}
+    stated = load(tmp_path, '[cache]\ndir = "/set"\n[api]\nsocket = "/set.sock"\n')
+    place = config.locate(stated, environ, user=False, cache_dir="/given", socket="/given.sock")
+    assert (place.cache, place.socket) == ("/given", "/given.sock")
+    place = config.locate(stated, environ, user=False, cache_dir=None, socket=None)
+    assert (place.cache, place.socket) == ("/set", "/set.sock")
+    place = config.locate(config.Settings(), environ, user=False, cache_dir=None, socket=None)
+    assert (place.cache, place.socket) == ("/env", "/env.sock")
+    place = config.locate(config.Settings(), {}, user=False, cache_dir=None, socket=None)
+    assert (place.cache, place.socket) == ("/var/cache/hubd", "/run/hubd/hubd.sock")

@@ -1,0 +1,69 @@
+"""No one gets in: which URLs and addresses the daemon may contact."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+from yarl import URL
+
+from hubclient.contract.errors import HandleForbidden
+from hubd.config import NetworkSettings
+from hubd.fetching.guard import Guard
+
+ALWAYS_REFUSED = [
+    "169.254.169.254",
+    "fe80::1",
+    "224.0.0.1",
+    "ff02::1",
+    "0.0.0.0",
+    "::",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "2002:a9fe:a9fe::1",
+    "::169.254.169.254",
+    "64:ff9b::e000:1",
+    "fd00:ec2::254",
+]
+PRIVATE = ["127.0.0.1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "::1", "fd00::1", "::ffff:10.0.0.1", "100.64.0.1"]
+PUBLIC = ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"]
+
+
+@pytest.mark.parametrize("address", ALWAYS_REFUSED)
+def test_metadata_multicast_and_unspecified_addresses_are_refused_always(address: str) -> None:
+    assert not Guard(NetworkSettings(allow_private_addresses=True)).allows(ip_address(address), "host")
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_private_addresses_need_to_be_allowed(address: str) -> None:
+    assert not Guard(NetworkSettings()).allows(ip_address(address), "host")
+    assert Guard(NetworkSettings(allow_private_addresses=True)).allows(ip_address(address), "host")
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_are_allowed(address: str) -> None:
+    assert Guard(NetworkSettings()).allows(ip_address(address), "host")
+
+
+def test_a_list_opens_its_networks_and_hosts_only() -> None:
+    guard = Guard(NetworkSettings.model_validate({"allow_private_addresses": ["10.1.0.0/16", "models.lan"]}))
+    assert guard.allows(ip_address("10.1.2.3"), "any")
+    assert not guard.allows(ip_address("10.2.2.3"), "any")
+    assert guard.allows(ip_address("10.2.2.3"), "models.lan")
+
+
+def test_plain_http_and_other_schemes_need_to_be_allowed() -> None:
+    with pytest.raises(HandleForbidden, match="allow_http"):
+        Guard(NetworkSettings()).check_url(URL("http://h/m/1"))
+    Guard(NetworkSettings(allow_http=True)).check_url(URL("http://h/m/1"))
+    with pytest.raises(HandleForbidden):
+        Guard(NetworkSettings(allow_http=True)).check_url(URL("file:///etc/passwd"))
+
+
+def test_an_allow_list_of_hosts_holds() -> None:
+    guard = Guard(NetworkSettings(allowed_hosts=("tfhub.dev", "*.example.org")))
+    guard.check_url(URL("https://tfhub.dev/m/1"))
+    guard.check_url(URL("https://a.example.org/m/1"))
+    for other in ("https://example.org/", "https://tfhub.dev.evil.com/", "https://eviltfhub.dev/"):
+        with pytest.raises(HandleForbidden, match="allowed_hosts"):
+            guard.check_url(URL(other))
