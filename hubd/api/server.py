@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _BACKLOG = 1024
 _KEEPALIVE_SECONDS = 75.0  # also for a client that never finishes its request's headers
 _SHUTDOWN_SECONDS = 2.0
+_REFUSAL_SECONDS = 5.0
 
 
 class SocketUnusable(Exception):
@@ -112,18 +113,22 @@ class ApiServer:
 
 
 class _Refusal(asyncio.Protocol):
-    """What a connection past the limit gets."""
+    """Serves a connection past the limit: its first request is answered, whatever it is, and that is all."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._timer = asyncio.get_running_loop().call_later(_REFUSAL_SECONDS, transport.close)
+
+    def data_received(self, data: bytes) -> None:
         error = TooBusy("hubd has all the connections that api.connections allows")
         body = json.dumps(error.problem()).encode()
-        transport.write(
-            f"HTTP/1.1 {error.status} Too Many Requests\r\nContent-Type: {PROBLEM_CONTENT_TYPE}\r\n"
-            f"Retry-After: 1\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
-            + body
-        )
-        transport.close()
+        head = f"HTTP/1.1 {error.status} {error.code}\r\nContent-Type: {PROBLEM_CONTENT_TYPE}\r\nRetry-After: 1\r\n"
+        self._transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+        self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._timer.cancel()
 
 
 def _make_directory(directory: str, *, private: bool) -> None:

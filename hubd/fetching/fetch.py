@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
@@ -133,16 +134,26 @@ class Fetch:
         async with self._means.source.open(self.progress.handle, known) as delivery:
             if delivery.body is None:
                 return await _to_its_end(lambda: self._confirm(delivery.validators))
-            staging = await _to_its_end(self._means.trees.stage)
-            leases: list[Lease] = []
-            try:
+            async with self._staging() as staging:
                 tree = staging.attempt_tree(1)
                 received, report = await self._receive_and_unpack(delivery, staging, tree)
                 self.progress.state = "publishing"
-                return await _to_its_end(lambda: self._publish(delivery, tree, received, report, leases))
-            finally:
-                for lease in leases:
-                    self._means.grace.keep(lease)
+                leases: list[Lease] = []
+                try:
+                    return await _to_its_end(lambda: self._publish(delivery, tree, received, report, leases))
+                finally:
+                    for lease in leases:
+                        self._means.grace.keep(lease)
+
+    @asynccontextmanager
+    async def _staging(self) -> AsyncIterator[Staging]:
+        made: list[Staging] = []
+        try:
+            await _to_its_end(lambda: made.append(self._means.trees.stage()))
+            yield made[0]
+        finally:
+            # Also when the cancellation struck while it was being made.
+            for staging in made:
                 await _to_its_end(staging.discard)
 
     def _confirm(self, validators: Validators) -> Landed:

@@ -217,7 +217,8 @@ def _holder(layout: StoreLayout) -> str | None:
 def _settle(layout: StoreLayout, socket: str, disk: Disk) -> Lease:
     """With the guard taken: whatever is missing, and ``daemon.lock``."""
     for temporary in layout.temporary_layouts():
-        disk.unlink(temporary)
+        with suppress(FileNotFoundError):
+            disk.unlink(temporary)
     for path, mode in layout.directories.items():
         _make(path, mode, layout, disk)
     if not os.path.lexists(layout.cachedir_tag):

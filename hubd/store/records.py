@@ -55,7 +55,7 @@ class Record(BaseModel):
     )
     immutable: bool
     pinned: bool = False
-    readers: tuple[int, ...] = Field((), description="the uids that may read it; none: everyone")
+    readers: tuple[int, ...] = Field(default=(), description="the uids that may read it; none: everyone")
 
     @property
     def key(self) -> str:

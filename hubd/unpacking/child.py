@@ -147,16 +147,17 @@ def _meta_graphs(names: Namespace, root_fd: int) -> list[dict[str, Any]]:
 def _confine(module_bytes: int, memory_bytes: int, time_seconds: int) -> None:
     os.umask(0o022)
     cpu_seconds = 2 * time_seconds + 10  # two threads; the supervisor's clock comes first, this is the net below it
-    for limit, value in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_FSIZE, module_bytes),
-        (resource.RLIMIT_CPU, cpu_seconds),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
+    for limit, soft, hard in (
+        (resource.RLIMIT_AS, memory_bytes, memory_bytes),
+        (resource.RLIMIT_FSIZE, module_bytes, module_bytes),
+        (resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 5),  # at the soft limit comes SIGXCPU, which tells the reason
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES, _MAX_OPEN_FILES),
     ):
-        hard = resource.getrlimit(limit)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (value, value))
+        allowed = resource.getrlimit(limit)[1]
+        if allowed != resource.RLIM_INFINITY:
+            soft, hard = min(soft, allowed), min(hard, allowed)
+        resource.setrlimit(limit, (soft, hard))
 
 
 def _peak_rss_bytes() -> int:

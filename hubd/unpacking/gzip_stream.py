@@ -1,14 +1,16 @@
 """Gzip as a stream (RFC 1952): every member, checked to its last byte, in pieces of bounded size.
 
 Law: no call returns more than `PIECE_BYTES`, whatever the data; and the end is reported only after each
-member's CRC32 and length were right and nothing but zeros followed the last (ISA-L checks both trailer fields).
+member's CRC32 and length were right and nothing but zeros followed the last. ISA-L checks both trailer fields;
+the headers are read here, because ISA-L loses its way in one of several optional fields that comes in pieces.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 
-from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor, IsalError
+from isal.igzip_lib import DECOMP_GZIP_NO_HDR_VER, IgzipDecompressor, IsalError
 
 from hubclient.contract.errors import ArchiveCorrupt, ArchiveTooLarge
 
@@ -16,8 +18,11 @@ from hubclient.contract.errors import ArchiveCorrupt, ArchiveTooLarge
 ReadPiece = Callable[[], bytes]
 
 PIECE_BYTES = 256 * 1024
+_FIRST_BYTES = 4096
 _MAGIC = b"\x1f\x8b\x08"
-_RESERVED_FLAGS = 0xE0
+_HEADER_BYTES = 10
+_HAS_CRC, _HAS_EXTRA, _HAS_NAME, _HAS_COMMENT, _RESERVED_FLAGS = 0x02, 0x04, 0x08, 0x10, 0xE0
+_MAX_TEXT_BYTES = 64 * 1024  # of a file's name or a comment; the format sets no bound
 _SNIFFED_BYTES = 512
 
 _LOOKS = (
@@ -57,15 +62,20 @@ class GzipStream:
 
     def read(self) -> bytes:
         """The next inflated piece; b"" when everything was read and found right."""
+        take_bytes = PIECE_BYTES
         while True:
             if self._member is None:
+                # What is left over at a member's end is copied: with all of a piece for each, an archive of very
+                # many tiny members would take for ever.
+                take_bytes = _FIRST_BYTES
                 if not self._another_member():
                     return b""
-                self._member = IgzipDecompressor(DECOMP_GZIP)
+                self._member = IgzipDecompressor(DECOMP_GZIP_NO_HDR_VER)
                 self._members += 1
             data = b""
             if self._member.needs_input:
-                data = self._source.read()
+                data = self._source.some(take_bytes)
+                take_bytes = PIECE_BYTES
                 if not data:
                     raise ArchiveCorrupt("the archive is cut off: its gzip data have no end")
             try:
@@ -73,7 +83,7 @@ class GzipStream:
             except IsalError as error:  # type: ignore[misc]  # its stub calls the class an instance of Exception
                 raise ArchiveCorrupt(f"the archive's gzip data are damaged ({error})") from None
             if self._member.eof:
-                self._source.unread(self._member.unused_data)
+                self._source.unread(len(self._member.unused_data))
                 self._member = None
             if piece:
                 self._inflated_bytes += len(piece)
@@ -82,18 +92,29 @@ class GzipStream:
                 return piece
 
     def _another_member(self) -> bool:
-        header = self._source.peek(4)
-        if self._members and not header.startswith(_MAGIC[:2]):
+        magic = self._source.peek(2)
+        if magic == _MAGIC[:2]:
+            self._read_header()
+            return True
+        if self._members:
             return self._only_zeros_follow()
-        if not header:
+        if not magic:
             raise ArchiveCorrupt("the answer is empty")
-        if not header.startswith(_MAGIC[:2]):
-            raise ArchiveCorrupt(f"the answer is no gzip archive{_looks_like(self._source.peek(_SNIFFED_BYTES))}")
-        if len(header) < 4:
-            raise ArchiveCorrupt("the archive is cut off: its gzip header is incomplete")
-        if not header.startswith(_MAGIC) or header[3] & _RESERVED_FLAGS:
+        raise ArchiveCorrupt(f"the answer is no gzip archive{_looks_like(self._source.peek(_SNIFFED_BYTES))}")
+
+    def _read_header(self) -> None:
+        header = self._source.exactly(_HEADER_BYTES)
+        flags = header[3]
+        if not header.startswith(_MAGIC) or flags & _RESERVED_FLAGS:
             raise ArchiveCorrupt("the archive's gzip header is damaged")
-        return True
+        if flags & _HAS_EXTRA:
+            length = self._source.exactly(2)
+            header += length + self._source.exactly(int.from_bytes(length, "little"))
+        for flag in (_HAS_NAME, _HAS_COMMENT):
+            if flags & flag:
+                header += self._source.text()
+        if flags & _HAS_CRC and self._source.exactly(2) != (zlib.crc32(header) & 0xFFFF).to_bytes(2, "little"):
+            raise ArchiveCorrupt("the archive's gzip header is damaged")
 
     def _only_zeros_follow(self) -> bool:
         while piece := self._source.read():
@@ -108,24 +129,50 @@ class _Unread:
     def __init__(self, read: ReadPiece) -> None:
         self._read = read
         self._kept = b""
+        self._at = 0  # what lies before was taken
 
     def read(self) -> bytes:
-        if self._kept:
-            kept, self._kept = self._kept, b""
-            return kept
-        return self._read()
+        return self.some(PIECE_BYTES)
 
-    def unread(self, data: bytes) -> None:
-        self._kept = data + self._kept
+    def some(self, count: int) -> bytes:
+        """From one to `count` bytes; none at the end of the stream."""
+        if self._at == len(self._kept):
+            self._kept, self._at = self._read(), 0
+        taken = self._kept[self._at : self._at + count]
+        self._at += len(taken)
+        return taken
+
+    def unread(self, count: int) -> None:
+        """Give back the last bytes of what the last call took."""
+        self._at -= count
 
     def peek(self, count: int) -> bytes:
         """The next `count` bytes without taking them; fewer only at the end of the stream."""
-        while len(self._kept) < count:
+        while len(self._kept) - self._at < count:
             piece = self._read()
             if not piece:
                 break
-            self._kept += piece
-        return self._kept[:count]
+            self._kept, self._at = self._kept[self._at :] + piece, 0
+        return self._kept[self._at : self._at + count]
+
+    def exactly(self, count: int) -> bytes:
+        """Take the next `count` bytes of a header."""
+        data = self.peek(count)
+        if len(data) < count:
+            raise ArchiveCorrupt("the archive is cut off: its gzip header is incomplete")
+        self._at += count
+        return data
+
+    def text(self) -> bytes:
+        """Take the bytes up to the next NUL, with it."""
+        size_bytes = 64
+        while (end := (data := self.peek(size_bytes)).find(b"\0")) < 0:
+            if len(data) < size_bytes:
+                raise ArchiveCorrupt("the archive is cut off: its gzip header is incomplete")
+            if size_bytes > _MAX_TEXT_BYTES:
+                raise ArchiveCorrupt(f"a name in a gzip header is longer than {_MAX_TEXT_BYTES} bytes")
+            size_bytes *= 2
+        return self.exactly(end + 1)
 
 
 def _looks_like(start: bytes) -> str:

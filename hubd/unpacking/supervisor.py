@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple, Self
 from hubclient.contract import errors
 from hubclient.contract.errors import ArchiveTooLarge, ArchiveUnsafe, HubError, Internal
 from hubclient.contract.layout import is_digest
+from hubd.unpacking.clock import Clock
 from hubd.unpacking.names import ArchiveLimits, clean
 
 _TELL_WHEN_IDLE_BYTES = 64 * 1024  # less is not worth waking the child for, unless it is the end
@@ -94,7 +94,7 @@ class Unpacker:
     async def __aenter__(self) -> Self:
         limits = self._limits
         numbers = (limits.module_bytes, limits.files, limits.depth, limits.path_bytes, limits.memory_bytes)
-        self._clock = _Clock(limits.time_seconds, self._kill)
+        self._clock = Clock(asyncio.get_running_loop(), limits.time_seconds, self._kill)
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "hubd.unpacking.child"),
             *(self._archive, self._tree, str(os.getpid())),
@@ -124,6 +124,11 @@ class Unpacker:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the child waits for more bytes, so that the clock stands."""
+        return self._idle_at_bytes is not None
 
     @property
     def unpacked_bytes(self) -> int:
@@ -267,31 +272,3 @@ def _count(value: object) -> int:
     if type(value) is not int or value < 0:
         raise ValueError("a count that is none")
     return value
-
-
-class _Clock:
-    """Counts only while started, and calls back once when the time is used up."""
-
-    def __init__(self, seconds: float, on_over: Callable[[], None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._left_seconds = seconds
-        self._on_over = on_over
-        self._started_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self.is_over = False
-
-    def start(self) -> None:
-        if self._timer is None and not self.is_over:
-            self._started_at = self._loop.time()
-            self._timer = self._loop.call_later(self._left_seconds, self._over)
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._left_seconds -= self._loop.time() - self._started_at
-
-    def _over(self) -> None:
-        self._timer = None
-        self.is_over = True
-        self._on_over()

@@ -89,10 +89,11 @@ def host(canonical_handle: str) -> str:
 
 def _ascii_host(name: str) -> str:
     try:
-        ascii_name = name.encode("idna").decode("ascii").lower()
+        # Twice: IDNA's mapping can leave dots that only the second look takes for separators.
+        ascii_name = name.encode("idna").decode("ascii").lower().encode("idna").decode("ascii")
     except UnicodeError:
         ascii_name = ""
-    # IDNA's mapping turns some characters into spaces and punctuation, and lets those of ASCII pass.
+    # It also turns some characters into spaces and punctuation, and lets those of ASCII pass.
     if not ascii_name or not _HOST_CHARACTERS.issuperset(ascii_name):
         raise HandleInvalid(f"the host of the handle is no host name: {name[:80]!r}")
     return ascii_name

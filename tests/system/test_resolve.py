@@ -1,0 +1,422 @@
+"""A handle becomes the path of a whole module, downloaded once, by a real daemon from a real origin."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import signal
+import stat
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hubclient.contract import handles
+from hubclient.contract.lease import Lease
+from tests.support.archives import archive
+from tests.support.daemon import Daemon
+from tests.support.origin import Answer, Asked, Origin
+
+MODULE = {"saved_model.pb": b"\x08\x01\x12\x00", "variables/variables.index": b"index" * 1000}
+ARCHIVE = archive(MODULE)
+OTHER_ARCHIVE = archive({**MODULE, "assets/vocab.txt": b"the of and"})
+
+
+def staged(daemon: Daemon) -> list[str]:
+    return os.listdir(daemon.cache / "staging")
+
+
+def test_a_module_is_fetched_whole_and_read_only(daemon: Daemon, origin: Origin) -> None:
+    status, answer = daemon.resolve(origin.serve("/m/1", Answer(ARCHIVE)))
+    assert (status, answer["outcome"]) == (200, "fetched")
+    assert answer["digest"] == hashlib.sha256(ARCHIVE).hexdigest()
+    module = Path(answer["path"])
+    files = {str(file.relative_to(module)): file.read_bytes() for file in module.rglob("*") if file.is_file()}
+    assert files == MODULE
+    assert answer["size_bytes"] == sum(map(len, MODULE.values()))
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in module.rglob("*") if file.is_file()}
+    assert modes == {0o644}
+    assert staged(daemon) == []
+
+
+def test_the_request_is_the_protocols(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE)) + "?token=a%20b"
+    assert daemon.resolve(handle)[0] == 200
+    (asked,) = origin.asked("/m/1")
+    assert asked.target == "/m/1?token=a%20b&tf-hub-format=compressed"
+    assert asked.headers["Accept-Encoding"] == "identity"
+    assert "Cookie" not in asked.headers
+
+
+def test_the_second_time_is_a_hit_under_any_spelling(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE))
+    first = daemon.resolve(handle)[1]
+    second = daemon.resolve(handle.upper().replace("/M/", "/m/") + "?tf-hub-format=compressed#x")[1]
+    assert second["outcome"] == "hit"
+    assert second["path"] == first["path"]
+    assert len(origin.asked("/m/1")) == 1
+
+
+def test_both_views_point_to_the_tree(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE))
+    answer = daemon.resolve(handle)[1]
+    assert os.readlink(daemon.cache / "handles" / answer["key"]) == f"../trees/{answer['digest']}"
+    view = daemon.cache / "tfhub" / handles.spelling_name(handle)
+    assert os.path.realpath(view) == os.path.realpath(answer["path"])
+
+
+def test_views_that_someone_removed_come_back(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE))
+    answer = daemon.resolve(handle)[1]
+    view = daemon.cache / "handles" / answer["key"]
+    view.unlink()
+    assert daemon.resolve(handle)[1]["outcome"] == "hit"
+    assert daemon.stop() == 0
+    assert view.is_symlink()
+
+
+def test_one_download_for_all_who_ask_at_once(daemon: Daemon, origin: Origin) -> None:
+    slow = Answer(ARCHIVE, gate_after_bytes=10)
+    handle = origin.serve("/m/1", slow)
+    with ThreadPoolExecutor(32) as pool:
+        asking = [pool.submit(daemon.resolve, handle) for _ in range(32)]
+        wait_for_waiters(daemon, 32)
+        slow.gate.set()
+        outcomes = sorted(future.result()[1]["outcome"] for future in asking)
+    assert outcomes == ["fetched"] + ["joined"] * 31
+    assert len(origin.asked("/m/1")) == 1
+
+
+def wait_for_waiters(daemon: Daemon, count: int) -> None:
+    deadline = time.monotonic() + 20
+    while sum(fetch["waiters"] for fetch in daemon.request("GET", "/v1/fetches")[1]["fetches"]) != count:
+        assert time.monotonic() < deadline, f"never {count} waiters"
+
+
+def test_the_last_waiter_to_leave_cancels_the_fetch(daemon: Daemon, origin: Origin) -> None:
+    slow = Answer(ARCHIVE, gate_after_bytes=10)
+    handle = origin.serve("/m/1", slow)
+    with daemon.events(handle) as one:
+        next(one)
+        with daemon.events(handle) as other:
+            next(other)
+            wait_for_waiters(daemon, 2)
+        wait_for_waiters(daemon, 1)
+    wait_for_waiters(daemon, 0)
+    slow.gate.set()
+    assert daemon.resolve(handle)[1]["outcome"] == "fetched"
+    assert len(origin.asked("/m/1")) == 2
+    assert staged(daemon) == []
+
+
+def test_progress_is_a_stream_that_ends_with_the_answer(daemon: Daemon, origin: Origin) -> None:
+    slow = Answer(ARCHIVE, gate_after_bytes=100)
+    handle = origin.serve("/m/1", slow)
+    with daemon.events(handle) as events:
+        first = next(events)
+        while first["fetch"]["state"] != "transferring":
+            first = next(events)
+        assert first["event"] == "progress"
+        assert first["fetch"]["total_bytes"] == len(ARCHIVE)
+        slow.gate.set()
+        last = list(events)[-1]
+    assert last["event"] == "resolved"
+    assert last["result"]["outcome"] == "fetched"
+
+
+def test_a_failed_fetch_ends_the_stream_with_its_problem(daemon: Daemon, origin: Origin) -> None:
+    with daemon.events(origin.url("/none/1")) as events:
+        last = list(events)[-1]
+    assert (last["event"], last["problem"]["code"]) == ("failed", "upstream-not-found")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [
+        (Answer(status=404), 404, "upstream-not-found"),
+        (Answer(status=410), 404, "upstream-not-found"),
+        (Answer(status=401), 403, "upstream-denied"),
+        (Answer(status=403), 403, "upstream-denied"),
+        (Answer(status=500), 503, "upstream-unavailable"),
+        (Answer(status=429), 503, "upstream-unavailable"),
+        (Answer(status=304), 503, "upstream-unavailable"),
+        (Answer(ARCHIVE, cut_after_bytes=100), 503, "upstream-unavailable"),
+        (Answer(ARCHIVE, announced_bytes=len(ARCHIVE) + 10), 503, "upstream-unavailable"),
+        (Answer(ARCHIVE, chunked=True, cut_after_bytes=100), 503, "upstream-unavailable"),
+        (Answer(b"<html>sign in</html>"), 502, "archive-corrupt"),
+        (Answer(b""), 502, "archive-corrupt"),
+        (Answer(ARCHIVE[:-20]), 502, "archive-corrupt"),
+        (Answer(archive({"README.md": b"no module"})), 422, "not-a-module"),
+        (Answer(status=302, headers={"Location": "/m/1"}), 503, "upstream-unavailable"),
+        (Answer(status=302), 503, "upstream-unavailable"),
+        (Answer(status=302, headers={"Location": "file:///etc/passwd"}), 403, "handle-forbidden"),
+    ],
+)
+def test_what_goes_wrong_upstream_has_its_code_and_leaves_nothing(
+    shared_daemon: Daemon, origin: Origin, answer: Answer, status: int, code: str
+) -> None:
+    daemon = shared_daemon
+    got, problem = daemon.resolve(origin.serve("/m/1", answer))
+    assert (got, problem["code"]) == (status, code)
+    assert "sign in" not in problem["detail"], "nothing that the origin wrote is repeated"
+    assert staged(daemon) == []
+    assert os.listdir(daemon.cache / "trees") == []
+
+
+def test_a_chunked_archive_and_one_behind_redirects_arrive(daemon: Daemon, origin: Origin) -> None:
+    assert daemon.resolve(origin.serve("/chunked/1", Answer(ARCHIVE, chunked=True)))[0] == 200
+    origin.serve("/there/x.tar.gz", Answer(OTHER_ARCHIVE))
+    origin.serve("/hop", Answer(status=307, headers={"Location": origin.url("/there/x.tar.gz")}))
+    assert daemon.resolve(origin.serve("/here/1", Answer(status=302, headers={"Location": "/hop"})))[0] == 200
+
+
+def test_a_server_that_labels_the_archive_as_content_encoding_gzip_is_understood(
+    daemon: Daemon, origin: Origin
+) -> None:
+    labelled = Answer(ARCHIVE, headers={"Content-Encoding": "gzip"})
+    assert daemon.resolve(origin.serve("/labelled/1", labelled))[0] == 200
+    twice = Answer(gzip.compress(OTHER_ARCHIVE), headers={"Content-Encoding": "gzip"})
+    assert daemon.resolve(origin.serve("/twice/1", twice))[0] == 200
+
+
+def test_a_404_is_remembered_for_a_short_while(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config='[network]\nnegative_ttl = "1h"\n') as daemon:
+        handle = origin.serve("/m/1", Answer(status=404))
+        assert [daemon.resolve(handle)[0] for _ in range(3)] == [404, 404, 404]
+        assert len(origin.asked("/m/1")) == 1
+        origin.serve("/m/1", Answer(ARCHIVE))
+        assert daemon.resolve(handle, refresh=True)[0] == 200, "who insists is let through"
+
+
+def test_other_failures_are_not_remembered(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(status=500))
+    assert daemon.resolve(handle)[0] == 503
+    origin.serve("/m/1", Answer(ARCHIVE))
+    assert daemon.resolve(handle)[0] == 200
+
+
+def test_a_callers_digest_is_compared_for_that_caller_alone(daemon: Daemon, origin: Origin) -> None:
+    slow = Answer(ARCHIVE, gate_after_bytes=10)
+    handle = origin.serve("/m/1", slow)
+    right = hashlib.sha256(ARCHIVE).hexdigest()
+    with ThreadPoolExecutor(3) as pool:
+        wrong_one = pool.submit(daemon.resolve, handle, digest="0" * 64)
+        right_one = pool.submit(daemon.resolve, handle, digest=f"sha256:{right}")
+        plain = pool.submit(daemon.resolve, handle)
+        wait_for_waiters(daemon, 3)
+        slow.gate.set()
+        assert wrong_one.result()[1]["code"] == "digest-mismatch"
+        assert right_one.result()[0] == plain.result()[0] == 200
+    assert daemon.resolve(handle, digest="0" * 64)[1]["code"] == "digest-mismatch"
+    assert len(origin.asked("/m/1")) == 1
+
+
+def test_a_damaged_tree_is_noticed_and_fetched_again_under_its_holders_lease(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE))
+    answer = daemon.resolve(handle)[1]
+    tree = Path(answer["path"]).parent
+    lease = Lease.share(str(tree / "lease"))
+    (tree / "module" / "variables" / "variables.index").unlink()
+    healed = daemon.resolve(handle)[1]
+    assert healed["outcome"] == "fetched"
+    assert healed["path"] == answer["path"]
+    assert (tree / "module" / "variables" / "variables.index").read_bytes() == MODULE["variables/variables.index"]
+    with pytest.raises(BlockingIOError):
+        Lease.exclusive(str(tree / "lease"))
+    assert os.stat(tree / "lease").st_ino == lease.inode[1]
+    lease.release()
+
+
+def test_the_daemon_holds_a_lease_when_it_answers(daemon: Daemon, origin: Origin) -> None:
+    answer = daemon.resolve(origin.serve("/m/1", Answer(ARCHIVE)))[1]
+    lease = Path(answer["path"]).parent / "lease"
+    with pytest.raises(BlockingIOError):
+        Lease.exclusive(str(lease))
+
+
+def test_equal_archives_are_stored_once(daemon: Daemon, origin: Origin) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        urls = [origin.serve(f"/m/{number}", Answer(ARCHIVE)) for number in range(4)]
+        answers = [answer for _, answer in pool.map(daemon.resolve, urls)]
+    assert len({answer["path"] for answer in answers}) == 1
+    assert len(os.listdir(daemon.cache / "trees")) == 1
+    assert daemon.request("GET", "/v1/status")[1]["cache"]["size_bytes"] == sum(map(len, MODULE.values()))
+
+
+def test_a_version_is_never_asked_for_again(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config='[network]\nrevalidate_after = "0s"\n') as daemon:
+        handle = origin.serve("/m/7", Answer(ARCHIVE, etag='"a"'))
+        assert [daemon.resolve(handle)[1]["outcome"] for _ in range(3)] == ["fetched", "hit", "hit"]
+        assert len(origin.asked("/m/7")) == 1
+
+
+def test_a_handle_without_version_is_revalidated(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config='[network]\nrevalidate_after = "0s"\n') as daemon:
+        handle = origin.serve("/m", Answer(ARCHIVE, etag='"a"'))
+        first = daemon.resolve(handle)[1]
+        assert daemon.resolve(handle)[1]["outcome"] == "hit"
+        assert origin.asked("/m")[1].headers["If-None-Match"] == '"a"'
+        origin.serve("/m", Answer(OTHER_ARCHIVE, etag='"b"'))
+        second = daemon.resolve(handle)[1]
+        assert second["outcome"] == "fetched"
+        assert second["digest"] != first["digest"]
+
+
+def test_an_origin_that_is_away_makes_the_copy_stale_and_not_gone(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config='[network]\nrevalidate_after = "0s"\n') as daemon:
+        handle = origin.serve("/m", Answer(ARCHIVE, etag='"a"'))
+        first = daemon.resolve(handle)[1]
+        origin.serve("/m", Answer(status=500))
+        stale = daemon.resolve(handle)[1]
+        assert (stale["outcome"], stale["path"]) == ("stale", first["path"])
+        assert stale["warnings"]
+        daemon.resolve(handle)
+        assert len(origin.asked("/m")) == 2, "the failure is remembered: the next caller does not wait for it again"
+
+
+def test_refresh_of_a_version_is_a_conditional_request(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE, etag='"a"'))
+    daemon.resolve(handle)
+    assert daemon.resolve(handle, refresh=True)[1]["outcome"] == "hit"
+    assert origin.asked("/m/1")[1].headers["If-None-Match"] == '"a"'
+    plain = origin.serve("/plain/1", Answer(ARCHIVE))
+    daemon.resolve(plain)
+    assert daemon.resolve(plain, refresh=True)[1]["outcome"] == "hit"
+    assert len(origin.asked("/plain/1")) == 1, "nobody can force downloads"
+
+
+def test_other_content_under_a_version_is_refused_while_the_old_is_whole(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE, etag='"a"'))
+    first = daemon.resolve(handle)[1]
+    origin.serve("/m/1", Answer(OTHER_ARCHIVE, etag='"b"'))
+    assert daemon.resolve(handle, refresh=True)[1]["code"] == "digest-mismatch"
+    again = daemon.resolve(handle)[1]
+    assert (again["outcome"], again["digest"]) == ("hit", first["digest"])
+
+
+def test_equal_content_in_other_bytes_is_no_mismatch(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE, etag='"a"'))
+    first = daemon.resolve(handle)[1]
+    origin.serve("/m/1", Answer(gzip.compress(gzip.decompress(ARCHIVE), 1, mtime=99), etag='"b"'))
+    again = daemon.resolve(handle, refresh=True)[1]
+    assert (again["outcome"], again["digest"]) == ("hit", first["digest"])
+
+
+def test_offline_answers_from_the_cache_alone(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE))
+    assert daemon.resolve(handle, offline=True)[1]["code"] == "offline"
+    daemon.resolve(handle)
+    assert daemon.resolve(handle, offline=True)[1]["outcome"] == "hit"
+
+
+def test_a_server_that_stalls_is_given_up(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config='[network]\nstall_timeout = "300ms"\n') as daemon:
+        handle = origin.serve("/m/1", Answer(ARCHIVE, gate_after_bytes=10))
+        assert daemon.resolve(handle)[1]["code"] == "upstream-timeout"
+
+
+def test_an_archive_over_the_limit_is_refused_before_it_comes(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config='[limits]\narchive = "100B"\n') as daemon:
+        announced = origin.serve("/m/1", Answer(ARCHIVE))
+        assert daemon.resolve(announced)[1]["code"] == "archive-too-large"
+        unannounced = origin.serve("/m/2", Answer(ARCHIVE, chunked=True))
+        assert daemon.resolve(unannounced)[1]["code"] == "archive-too-large"
+
+
+def test_the_service_contacts_no_private_address(tmp_path: Path, origin: Origin) -> None:
+    closed = "[network]\nallow_private_addresses = false\n"
+    with Daemon(tmp_path, config=closed) as daemon:
+        handle = origin.serve("/m/1", Answer(ARCHIVE))
+        assert daemon.resolve(handle)[1]["code"] == "address-forbidden"
+        assert daemon.resolve(handle.replace("127.0.0.1", "localhost"))[1]["code"] == "address-forbidden"
+        assert origin.asked("/m/1") == []
+
+
+def test_killed_in_mid_fetch_the_next_daemon_resolves_the_same_handle(tmp_path: Path, origin: Origin) -> None:
+    slow = Answer(ARCHIVE, gate_after_bytes=100)
+    handle = origin.serve("/m/1", slow)
+    with Daemon(tmp_path) as daemon:
+        with daemon.events(handle) as events:
+            next(events)
+            origin.wait_until_asked("/m/1")
+            daemon.kill()
+        slow.gate.set()
+        daemon.start()
+        status, answer = daemon.resolve(handle)
+        assert (status, answer["outcome"]) == (200, "fetched")
+        assert staged(daemon) == []
+
+
+def test_a_cached_module_survives_a_kill(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE))
+    daemon.resolve(handle)
+    daemon.kill()
+    daemon.start()
+    assert daemon.resolve(handle)[1]["outcome"] == "hit"
+
+
+def test_sigterm_answers_waiters_shutting_down_and_exits_0_within_5_s(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE, gate_after_bytes=10))
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(daemon.resolve, handle)
+        wait_for_waiters(daemon, 1)
+        with daemon.events(handle) as events:
+            next(events)
+            began = time.monotonic()
+            daemon.signal(signal.SIGTERM)
+            last = list(events)[-1]
+        assert last["problem"]["code"] == "shutting-down"
+        assert waiting.result()[1]["code"] == "shutting-down"
+    assert daemon.wait() == 0
+    assert time.monotonic() - began < 5
+    assert not daemon.socket.exists()
+    assert staged(daemon) == []
+
+
+def test_prefetch_starts_fetches_without_waiting(daemon: Daemon, origin: Origin) -> None:
+    slow = Answer(ARCHIVE, gate_after_bytes=10)
+    there = origin.serve("/there/1", Answer(OTHER_ARCHIVE))
+    daemon.resolve(there)
+    handle = origin.serve("/m/1", slow)
+    status, answer = daemon.request("POST", "/v1/prefetch", {"handles": [handle, there]})
+    assert status == 202
+    assert [bool(fetch["id"]) for fetch in answer["fetches"]] == [True, False]
+    (running,) = daemon.request("GET", "/v1/fetches")[1]["fetches"]
+    assert running["id"] == answer["fetches"][0]["id"]
+    slow.gate.set()
+    assert daemon.resolve(handle)[1]["outcome"] in ("joined", "hit")
+    assert len(origin.asked("/m/1")) == 1
+
+
+def test_fetches_beyond_the_limit_wait_for_their_turn(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config="[network]\nconcurrent_fetches = 1\n") as daemon:
+        slow = Answer(ARCHIVE, gate_after_bytes=10)
+        urls = [origin.serve("/m/1", slow), origin.serve("/m/2", Answer(OTHER_ARCHIVE))]
+        daemon.request("POST", "/v1/prefetch", {"handles": urls})
+        origin.wait_until_asked("/m/1")
+        states = {fetch["handle"]: fetch["state"] for fetch in daemon.request("GET", "/v1/fetches")[1]["fetches"]}
+        assert states[urls[1]] == "queued"
+        slow.gate.set()
+        assert daemon.resolve(urls[1])[0] == 200
+
+
+def test_a_fetch_that_joins_one_that_ended_looks_in_the_store_first(daemon: Daemon, origin: Origin) -> None:
+    barrier = threading.Barrier(8)
+
+    def ask(number: int) -> str:
+        barrier.wait()
+        outcome: str = daemon.resolve(handle)[1]["outcome"]
+        return outcome
+
+    handle = origin.serve("/m/1", lambda asked: first_only(asked))
+
+    def first_only(asked: Asked) -> Answer:
+        return Answer(ARCHIVE) if len(origin.asked("/m/1")) == 1 else Answer(status=500)
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(ask, range(8)))
+    assert outcomes.count("fetched") == 1
+    assert set(outcomes) <= {"fetched", "joined", "hit"}

@@ -1,0 +1,125 @@
+"""Starting and stopping: one daemon per cache and socket, and errors that say what is in the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon
+
+
+def hubd(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """A run that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "hubd", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **environ},
+    )
+
+
+def test_a_second_daemon_on_the_cache_names_the_first(daemon: Daemon, tmp_path: Path) -> None:
+    second = hubd("run", "--user", "--cache-dir", str(daemon.cache), "--socket", str(tmp_path / "other.sock"))
+    assert second.returncode == 1
+    assert f"{daemon.pid}" in second.stderr
+    assert str(daemon.socket) in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    assert daemon.request("GET", "/v1/status")[0] == 200
+
+
+def test_a_second_daemon_on_the_socket_names_the_first(daemon: Daemon, tmp_path: Path) -> None:
+    second = hubd("run", "--user", "--cache-dir", str(tmp_path / "other"), "--socket", str(daemon.socket))
+    assert second.returncode == 1
+    assert f"pid {daemon.pid}" in second.stderr
+    assert daemon.request("GET", "/v1/status")[0] == 200
+
+
+def test_a_stale_socket_file_is_replaced(daemon: Daemon) -> None:
+    daemon.kill()
+    assert daemon.socket.exists()
+    daemon.start()
+    assert daemon.request("GET", "/v1/status")[0] == 200
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("data")
+    run = hubd("run", "--user", "--cache-dir", str(tmp_path / "cache"), "--socket", str(precious))
+    assert run.returncode == 1
+    assert "no socket" in run.stderr
+    assert precious.read_text() == "data"
+
+
+def test_a_socket_path_that_is_too_long_is_told(tmp_path: Path) -> None:
+    run = hubd("run", "--user", "--cache-dir", str(tmp_path / "cache"), "--socket", "/tmp/" + "x" * 120)
+    assert run.returncode == 1
+    assert "107 bytes" in run.stderr
+
+
+def test_a_directory_that_holds_other_things_of_these_names_is_not_adopted(tmp_path: Path) -> None:
+    (tmp_path / "cache" / "trees").mkdir(parents=True)
+    run = hubd("run", "--user", "--cache-dir", str(tmp_path / "cache"), "--socket", str(tmp_path / "s"))
+    assert run.returncode == 1
+    assert "trees" in run.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_exit_code_0_and_without_a_trace(daemon: Daemon, number: signal.Signals) -> None:
+    daemon.signal(number)
+    assert daemon.wait() == 0
+    assert not daemon.socket.exists()
+    assert not os.path.lexists(f"{daemon.socket}.cache")
+    assert "Traceback" not in daemon.log.read_text()
+
+
+def test_it_ends_when_its_socket_is_no_longer_its_own(daemon: Daemon) -> None:
+    daemon.socket.unlink()
+    assert daemon.wait() == 0
+
+
+def test_it_does_not_remove_the_socket_of_another(daemon: Daemon) -> None:
+    daemon.socket.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.bind(str(daemon.socket))
+        assert daemon.wait() == 0
+        assert daemon.socket.exists()
+
+
+def test_it_ends_after_its_idle_time(tmp_path: Path) -> None:
+    with Daemon(tmp_path, config='[api]\nidle_exit = "100ms"\n') as daemon:
+        assert daemon.wait() == 0
+        assert "idle" in daemon.log.read_text()
+
+
+def test_check_config_says_ok_or_what_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[network]\nstall_timeout = "5s"\n')
+    good = hubd("check-config", str(file))
+    assert (good.returncode, good.stdout) == (0, f"{file}: ok\n")
+    file.write_text("[network]\nstal_timeout = 5\n")
+    bad = hubd("check-config", str(file))
+    assert bad.returncode == 2
+    assert 'did you mean "network.stall_timeout"' in bad.stderr
+
+
+def test_a_bad_config_stops_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[cache\n")
+    run = hubd("run", "--user", HUBD_CONFIG=str(file), TFHUB_CACHE_DIR=str(tmp_path / "cache"))
+    assert run.returncode == 2
+    assert str(file) in run.stderr
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_help_and_version_answer() -> None:
+    assert "run" in hubd("--help").stdout
+    assert "--cache-dir" in hubd("run", "--help").stdout
+    assert hubd("--version").stdout.startswith("hubd 0.")
+    assert hubd("run", "--wrong").returncode == 2
