@@ -18,8 +18,8 @@ from hubd.api.inventory import Inventory
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer, ListeningSocket
 from hubd.config import Place, Settings
-from hubd.fetching.fetch import Means
 from hubd.fetching.grace import GraceLeases
+from hubd.fetching.means import Means
 from hubd.fetching.progress import Counters
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.sources import HttpSource

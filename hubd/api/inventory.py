@@ -12,7 +12,7 @@ from hubclient.contract.errors import NotFound, RequestInvalid
 from hubclient.contract.layout import LAYOUT_VERSION, is_digest
 from hubd import __version__
 from hubd.api import messages
-from hubd.fetching.fetch import Means
+from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.store.layout import StoreLayout
 from hubd.store.records import Record

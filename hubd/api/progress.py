@@ -56,7 +56,10 @@ def resolved_message(resolution: Resolution) -> messages.Resolved:
 
 
 async def stream(request: web.Request, resolver: Resolver, ask: Ask) -> web.StreamResponse:
-    """Answers with the events of one resolve."""
+    """Answers with the events of one resolve; what the cache has is told in a single line at once."""
+    if (found := resolver.look(ask)) is not None:
+        event = messages.ResolvedEvent(result=resolved_message(found))
+        return web.Response(body=_line(event), content_type=CONTENT_TYPE)
     boarded: asyncio.Future[FetchFlight] = asyncio.get_running_loop().create_future()
 
     def watch(flight: FetchFlight) -> None:
@@ -92,4 +95,8 @@ async def _outcome(
 
 
 async def _send(response: web.StreamResponse, event: messages.Answer) -> None:
-    await response.write(event.model_dump_json().encode() + b"\n")
+    await response.write(_line(event))
+
+
+def _line(event: messages.Answer) -> bytes:
+    return event.model_dump_json().encode() + b"\n"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,55 +17,19 @@ from typing import Literal, TypeVar
 from hubclient.contract import handles
 from hubclient.contract.errors import DigestMismatch, HubError
 from hubclient.contract.lease import Lease
-from hubd.config import Settings
-from hubd.fetching.grace import GraceLeases
-from hubd.fetching.progress import Counters, Progress
-from hubd.fetching.sources import Delivery, HttpSource, Validators
+from hubd.fetching.means import Means
+from hubd.fetching.progress import Progress
+from hubd.fetching.sources import Delivery, Validators
 from hubd.fetching.transfer import Received, receive
 from hubd.store.disk import from_os_error
 from hubd.store.manifest import FileEntry, Manifest, content_digest
-from hubd.store.records import Record, Records
-from hubd.store.trees import Staging, Trees
-from hubd.unpacking.supervisor import Unpacker, UnpackLimits, UnpackReport
+from hubd.store.records import Record
+from hubd.store.trees import Staging
+from hubd.unpacking.supervisor import Unpacker, UnpackReport
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_DIRECT_FOR_GOOD = float(2**31 - 1)  # the latest mtime that every file system can hold
-
-
-@dataclass(frozen=True)
-class Means:
-    """What all fetches share."""
-
-    settings: Settings
-    trees: Trees
-    records: Records
-    source: HttpSource
-    grace: GraceLeases
-    slots: asyncio.Semaphore
-    counters: Counters
-
-    def direct_until(self, record: Record) -> float:
-        """Until when (Unix seconds) clients may answer from the views of this record without the daemon."""
-        if record.immutable:
-            return _DIRECT_FOR_GOOD
-        return record.fetched_at.timestamp() + self.settings.network.revalidate_after
-
-    def is_fresh(self, record: Record) -> bool:
-        return time.time() < self.direct_until(record)
-
-    def add_spelling(self, key: str, spelling: str) -> None:
-        """Records that the handle was asked for in this spelling, so that tensorflow_hub finds it under it."""
-        self.records.amend(
-            key,
-            lambda record: record if spelling in record.spellings else record.with_spelling(spelling),
-            self.direct_until,
-        )
-
-    def put(self, record: Record) -> None:
-        self.records.put(record, direct_until=self.direct_until(record))
 
 
 @dataclass(frozen=True)
@@ -175,7 +138,7 @@ class Fetch:
         assert body is not None
         progress.state = "transferring"
         progress.total_bytes = delivery.total_bytes
-        async with Unpacker(staging.archive, tree, _unpack_limits(self._means.settings)) as unpacker:
+        async with Unpacker(staging.archive, tree, self._means.unpack_limits) as unpacker:
             progress.unpacker = unpacker
 
             def on_frontier(frontier_bytes: int) -> None:
@@ -300,16 +263,4 @@ def _manifest(received: Received, report: UnpackReport) -> Manifest:
         format=report.format,
         files=files,
         meta_graphs=report.meta_graphs,
-    )
-
-
-def _unpack_limits(settings: Settings) -> UnpackLimits:
-    limits = settings.limits
-    return UnpackLimits(
-        module_bytes=limits.module,
-        files=limits.files,
-        depth=limits.depth,
-        path_bytes=limits.path,
-        memory_bytes=limits.unpack_memory,
-        time_seconds=limits.unpack_time,
     )

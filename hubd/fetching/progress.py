@@ -12,6 +12,7 @@ from typing import Literal
 from hubd.unpacking.supervisor import Unpacker
 
 State = Literal["queued", "connecting", "transferring", "unpacking", "publishing"]
+Outcome = Literal["hit", "fetched", "joined", "stale"]
 
 _RATE_WINDOW_SECONDS = 5.0
 
@@ -71,3 +72,14 @@ class Counters:
     stale: int = 0
     failed: int = 0
     received_bytes: int = 0
+
+    def answered(self, outcome: Outcome) -> None:
+        match outcome:
+            case "hit":
+                self.hits += 1
+            case "fetched":
+                self.fetched += 1
+            case "joined":
+                self.joined += 1
+            case "stale":
+                self.stale += 1

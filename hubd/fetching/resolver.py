@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from hubclient.contract import handles
 from hubclient.contract.errors import DigestMismatch, HubError, Offline, ShuttingDown, TooBusy, UpstreamNotFound
 from hubclient.contract.layout import CacheLayout
-from hubd.fetching.fetch import Fetch, Landed, Means
+from hubd.fetching.fetch import Fetch, Landed
 from hubd.fetching.flights import Flight, Flights
+from hubd.fetching.means import Means
 from hubd.fetching.negative import NegativeCache
+from hubd.fetching.progress import Outcome
 from hubd.store.records import MAX_SPELLINGS, Record
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ class Resolution:
     key: str
     record: Record
     path: str
-    outcome: Literal["hit", "fetched", "joined", "stale"]
+    outcome: Outcome
     warnings: tuple[str, ...] = ()
 
 
@@ -64,28 +66,28 @@ class Resolver:
     def fetches(self) -> list[FetchFlight]:
         return self._flights.running()
 
+    def look(self, ask: Ask) -> Resolution | None:
+        """The answer, if the store can give it without waiting. Raises `HubError`s."""
+        with self._counting():
+            key = handles.key(handles.canonical(ask.handle))
+            found = None if ask.refresh else self._find(ask.handle, key)
+            return self._demanded(ask, found) if found is not None else None
+
     async def resolve(self, ask: Ask, watch: Callable[[FetchFlight], None] | None = None) -> Resolution:
         """The module of a handle. `watch` is told of the flight when one is waited for.
 
         Raises `HubError`s. A cancelled caller leaves its flight.
         """
-        try:
-            resolution = await self._resolve(ask, watch)
-            if ask.digest is not None and ask.digest != resolution.record.digest:
-                raise DigestMismatch(
-                    f"the archive's sha256 is {resolution.record.digest}, the request demanded {ask.digest}"
-                )
-        except HubError:
-            self._means.counters.failed += 1
-            raise
-        self._count(resolution.outcome)
-        return resolution
+        if (found := self.look(ask)) is not None:
+            return found
+        with self._counting():
+            return self._demanded(ask, await self._resolve(ask, watch))
 
     async def prefetch(self, handle: str) -> str | None:
         """Starts the fetch of a handle; its id, or None when the module is there. Raises `HubError`s."""
         canonical = handles.canonical(handle)
         key = handles.key(canonical)
-        if self._find(handle, key, refresh=False) is not None:
+        if self._find(handle, key) is not None:
             return None
         started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -115,8 +117,6 @@ class Resolver:
     async def _resolve(self, ask: Ask, watch: Callable[[FetchFlight], None] | None) -> Resolution:
         canonical = handles.canonical(ask.handle)
         key = handles.key(canonical)
-        if (found := self._find(ask.handle, key, refresh=ask.refresh)) is not None:
-            return found
         if ask.offline or self._means.settings.network.offline:
             if (stale := self._find_stale(key, "offline")) is not None:
                 return stale
@@ -124,7 +124,7 @@ class Resolver:
         if (failure := self._failures.get(key)) is not None and not ask.refresh:
             if (stale := self._find_stale(key, str(failure))) is not None:
                 return stale
-            raise failure
+            raise failure.with_traceback(None)  # it is raised again and again, and would remember each time
         async with self._board(canonical, key, ask) as (flight, joined):
             if watch is not None:
                 watch(flight)
@@ -136,7 +136,7 @@ class Resolver:
         if landed.error is not None:
             # The next callers get the copy at once, and not each after a timeout of its own.
             self._failures.put(key, landed.error)
-        outcome: Literal["hit", "fetched", "joined", "stale"] = "hit"
+        outcome: Outcome = "hit"
         if landed.found == "fetched":
             outcome = "joined" if joined else "fetched"
         elif landed.found == "stale":
@@ -156,12 +156,12 @@ class Resolver:
         async with self._flights.board(key, start) as boarded:
             yield boarded
 
-    def _find(self, spelling: str, key: str, *, refresh: bool) -> Resolution | None:
+    def _find(self, spelling: str, key: str) -> Resolution | None:
         """The answer from the store, if it has the module, whole and fresh.
 
         A handful of metadata calls on local files: on the loop, since a thread would cost more than they do.
         """
-        record = None if refresh else self._means.records.get(key)
+        record = self._means.records.get(key)
         if record is None or not self._means.is_fresh(record):
             return None
         lease = self._means.trees.find(record.digest)
@@ -201,11 +201,21 @@ class Resolver:
         self,
         key: str,
         record: Record,
-        outcome: Literal["hit", "fetched", "joined", "stale"],
+        outcome: Outcome,
         warnings: tuple[str, ...] = (),
     ) -> Resolution:
         return Resolution(key, record, self._layout.module(record.digest), outcome, warnings)
 
-    def _count(self, outcome: str) -> None:
-        name = "hits" if outcome == "hit" else outcome
-        setattr(self._means.counters, name, getattr(self._means.counters, name) + 1)
+    def _demanded(self, ask: Ask, resolution: Resolution) -> Resolution:
+        if ask.digest is not None and ask.digest != resolution.record.digest:
+            raise DigestMismatch(f"the archive's sha256 is {resolution.record.digest}, and {ask.digest} was demanded")
+        self._means.counters.answered(resolution.outcome)
+        return resolution
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        try:
+            yield
+        except HubError:
+            self._means.counters.failed += 1
+            raise
