@@ -30,6 +30,11 @@ class QuickCheck:
         self._listings: OrderedDict[_Identity, tuple[listing.Entry, ...]] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def remembered_entries(self) -> int:
+        """How many lines it remembers, counting one for each listing."""
+        return self._entries
+
     def difference(self, tree: TreeLayout, lease: Lease) -> str | None:
         """What is gone or not as it was published; None when all is there.
 

@@ -12,7 +12,7 @@ from hubd.store.disk import Disk
 
 
 class KilledDisk(Disk):
-    """The process dies by SIGKILL before its `fatal`-th call; where that is a write, after half of it."""
+    """The process dies by SIGKILL before its `fatal`-th call, or half through it where it has halves."""
 
     def __init__(self, fatal: int) -> None:
         self.fatal = fatal
@@ -57,6 +57,8 @@ class KilledDisk(Disk):
         super().unlink(path)
 
     def mkdir(self, path: str, mode: int) -> None:
+        if self.fatal == 1:
+            os.mkdir(path, 0o700)
         self._step()
         super().mkdir(path, mode)
 

@@ -80,20 +80,16 @@ def to_json(graphs: list[MetaGraph]) -> list[dict[str, Any]]:
     """The same in lists and dicts that ``json.dumps`` takes."""
 
     def tensors(specs: dict[str, TensorSpec]) -> dict[str, Any]:
-        return {key: spec._asdict() | {"shape": spec.shape and list(spec.shape)} for key, spec in specs.items()}
+        return {
+            key: spec._asdict() | {"shape": None if spec.shape is None else list(spec.shape)}
+            for key, spec in specs.items()
+        }
+
+    def signature(of: Signature) -> dict[str, Any]:
+        return {"method_name": of.method_name, "inputs": tensors(of.inputs), "outputs": tensors(of.outputs)}
 
     return [
-        {
-            "tags": list(graph.tags),
-            "signatures": {
-                name: {
-                    "method_name": signature.method_name,
-                    "inputs": tensors(signature.inputs),
-                    "outputs": tensors(signature.outputs),
-                }
-                for name, signature in graph.signatures.items()
-            },
-        }
+        {"tags": list(graph.tags), "signatures": {name: signature(of) for name, of in graph.signatures.items()}}
         for graph in graphs
     ]
 
@@ -178,10 +174,10 @@ def _is_bytes(span: _Span) -> bool:
 
 
 def _meta_graph(message: _Message, span: _Span) -> MetaGraph:
-    tags: list[str] = []
-    signatures: dict[str, Signature] = {}
     if not _is_bytes(span):
         raise SavedModelError("a graph is no message")
+    tags: list[str] = []
+    signatures: dict[str, Signature] = {}
     for number, place in message.fields(span):
         if number == 1 and _is_bytes(place):  # meta_info_def
             tags += [message.text(tag) for field, tag in message.fields(place) if field == 4 and _is_bytes(tag)]
