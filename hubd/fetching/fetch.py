@@ -74,6 +74,8 @@ class Fetch:
             except HubError as error:
                 if record is None or not self._whole or isinstance(error, DigestMismatch):
                     log.info("%s: %s: %s", self.progress.loggable, error.code, error)
+                    for note in getattr(error, "__notes__", ()):
+                        log.error("%s: %s", self.progress.loggable, note)
                     raise
                 landed = Landed(record, "stale", (f"this copy may be old: {error}",), error)
             except OSError as error:
@@ -216,6 +218,7 @@ class Fetch:
         if all(record.digest != digest for _, record in self._means.records.all()):
             try:
                 self._means.trees.evict(digest)
+                self._means.trees.empty_trash()
             except (HubError, OSError) as error:
                 log.info("tree %s, which no handle names any more, stays for now: %s", digest[:12], error)
 

@@ -92,13 +92,9 @@ class Unpacker:
         self._peak_rss_bytes = 0
 
     async def __aenter__(self) -> Self:
-        limits = self._limits
-        numbers = (limits.module_bytes, limits.files, limits.depth, limits.path_bytes, limits.memory_bytes)
-        self._clock = Clock(asyncio.get_running_loop(), limits.time_seconds, self._kill)
+        self._clock = Clock(asyncio.get_running_loop(), self._limits.time_seconds, self._kill)
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "hubd.unpacking.child"),
-            *(self._archive, self._tree, str(os.getpid())),
-            *map(str, (*numbers, math.ceil(limits.time_seconds))),
+            *self._command(),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
@@ -186,6 +182,13 @@ class Unpacker:
         failure.add_note(stderr)
         raise failure
 
+    def _command(self) -> list[str]:
+        limits = self._limits
+        numbers = (limits.module_bytes, limits.files, limits.depth, limits.path_bytes, limits.memory_bytes)
+        time_seconds = math.ceil(limits.time_seconds)
+        arguments = (self._archive, self._tree, os.getpid(), *numbers, time_seconds)
+        return [sys.executable, "-P", "-m", "hubd.unpacking.child", *map(str, arguments)]
+
     def _tell(self) -> None:
         """Tell the child the frontier, if it waits for it or falls far behind; a slow child costs few lines."""
         if self._process is None or self._is_over:
@@ -238,6 +241,8 @@ class Unpacker:
         files = tuple(sorted(self._files))
         size_bytes = sum(file.size_bytes for file in files)
         graphs = value["meta_graphs"]
+        if not self._is_whole:
+            raise ValueError("a report of an archive that is not whole")
         if (
             value["format"] not in _FORMATS
             or value["size_bytes"] != size_bytes

@@ -1,0 +1,159 @@
+"""The daemon as one unprivileged user, a client as another: what each can do, and what neither can.
+
+Everything else runs as root in many containers, which hides permission mistakes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hubclient.contract.lease import Lease
+from tests.support import as_user, uids
+from tests.support.archives import archive
+from tests.support.origin import Answer, Origin
+from tests.support.uids import ALICE, BOB
+
+pytestmark = uids.needs_root
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of ALICE's that everyone may enter."""
+    directory = Path(tempfile.mkdtemp(prefix="hubd-two-"))
+    os.chown(directory, ALICE, ALICE)
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def service(place: Path) -> Iterator[Path]:
+    """The socket of ALICE's daemon, which serves everyone."""
+    config = place / "hubd.toml"
+    config.write_text("[network]\nallow_http = true\nallow_private_addresses = true\n")
+    socket = place / "hubd.sock"
+    program = [sys.executable, "-P", "-m", "hubd", "run", "--config", str(config)]
+    program += ["--cache-dir", str(place / "cache"), "--socket", str(socket)]
+    running = subprocess.Popen(
+        as_user.command(ALICE, *program), cwd=as_user.REPOSITORY, stderr=subprocess.PIPE, env={"PATH": os.defpath}
+    )
+    assert running.stderr is not None
+    ready = running.stderr.readline()
+    assert b"ready" in ready, ready + running.stderr.read()
+    yield socket
+    stop(running)
+    running.stderr.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def stop(running: subprocess.Popen[bytes]) -> None:
+    running.terminate()
+    assert running.wait(10) == 0
+
+
+def as_bob(code: str, socket: Path) -> str:
+    """What a program of BOB's prints."""
+    run = subprocess.run(
+        as_user.command(BOB, sys.executable, "-W", "error", "-c", code),
+        cwd=as_user.REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": os.defpath, "HOME": "/", "HUBD_SOCKET": str(socket), "HUBD_TIMEOUT": "5"},
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_another_user_resolves_holds_and_reads_and_can_do_nothing_else(service: Path, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(archive()))
+    told = as_bob(
+        f"""
+import fcntl, hubclient, os
+from hubclient.contract.lease import Lease
+from pathlib import Path
+
+path = Path(hubclient.resolve({handle!r}))
+assert hubclient.resolve({handle!r}) == str(path)
+tree, cache = path.parent, path.parents[2]
+assert (path / "saved_model.pb").read_bytes()
+assert tree.stat().st_uid == {ALICE} and os.getuid() == {BOB}
+
+def refused(action, *arguments):
+    try:
+        action(*arguments)
+    except PermissionError:
+        return
+    raise AssertionError(f"{{action}} {{arguments}} went through")
+
+refused(Lease.exclusive, str(tree / "lease"))
+for directory in (path, tree, cache / "trees", cache / "handles", cache / "tfhub", cache):
+    refused((directory / "planted").write_bytes, b"x")
+refused(os.rename, path / "saved_model.pb", path / "other")
+refused((path / "saved_model.pb").open, "ab")
+for hidden in ("handles", "trees", "tfhub", "staging", "trash"):
+    refused(os.listdir, cache / hidden)
+key = hubclient.contract.handles.key({handle!r})
+refused((cache / "handles" / (key + ".json")).read_bytes)
+print(tree)
+""",
+        service,
+    )
+    lease = Path(told.strip()) / "lease"
+    assert lease.exists()
+    assert len(origin.asked("/m/1")) == 1
+
+
+def test_two_users_share_one_download_and_the_second_needs_no_daemon(service: Path, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(archive()))
+    first = as_bob(f"import hubclient; print(hubclient.resolve({handle!r}))", service)
+    # A direct hit: the daemon's log would show a second answer, and the import of the daemon's client would show here.
+    second = as_bob(
+        f"import hubclient, sys; print(hubclient.resolve({handle!r})); assert 'hubclient.daemon' not in sys.modules",
+        service,
+    )
+    assert first == second
+    assert len(origin.asked("/m/1")) == 1
+
+
+def test_another_users_lease_outlives_the_daemon_and_holds_back_eviction(service: Path, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(archive()))
+    holder = subprocess.Popen(
+        as_user.command(
+            BOB, sys.executable, "-c", f"import hubclient; print(hubclient.resolve({handle!r}), flush=True); input()"
+        ),
+        cwd=as_user.REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PATH": os.defpath, "HOME": "/", "HUBD_SOCKET": str(service)},
+    )
+    assert holder.stdout is not None
+    lease = str(Path(holder.stdout.readline().strip()).parent / "lease")
+    os.kill(int(json.loads((service.parent / "cache" / "daemon.lock").read_text())["pid"]), signal.SIGTERM)
+    wait_until(lambda: not service.exists())  # and with it the daemon's own leases
+
+    def evict() -> None:
+        Lease.exclusive(lease).release()
+
+    with pytest.raises(BlockingIOError):
+        uids.as_user(ALICE, evict)
+    holder.communicate("\n")
+    uids.as_user(ALICE, evict)
