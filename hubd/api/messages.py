@@ -109,7 +109,7 @@ class PrefetchRequest(Request):
 
 class PrefetchAccepted(Answer):
     handle: str
-    key: Key
+    key: Key | None = Field(description="null for what is no handle")
     id: str | None = Field(description="the fetch to watch; null when the module is there already, or on a problem")
     problem: Problem | None = Field(None, description="why this one was not started")
 

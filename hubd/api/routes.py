@@ -116,15 +116,17 @@ class Api:
 
     async def prefetch(self, request: web.Request) -> web.StreamResponse:
         asked = await _body(request, messages.PrefetchRequest)
-        keys = {handle: handles.key(handles.canonical(handle)) for handle in asked.handles}
-        accepted = []
-        for handle, key in keys.items():
-            try:
-                fetch, problem = await self._resolver.prefetch(handle), None
-            except HubError as error:
-                fetch, problem = None, messages.Problem(**error.problem())
-            accepted.append(messages.PrefetchAccepted(handle=handle, key=key, id=fetch, problem=problem))
-        return _answer(messages.Prefetched(fetches=accepted), 202)
+        fetches = [await self._prefetch(handle) for handle in dict.fromkeys(asked.handles)]
+        return _answer(messages.Prefetched(fetches=fetches), 202)
+
+    async def _prefetch(self, handle: str) -> messages.PrefetchAccepted:
+        key = fetch = problem = None
+        try:
+            key = handles.key(handles.canonical(handle))
+            fetch = await self._resolver.prefetch(handle)
+        except HubError as error:
+            problem = messages.Problem(**error.problem())
+        return messages.PrefetchAccepted(handle=handle, key=key, id=fetch, problem=problem)
 
     async def fetches(self, _: web.Request) -> web.StreamResponse:
         return _answer(messages.Fetches(fetches=[progress.fetch_message(f) for f in self._resolver.fetches()]))

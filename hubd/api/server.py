@@ -68,9 +68,9 @@ class ListeningSocket:
     def close(self) -> None:
         self.socket.close()
         if self.is_ours():
-            for path in (places.cache_link(self.path), self.path):
-                with suppress(OSError):
-                    os.unlink(path)
+            # The link stays: while no daemon runs, it tells clients where the cached modules are.
+            with suppress(OSError):
+                os.unlink(self.path)
 
 
 class ApiServer:

@@ -9,11 +9,12 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hubclient.contract.errors import ArchiveTooLarge, UpstreamUnavailable
 
-_PIECE_BYTES = 1 << 20
+_MOST_WAITING_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -34,50 +35,88 @@ async def receive(
 ) -> Received:
     """Writes the body to a new file `spool`; tells each new frontier (bytes ``[0, frontier)`` are there).
 
-    Writing and hashing run in a thread beside the receiving. Raises `ArchiveTooLarge`, `UpstreamUnavailable`
-    when the body is not `total_bytes` long, and `OSError` of the disk.
+    Raises `ArchiveTooLarge`, `UpstreamUnavailable` when the body is not `total_bytes` long, and `OSError` of the disk.
     """
     if total_bytes is not None and total_bytes > limit_bytes:
         raise ArchiveTooLarge(f"the archive has {total_bytes} bytes, more than limits.archive ({limit_bytes})")
-    fd = os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    digest = hashlib.sha256()
-    loop = asyncio.get_running_loop()
-
-    def write(pieces: list[bytes]) -> int:
-        for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(fd, view) :]
-            digest.update(piece)
-        return sum(map(len, pieces))
-
-    frontier = arrived = 0
-    waiting: list[bytes] = []
-    waiting_bytes = 0
-    writing: asyncio.Future[int] | None = None
+    writer = _Writer(spool, on_frontier)
     try:
+        arrived = 0
         async for chunk in chunks:
             arrived += len(chunk)
             if arrived > limit_bytes:
                 raise ArchiveTooLarge(f"the archive is larger than limits.archive ({limit_bytes} bytes)")
-            waiting.append(chunk)
-            waiting_bytes += len(chunk)
-            if writing is not None and (writing.done() or waiting_bytes >= _PIECE_BYTES):
-                frontier += await writing
-                writing = None
-                on_frontier(frontier)
-            if writing is None:
-                writing = loop.run_in_executor(None, write, waiting)
-                waiting, waiting_bytes = [], 0
-        if writing is not None:
-            frontier += await writing
-            writing = None
-        frontier += await loop.run_in_executor(None, write, waiting)
-        on_frontier(frontier)
+            await writer.write(chunk)
+        received = await writer.finish()
     finally:
-        if writing is not None and not writing.done():
-            await asyncio.wait({writing})
-        os.close(fd)
-    if total_bytes is not None and frontier != total_bytes:
-        raise UpstreamUnavailable(f"the origin announced {total_bytes} bytes and sent {frontier}")
-    return Received(frontier, digest.hexdigest())
+        await writer.close()
+    if total_bytes is not None and arrived != total_bytes:
+        raise UpstreamUnavailable(f"the origin announced {total_bytes} bytes and sent {arrived}")
+    return received
+
+
+class _Writer:
+    """Writes and hashes in a thread, beside the receiving; what arrives meanwhile is the next piece."""
+
+    def __init__(self, spool: str, on_frontier: Callable[[int], None]) -> None:
+        self._fd = os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._on_frontier = on_frontier
+        self._digest = hashlib.sha256()
+        self._frontier_bytes = 0
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._writing: asyncio.Future[int] | None = None
+        self._error: BaseException | None = None
+
+    async def write(self, chunk: bytes) -> None:
+        """Takes the chunk; waits while too much waits to be written."""
+        self._waiting.append(chunk)
+        self._waiting_bytes += len(chunk)
+        self._start()
+        while self._waiting_bytes >= _MOST_WAITING_BYTES:
+            await self._progress()
+
+    async def finish(self) -> Received:
+        """Waits until all is written."""
+        while self._writing is not None:
+            await self._progress()
+        if self._error is not None:
+            raise self._error
+        return Received(self._frontier_bytes, self._digest.hexdigest())
+
+    async def close(self) -> None:
+        """Never leaves a thread behind that writes to a descriptor that is something else by then."""
+        self._waiting, self._waiting_bytes = [], 0
+        while self._writing is not None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({self._writing})
+        os.close(self._fd)
+
+    async def _progress(self) -> None:
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+        if self._error is not None:
+            raise self._error
+
+    def _start(self) -> None:
+        if self._writing is None and self._waiting and self._error is None:
+            pieces, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, pieces)
+            self._writing.add_done_callback(self._written)
+
+    def _write(self, pieces: list[bytes]) -> int:
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            self._digest.update(piece)
+        return sum(map(len, pieces))
+
+    def _written(self, writing: asyncio.Future[int]) -> None:
+        self._writing = None
+        if (error := writing.exception()) is not None:
+            self._error = error
+            return
+        self._frontier_bytes += writing.result()
+        self._on_frontier(self._frontier_bytes)
+        self._start()

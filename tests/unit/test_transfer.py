@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import resource
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -70,3 +72,35 @@ async def test_a_spool_that_is_there_already_is_not_followed(tmp_path: Path) -> 
     with pytest.raises(FileExistsError):
         await receive(chunked([b"x"]), str(tmp_path / "part"), total_bytes=1, limit_bytes=9, on_frontier=lambda _: None)
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+async def test_what_arrived_before_a_stall_counts_during_it(tmp_path: Path) -> None:
+    reached = asyncio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield bytes(100_000)
+        async with asyncio.timeout(10):
+            await reached.wait()
+
+    def on_frontier(frontier_bytes: int) -> None:
+        if frontier_bytes == 1_000_000:
+            reached.set()
+
+    await receive(stalling(), str(tmp_path / "part"), total_bytes=1_000_000, limit_bytes=10**9, on_frontier=on_frontier)
+
+
+async def test_an_error_of_the_disk_ends_it(tmp_path: Path) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(100_000)
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            await receive(
+                endless(), str(tmp_path / "part"), total_bytes=None, limit_bytes=10**9, on_frontier=lambda _: None
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
