@@ -1,0 +1,113 @@
+"""stdout and stderr, and what an error looks like there.
+
+Law: data goes to stdout in one piece and nothing else does; messages go to stderr, one line each. A reader that
+goes away (`hubctl ls | head -1`) ends the command quietly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hubclient.cli.wording import duration, printable
+from hubclient.contract.errors import HubError
+
+EXIT_FAILED = 1
+EXIT_UNREACHABLE = 3
+EXIT_UPSTREAM_NOT_FOUND = 4
+EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+
+_NEXT_STEPS = {
+    "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, or a path",
+    "handle-forbidden": "the daemon's settings name the hosts that it may ask: [network] allowed_hosts",
+    "address-forbidden": "the daemon's settings say which addresses it may contact: [network] allow_private_addresses",
+    "upstream-not-found": "check the handle, its version too: the host that it names has no such module",
+    "upstream-unavailable": "try again later; what is cached goes on working",
+    "upstream-timeout": "try again later; what is cached goes on working",
+    "archive-corrupt": "try again; if it stays, tell whoever publishes the module",
+    "not-a-module": "the handle must lead to the archive of a SavedModel: is it the URL of a web page?",
+    "digest-mismatch": "`hubctl get --json` without --digest shows the digest that is there",
+    "cache-full": "`hubctl ls --sort size` shows what takes the space",
+    "disk-full": "`hubctl ls --sort size` shows what takes the space",
+    "offline": "leave out --offline, or unset HUBD_OFFLINE, to let the daemon fetch it",
+    "too-busy": "try again in a moment; `hubctl status` shows what the daemon does",
+    "shutting-down": "try again in a moment: the daemon is about to stop",
+    "internal": "the daemon's log says more",
+}
+
+
+def exit_code(error: HubError) -> int:
+    """The exit code of a command that ended with this error."""
+    return {"daemon-unreachable": EXIT_UNREACHABLE, "upstream-not-found": EXIT_UPSTREAM_NOT_FOUND}.get(
+        error.code, EXIT_FAILED
+    )
+
+
+def exit_code_of_all(errors: Iterable[HubError]) -> int:
+    """The exit code of a command with several parts: theirs if they agree, else plain failure; 0 without errors."""
+    codes = {exit_code(error) for error in errors}
+    return codes.pop() if len(codes) == 1 else EXIT_FAILED if codes else 0
+
+
+def emit(text: str) -> None:
+    """Write data, whole lines, to stdout."""
+    try:
+        print(text, end="" if text.endswith("\n") else "\n", flush=True)
+    except BrokenPipeError:
+        # Python flushes stdout once more when it ends; that one must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_BROKEN_PIPE) from None
+    except OSError as error:
+        say(f"hubctl: cannot write to stdout: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_FAILED) from None
+
+
+def emit_json(document: Any) -> None:
+    """Write one JSON document to stdout."""
+    import json  # 12 ms that a mere hit does not need
+
+    emit(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def say(line: str) -> None:
+    """Write a message to stderr."""
+    try:
+        print(printable(line), file=sys.stderr, flush=True)
+    except OSError:
+        return  # nobody reads the messages; the data still counts
+
+
+def hit_line(handle: str, seconds: float) -> str:
+    """The line for what was there already."""
+    return f"hit  {handle}  in {duration(seconds)}"
+
+
+def complain(error: HubError, *, as_json: bool = False, handle: str | None = None) -> None:
+    """Write an error to stderr: its detail, its code and a next step; or its problem as one line of JSON."""
+    if as_json:
+        import json
+
+        problem = error.problem() | ({} if handle is None else {"handle": handle})
+        say(json.dumps(problem))
+        return
+    about = f"{handle}: " if handle is not None and handle not in error.detail else ""
+    first, *more = error.detail.splitlines() or [""]
+    say(f"hubctl: {about}{first} [{error.code}]")
+    for line in more:
+        say(f"        {line.strip()}")
+    if step := _NEXT_STEPS.get(error.code):
+        say(f"        {step}")
+
+
+@contextmanager
+def complaints(*, as_json: bool) -> Iterator[None]:
+    """Turn an error into its message and its exit code."""
+    try:
+        yield
+    except HubError as error:
+        complain(error, as_json=as_json)
+        raise SystemExit(exit_code(error)) from None

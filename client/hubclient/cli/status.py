@@ -1,0 +1,101 @@
+"""`hubctl status`: is the daemon well, and what does it do?
+
+Law: looking changes nothing. No daemon is started for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from hubclient import finding
+from hubclient.cli.display import how_far
+from hubclient.cli.output import emit, emit_json
+from hubclient.cli.tables import drawable
+from hubclient.cli.wording import count, duration, printable, short, size
+from hubclient.connecting import connect_to_users
+from hubclient.contract.errors import DaemonUnreachable
+from hubclient.daemon import Daemon, reach
+
+
+def status(environ: Mapping[str, str], *, as_json: bool) -> None:
+    """Print how the daemon of this environment is. Raises `DaemonUnreachable` when there is none, at once."""
+    daemon = _reach(environ)
+    answer = daemon.get("/v1/status")
+    fetches = daemon.get("/v1/fetches")["fetches"]
+    if as_json:
+        emit_json({"status": answer, "fetches": fetches})
+        return
+    if not drawable():
+        emit("".join(line + "\n" for line in [*lines(answer), *(plain_row(fetch) for fetch in fetches)]))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from hubclient.cli.live import row_of
+
+    console = Console(file=sys.stdout, highlight=False)
+    with console.capture() as captured:
+        headline, *rest = lines(answer)
+        console.print(Text(headline, style="bold yellow" if answer["warnings"] else "bold green"), soft_wrap=True)
+        for line in rest:
+            style = "yellow" if line.startswith("warning") else ""
+            console.print(Text.assemble((line[:12], style or "bold"), (line[12:], style)), soft_wrap=True)
+        widest = max((len(short(fetch["handle"])) for fetch in fetches), default=0)
+        for fetch in fetches:
+            console.print(row_of(fetch, fetch["handle"], console.width, widest))
+    emit(captured.get())
+
+
+def _reach(environ: Mapping[str, str]) -> Daemon:
+    place = finding.find(environ)
+    # Nobody is started, and nobody is waited for unless the user says for how long.
+    looking = {**environ, "HUBD_AUTOSTART": "0", "HUBD_TIMEOUT": environ.get("HUBD_TIMEOUT") or "0"}
+    if place.kind == "user":
+        connection = connect_to_users(place, looking)
+        if connection is None:
+            raise DaemonUnreachable(
+                f"no daemon runs for the cache {place.cache}: `hubctl get HANDLE` starts one, or run `hubd run --user`"
+            )
+        connection.close()
+    try:
+        return reach(looking)
+    except DaemonUnreachable as error:
+        where = f"; its cache is {place.cache}" if place.cache is not None else ""
+        raise DaemonUnreachable(f"{error.detail}{where}") from error
+
+
+def lines(answer: dict[str, Any]) -> Sequence[str]:
+    """The API's Status as lines: the first one answers the question."""
+    cache, counters, warnings = answer["cache"], answer["counters"], answer["warnings"]
+    headline = f"hubd {answer['version']} is well"
+    if warnings:
+        headline = f"hubd {answer['version']} runs, with {count(len(warnings), 'warning')}"
+    stored = "size not yet counted" if cache["size_bytes"] is None else size(cache["size_bytes"])
+    since = datetime.fromisoformat(answer["started_at"]).astimezone()
+    rows = [
+        *(("warning", warning) for warning in warnings),
+        ("process", f"pid {answer['pid']}, uid {answer['uid']}, up {duration(answer['uptime_seconds'])}"),
+        ("socket", answer["socket"]),
+        ("cache", cache["dir"]),
+        ("", f"{count(cache['modules'], 'module')}, {stored}; {size(cache['free_bytes'])} free"),
+        ("since start", f"{since:%Y-%m-%d %H:%M:%S}"),
+        (
+            "",
+            f"{counters['hits']:,} hits, {counters['fetched']:,} fetched, {counters['joined']:,} joined, "
+            f"{counters['stale']:,} stale, {counters['failed']:,} failed; {size(counters['received_bytes'])} received",
+        ),
+        (
+            "now",
+            f"{count(answer['fetches'], 'fetch')}, {count(answer['waiters'], 'waiter')}, "
+            f"{count(answer['connections'], 'connection')}",
+        ),
+    ]
+    return [printable(headline), *(f"{name:<11} {printable(text)}" for name, text in rows)]
+
+
+def plain_row(fetch: dict[str, Any]) -> str:
+    """A fetch under way in one line."""
+    return f"{fetch['state']}  {printable(fetch['handle'])}{how_far(fetch)}, {count(fetch['waiters'], 'waiter')}"

@@ -1,0 +1,71 @@
+"""hubctl's arguments, options and help."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import hubclient
+from hubclient.cli.app import app
+
+COMMANDS = ("get", "ls", "prefetch", "status")
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner(env={"COLUMNS": "100", "TERM": "dumb"}).invoke(app, arguments, prog_name="hubctl")
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_teaches_by_examples(command: str) -> None:
+    code, text, _ = run(command, "--help")
+    assert code == 0
+    assert "Examples:" in text
+    assert f"   hubctl {command}" in text
+    assert "--json" in text
+
+
+def test_the_help_names_every_command_and_the_exit_codes() -> None:
+    code, text, _ = run("--help")
+    assert code == 0
+    assert all(f" {command} " in text for command in COMMANDS)
+    assert "3 no daemon, 4 not found upstream, 130" in text
+
+
+def test_the_version_is_the_clients() -> None:
+    assert run("--version") == (0, f"hubctl {hubclient.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["get"],
+        ["get", "--refesh", "https://h.example/m/1"],
+        ["get", "--refresh", "--offline", "https://h.example/m/1"],
+        ["get", "--digest", "abc", "https://h.example/m/1"],
+        ["ls", "--sort", "colour"],
+        ["ls", "--limit", "0"],
+        ["ls", "-q", "--json"],
+        ["status", "more"],
+        ["prefetch"],
+        ["fetch"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_2_and_says_so_on_stderr(arguments: list[str]) -> None:
+    code, out, said = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "hubctl" in said
+
+
+def test_without_typer_it_says_what_to_install() -> None:
+    # -S leaves out site-packages: the standard library and hubclient are all that is there.
+    client = os.path.dirname(os.path.dirname(hubclient.__file__))
+    script = f"import sys; sys.path.insert(0, {client!r}); from hubclient.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script, "ls"], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "hubctl: typer and rich are not installed: pip install 'hubclient[cli]'\n"

@@ -1,0 +1,56 @@
+"""stdout, stderr and exit codes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hubclient.cli.output import complain, complaints, exit_code_of_all
+from hubclient.contract import errors
+
+
+@pytest.mark.parametrize(
+    ("failures", "code"),
+    [
+        ([], 0),
+        ([errors.CacheFull("x")], 1),
+        ([errors.DaemonUnreachable("x")], 3),
+        ([errors.UpstreamNotFound("x"), errors.UpstreamNotFound("y")], 4),
+        ([errors.UpstreamNotFound("x"), errors.CacheFull("y")], 1),
+    ],
+    ids=lambda value: "-".join(error.code for error in value) if isinstance(value, list) else str(value),
+)
+def test_the_exit_code_is_that_of_the_errors_or_1_when_they_differ(failures: list[errors.HubError], code: int) -> None:
+    assert exit_code_of_all(failures) == code
+
+
+def test_an_error_is_one_line_with_its_code_and_a_next_step(capsys: pytest.CaptureFixture[str]) -> None:
+    complain(errors.UpstreamNotFound("h.example has no such module"), handle="https://h.example/m/1")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "hubctl: https://h.example/m/1: h.example has no such module [upstream-not-found]"
+    assert second.strip().startswith("check the handle")
+
+
+def test_a_handle_that_the_detail_names_is_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    complain(errors.CacheUntrusted("https://h.example/m/1 is not to be trusted"), handle="https://h.example/m/1")
+    assert capsys.readouterr().err == "hubctl: https://h.example/m/1 is not to be trusted [cache-untrusted]\n"
+
+
+def test_with_json_an_error_is_one_problem_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    complain(errors.DiskFull("no space"), as_json=True, handle="https://h.example/m/1")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert json.loads(captured.err) == errors.DiskFull("no space").problem() | {"handle": "https://h.example/m/1"}
+
+
+def test_an_error_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    complain(errors.Internal("\x1b[2Jgone\nsecond line"))
+    assert capsys.readouterr().err.splitlines()[:2] == ["hubctl: \\x1b[2Jgone [internal]", "        second line"]
+
+
+def test_an_error_in_a_command_becomes_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_, complaints(as_json=False):
+        raise errors.DaemonUnreachable("nobody there")
+    assert exit_.value.code == 3
+    assert "nobody there [daemon-unreachable]" in capsys.readouterr().err
