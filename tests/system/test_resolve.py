@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import os
+import resource
 import signal
+import socket
 import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -88,6 +93,29 @@ def test_one_download_for_all_who_ask_at_once(daemon: Daemon, origin: Origin) ->
         outcomes = sorted(future.result()[1]["outcome"] for future in asking)
     assert outcomes == ["fetched"] + ["joined"] * 31
     assert len(origin.asked("/m/1")) == 1
+
+
+def test_a_thousand_clients_cost_one_get_and_little_memory(daemon: Daemon, origin: Origin) -> None:
+    slow = Answer(ARCHIVE, gate_after_bytes=10)
+    handle = origin.serve("/m/1", slow)
+    body = json.dumps({"handle": handle}).encode()
+    request = b"POST /v1/resolve HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) for _ in range(1000)]
+        for client in clients:
+            client.connect(str(daemon.socket))
+            client.sendall(request % (len(body), body))
+        wait_for_waiters(daemon, 1000)
+        memory = Path(f"/proc/{daemon.pid}/status").read_text().split("VmHWM:")[1].split()[0]
+        slow.gate.set()
+        answers = [b"".join(iter(partial(client.recv, 65536), b"")) for client in clients]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+    assert sum(b'"fetched"' in answer for answer in answers) == 1
+    assert len(origin.asked("/m/1")) == 1
+    assert int(memory) < 120_000, "kilobytes"
 
 
 def wait_for_waiters(daemon: Daemon, count: int) -> None:
