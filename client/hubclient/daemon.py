@@ -1,0 +1,163 @@
+"""Talking with a daemon: asked again while it is away, and started if it is the user's own.
+
+Law: every request here is safe to repeat, so a daemon that dies in the middle of an answer costs time, not the
+answer; and none is waited for without end.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from hubclient import connecting, finding, starting
+from hubclient.contract.errors import DaemonUnreachable, ShuttingDown
+from hubclient.exchange import NDJSON_CONTENT_TYPE, Channel, Died, Lost, Progress, read_json, read_stream
+from hubclient.finding import Place
+
+T = TypeVar("T")
+
+_MAX_DEATHS = 5
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 1.0
+
+
+class Daemon:
+    """One daemon. Thread-safe, and safe in a forked child, which gets connections of its own."""
+
+    def __init__(
+        self, place: Place, *, environ: Mapping[str, str] = os.environ, timeout_seconds: float | None = None
+    ) -> None:
+        """`timeout_seconds`: for how long the daemon may be away; None: ``HUBD_TIMEOUT``."""
+        self._connector = _Connector(place, environ)
+        self._timeout_seconds = finding.timeout_seconds(environ) if timeout_seconds is None else timeout_seconds
+        self._channel = Channel(self._connector.connect)
+
+    @property
+    def place(self) -> Place:
+        """Where the daemon was found last: an absent service may have been replaced by the user's own daemon."""
+        return self._connector.place
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The JSON that a GET answers. Raises `HubError`s."""
+        return self._repeat(lambda _: self._channel.ask("GET", path, None, {}, read_json))
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The JSON that a POST answers. Raises `HubError`s."""
+        return self._repeat(lambda _: self._channel.ask("POST", path, body, {}, read_json))
+
+    def resolve(
+        self,
+        handle: str,
+        *,
+        digest: str | None = None,
+        refresh: bool = False,
+        offline: bool = False,
+        progress: Progress | None = None,
+        timeout_seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """The API's Resolved; `progress` gets the API's Fetch again and again while it is downloaded.
+
+        It may take as long as the daemon says that it works on it, which it does every few seconds.
+        `timeout_seconds`: for how long the daemon may be away, if not for this object's time. Raises `HubError`s.
+        """
+        body: dict[str, Any] = {"handle": handle}
+        # Only what was asked for, so that an older daemon need not know the rest.
+        body |= {"digest": digest} if digest is not None else {}
+        body |= {"refresh": True} if refresh else {}
+        body |= {"offline": True} if offline else {}
+        accept = {"Accept": f"{NDJSON_CONTENT_TYPE}, application/json"}
+
+        def ask(alive: Callable[[], None]) -> dict[str, Any]:
+            def heard(fetch: dict[str, Any]) -> None:
+                alive()
+                if progress is not None:
+                    progress(fetch)
+
+            return self._channel.ask("POST", "/v1/resolve", body, accept, lambda answer: read_stream(answer, heard))
+
+        return self._repeat(ask, timeout_seconds)
+
+    def connect(self) -> None:
+        """Returns when the daemon accepts a connection, which is kept for the next request. Raises `HubError`s."""
+        self._repeat(lambda _: self._channel.open())
+
+    def close(self) -> None:
+        """Close what is idle. The object can still be used."""
+        self._channel.close()
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _repeat(self, ask: Callable[[Callable[[], None]], T], timeout_seconds: float | None = None) -> T:
+        """Ask until there is an answer, or until nobody was there for the timeout, or the daemon died too often."""
+        timeout_seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        away_since: float | None = None
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        deaths = 0
+
+        def alive() -> None:
+            nonlocal away_since, pause_seconds
+            away_since, pause_seconds = None, _FIRST_PAUSE_SECONDS
+
+        while True:
+            try:
+                return ask(alive)
+            except (Lost, ShuttingDown) as error:
+                now = time.monotonic()
+                away_since = now if away_since is None else away_since
+                deaths += isinstance(error, Died)
+                if deaths == _MAX_DEATHS:
+                    raise DaemonUnreachable(
+                        f"the daemon at {self.place.socket} died {deaths} times while it worked on this; see its log"
+                    ) from error
+                left_seconds = away_since + timeout_seconds - now
+                if left_seconds <= 0:
+                    raise DaemonUnreachable(f"{error}{starting.remedy(self.place)}") from error
+            time.sleep(min(random.uniform(0, pause_seconds), left_seconds))  # noqa: S311 (jitter, no secret)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+
+class _Connector:
+    """Makes connections to the daemon of a place, and starts it if that is allowed."""
+
+    def __init__(self, place: Place, environ: Mapping[str, str]) -> None:
+        self.place = place
+        self._environ = environ
+
+    def connect(self) -> socket.socket:
+        """A connection. Raises `Lost` when there may be one in a moment, and `HubError`s."""
+        if self.place.kind != "user":
+            directory = os.path.dirname(self.place.socket)
+            try:
+                return connecting.connect(self.place.socket)
+            except connecting.AWAY as error:
+                if self.place.kind == "explicit" and not os.path.isdir(directory):
+                    raise DaemonUnreachable(f"there is no {directory}{starting.remedy(self.place)}") from None
+                if self.place.kind == "explicit" or self._environ.get("HUBD_AUTOSTART") != "1":
+                    raise Lost(f"no daemon answers on {self.place.socket}: {error.strerror}") from error
+            self.place = finding.user_place(self._environ)
+        # Anew each time: the runtime directory comes and goes with logins.
+        self.place = finding.renewed(self.place, self._environ)
+        try:
+            connected = connecting.connect_to_users(self.place, self._environ)
+            if connected is not None:
+                return connected
+            if self._environ.get("HUBD_AUTOSTART") == "0" and os.path.lexists(self.place.socket):
+                raise Lost(f"no daemon answers on {self.place.socket}, and HUBD_AUTOSTART=0 forbids to start one")
+            return starting.start(self.place, self._environ)
+        except BlockingIOError:
+            raise Lost(f"too many programs wait for the daemon at {self.place.socket}") from None
+
+
+def reach(environ: Mapping[str, str] = os.environ) -> Daemon:
+    """The daemon that this environment means, found, started if need be, and answering. Raises `HubError`s."""
+    daemon = Daemon(finding.find(environ), environ=environ)
+    daemon.connect()
+    return daemon

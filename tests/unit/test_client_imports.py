@@ -1,0 +1,52 @@
+"""What `import hubclient` costs, and what it offers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hubclient
+from hubclient.contract import errors
+
+CLIENT = Path(hubclient.__file__).parent.parent
+
+HEAVY = {"tensorflow", "http", "http.client", "json", "socket", "subprocess", "dataclasses", "typing", "asyncio"}
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(CLIENT)!r})\n{code}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def test_importing_hubclient_imports_nothing_heavy() -> None:
+    code = "before = set(sys.modules); import hubclient; print(*(set(sys.modules) - before))"
+    assert not HEAVY & set(run(code).split())
+
+
+def test_a_hit_needs_neither_http_nor_json_nor_sockets() -> None:
+    code = "import hubclient.resolving; print(*sys.modules)"
+    assert not {"http.client", "json", "socket", "subprocess", "dataclasses"} & set(run(code).split())
+
+
+def test_every_error_is_exported_under_its_name() -> None:
+    exported = {getattr(hubclient, name) for name in hubclient.__all__}
+    assert exported >= {errors.HubError, *errors.BY_CODE.values()}
+
+
+@pytest.mark.parametrize("name", hubclient.__all__)
+def test_every_exported_name_exists_and_is_listed(name: str) -> None:
+    assert getattr(hubclient, name).__name__ == name
+    assert name in dir(hubclient)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'resolv'"):
+        exec("hubclient.resolv")
