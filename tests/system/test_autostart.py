@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,11 +27,16 @@ END_MILLISECONDS = 20_000
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    """A home directory; the daemons that the test started for its cache end with it."""
-    (tmp_path / "run").mkdir(mode=0o700)
-    yield tmp_path
-    end_daemon(environ_of(tmp_path))
+def home() -> Iterator[Path]:
+    """A home directory; the daemons that the test started for its cache end with it.
+
+    Its path is short, as pytest's own are not: a socket's path has 107 bytes at most.
+    """
+    with tempfile.TemporaryDirectory(prefix="hubd-") as directory:
+        home = Path(directory)
+        (home / "run").mkdir(mode=0o700)
+        yield home
+        end_daemon(environ_of(home))
 
 
 def environ_of(home: Path, **variables: str) -> dict[str, str]:

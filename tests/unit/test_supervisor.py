@@ -94,7 +94,7 @@ def test_the_child_takes_the_last_of_several_frontiers_and_lines_in_pieces(tmp_p
             pass
 
 
-@pytest.mark.parametrize("frontier", [0, HALF])
+@pytest.mark.parametrize("frontier", [0, HALF], ids=["at the start", "half-way"])
 def test_the_child_ends_when_the_daemon_closes_its_pipe(frontier: int, tmp_path: Path) -> None:
     spool, tree = prepare(tmp_path, DATA)
     with child(spool, tree) as process:
