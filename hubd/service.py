@@ -12,19 +12,20 @@ import resource
 import signal
 import time
 from collections.abc import Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from hubd.api.inventory import Inventory
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer, ListeningSocket
 from hubd.config import Place, Settings
-from hubd.fetching.grace import GraceLeases
 from hubd.fetching.means import Means
-from hubd.fetching.progress import Counters
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.sources import HttpSource
 from hubd.store import recovery
 from hubd.store.adoption import adopt
+from hubd.store.cleaning import clean
 from hubd.store.layout import StoreLayout
 from hubd.store.records import Records
 from hubd.store.trees import Trees
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 4.5
 _WATCH_SECONDS = 2.0
+_TIDY_SECONDS = 15.0
+_MAX_FILES = 65536
+_FILES_PER_FETCH = 32
+_OTHER_FILES = 128
 
 
 async def serve(settings: Settings, place: Place) -> None:
@@ -40,45 +45,51 @@ async def serve(settings: Settings, place: Place) -> None:
 
     Raises `CacheUnusable` and `SocketUnusable` before it serves.
     """
-    _raise_file_limit()
     os.umask(0o022)
-    with adopt(
-        place.cache, socket=place.socket, allow_network_filesystem=settings.cache.allow_network_filesystem
-    ) as hold:
-        layout = hold.layout
-        recovery.clear(layout)
-        listening = ListeningSocket(place.socket, layout.root, mode=0o600 if place.user else 0o666)
+    allow_network = settings.cache.allow_network_filesystem
+    with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:
+        recovery.clear(hold.layout)
+        listening = ListeningSocket(place.socket, hold.layout.root, mode=0o600 if place.user else 0o666)
+        # Fetches never wait for a thread that something else keeps.
+        threads = ThreadPoolExecutor(2 * settings.network.concurrent_fetches + 4, "fetch")
         try:
             async with HttpSource(settings.network) as source:
-                await _Service(settings, layout, source, listening).run()
+                await _Service(settings, hold.layout, source, threads, listening).run()
         finally:
             listening.close()
+            # The next daemon may have the cache only when nothing of this one works in it any more.
+            await asyncio.to_thread(threads.shutdown)
+            await asyncio.get_running_loop().shutdown_default_executor()
 
 
 class _Service:
-    def __init__(self, settings: Settings, layout: StoreLayout, source: HttpSource, listening: ListeningSocket) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        layout: StoreLayout,
+        source: HttpSource,
+        threads: Executor,
+        listening: ListeningSocket,
+    ) -> None:
         self._settings = settings
         self._listening = listening
         self._stopping = asyncio.Event()
         self._reason = ""
-        self._last_busy = time.monotonic()
         self._group = asyncio.TaskGroup()
         self._means = Means(
             settings=settings,
             trees=Trees(layout),
             records=Records(layout),
             source=source,
-            grace=GraceLeases(),
+            threads=threads,
             slots=asyncio.Semaphore(settings.network.concurrent_fetches),
-            counters=Counters(),
         )
-        self._resolver = Resolver(self._means, layout, self._spawn)
-        inventory = Inventory(self._means, layout, listening.path, lambda: self._server.connections())
+        self._resolver = Resolver(self._means, self._spawn)
+        self._inventory = Inventory(self._means, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
-            log.warning("%s", listening.warning)
-            inventory.warnings.append(listening.warning)
-        app = application(Api(self._resolver, inventory).routes, os.geteuid())
-        self._server = ApiServer(app, listening, max_connections=settings.api.connections)
+            self._warn(listening.warning)
+        app = application(Api(self._resolver, self._inventory).routes, os.geteuid())
+        self._server = ApiServer(app, listening, max_connections=self._most_connections())
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -88,17 +99,17 @@ class _Service:
             async with self._group as group:
                 await self._server.start()
                 log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
-                mending = group.create_task(self._mend())
-                watching = group.create_task(self._watch())
+                chores = [group.create_task(chore()) for chore in (self._mend, self._tidy, self._watch)]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
                 # What still runs after this has nobody to answer to, and nothing to lose: any kill is survived.
                 loop.call_later(STOP_SECONDS, os._exit, 0)
-                mending.cancel()
-                watching.cancel()
+                for chore in chores:
+                    chore.cancel()
                 self._resolver.stop()
                 await self._server.stop()
         finally:
+            self._inventory.close()
             self._means.grace.release_all()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
@@ -111,32 +122,55 @@ class _Service:
         self._reason = self._reason or reason
         self._stopping.set()
 
+    def _warn(self, text: str) -> None:
+        log.warning("%s", text)
+        self._inventory.warnings.append(text)
+
     async def _mend(self) -> None:
         """Recovery's slow part, behind the serving daemon."""
+        means = self._means
         try:
-            report = await asyncio.to_thread(
-                recovery.mend, self._means.trees, self._means.records, self._means.direct_until
-            )
+            report = await asyncio.to_thread(recovery.mend, means.trees, means.records, means.direct_until)
         except Exception:
             log.exception("recovery did not finish; the next start tries again")
         else:
             log.info("recovery: %s", report)
 
+    async def _tidy(self) -> None:
+        """Clears away what fetches leave, soon after them, and what was still in use then, when it is not."""
+        means = self._means
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TIDY_SECONDS if means.orphans else None):
+                    await means.litter.wait()
+            means.litter.clear()
+            try:
+                await asyncio.to_thread(clean, means.trees, means.records, means.orphans)
+            except Exception:
+                log.exception("the cache could not be tidied")
+
     async def _watch(self) -> None:
         """Ends the daemon when its socket is no longer its own, or when nobody needed it for long."""
         idle_exit = self._settings.api.idle_exit
+        busy_at, activity = time.monotonic(), self._server.activity()
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             if not self._listening.is_ours():
                 self._stop(f"{self._listening.path} is not ours any more")
-            if self._server.connections() or self._resolver.fetches():
-                self._last_busy = time.monotonic()
-            elif idle_exit is not None and time.monotonic() - self._last_busy >= idle_exit:
+            if self._server.connections() or self._resolver.fetches() or self._server.activity() != activity:
+                busy_at, activity = time.monotonic(), self._server.activity()
+            elif idle_exit is not None and time.monotonic() - busy_at >= idle_exit:
                 self._stop(f"idle for {idle_exit:.0f} s")
 
-
-def _raise_file_limit() -> None:
-    """Every connection, lease and transfer is a file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    def _most_connections(self) -> int:
+        """As many as the settings say, but leaving files for fetches and leases: every connection is a file."""
+        wanted = self._settings.api.connections
+        others = _OTHER_FILES + _FILES_PER_FETCH * self._settings.network.concurrent_fetches
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+        if soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        possible = max(1, max(soft, most) - others)
+        if possible < wanted:
+            self._warn(f"api.connections is {wanted}, and the limit of open files allows {possible}")
+        return min(wanted, possible)

@@ -48,13 +48,11 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as error:
-        answer = problem_answer(
-            RequestInvalid(
-                f"{request.path} takes {', '.join(sorted(error.allowed_methods))}, not {request.method[:16]}"
-            )
-        )
-        answer.set_status(405)
-        answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        allowed = ", ".join(sorted(error.allowed_methods))
+        problem = RequestInvalid(f"{request.path} takes {allowed}, not {request.method[:16]}")
+        problem.status = error.status
+        answer = problem_answer(problem)
+        answer.headers["Allow"] = allowed
         return answer
     except Exception as error:
         return problem_answer(as_hub_error(error))

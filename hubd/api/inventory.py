@@ -6,7 +6,9 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from hubclient.contract.errors import NotFound, RequestInvalid
 from hubclient.contract.layout import LAYOUT_VERSION, is_digest
@@ -14,16 +16,22 @@ from hubd import __version__
 from hubd.api import messages
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
-from hubd.store.layout import StoreLayout
 from hubd.store.records import Record
+
+T = TypeVar("T")
+
+_MEASURE_SECONDS = 1.0
 
 
 class Inventory:
     """Answers from records and manifests, in threads: a large cache has many."""
 
-    def __init__(self, means: Means, layout: StoreLayout, socket: str, connections: Callable[[], int]) -> None:
+    def __init__(self, means: Means, socket: str, connections: Callable[[], int]) -> None:
         self._means = means
-        self._layout = layout
+        self._layout = means.trees.layout
+        # One thread: however many ask for listings, the others are free for what cannot wait.
+        self._thread = ThreadPoolExecutor(1, "inventory")
+        self._measured: tuple[float, tuple[int, int, int]] | None = None
         self._socket = socket
         self._connections = connections
         self._started_at = datetime.now(UTC)
@@ -34,7 +42,7 @@ class Inventory:
         """A page: at most `limit` modules whose keys come after `after`."""
         if after and not is_digest(after):
             raise RequestInvalid("after must be a key: 64 hex digits")
-        return await asyncio.to_thread(self._modules, after, limit)
+        return await self._in_thread(lambda: self._modules(after, limit))
 
     def _modules(self, after: str, limit: int) -> messages.Modules:
         page: list[messages.Module] = []
@@ -49,7 +57,7 @@ class Inventory:
         """One module with its signatures; `NotFound` when the cache has none of that key."""
         if not is_digest(key):
             raise RequestInvalid("a key is 64 hex digits")
-        return await asyncio.to_thread(self._signatures, key)
+        return await self._in_thread(lambda: self._signatures(key))
 
     def _signatures(self, key: str) -> messages.Signatures:
         record = self._means.records.get(key)
@@ -79,7 +87,7 @@ class Inventory:
         )
 
     async def status(self, resolver: Resolver) -> messages.Status:
-        modules, size_bytes, free_bytes = await asyncio.to_thread(self._measure)
+        modules, size_bytes, free_bytes = await self._in_thread(self._measure)
         counters = self._means.counters
         flights = resolver.fetches()
         return messages.Status(
@@ -103,12 +111,26 @@ class Inventory:
             warnings=self.warnings,
         )
 
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
     def _measure(self) -> tuple[int, int, int]:
-        """Modules, the bytes of their trees (each counted once), and the bytes that are free."""
+        """Modules, the bytes of their trees (each counted once), and the bytes that are free.
+
+        Those who ask within a moment share an answer.
+        """
+        now = time.monotonic()
+        if self._measured is not None and now - self._measured[0] < _MEASURE_SECONDS:
+            return self._measured[1]
         sizes: dict[str, int] = {}
         modules = 0
         for _, record in self._means.records.all():
             modules += 1
             sizes[record.digest] = record.size_bytes
         disk = os.statvfs(self._layout.root)
-        return modules, sum(sizes.values()), disk.f_bavail * disk.f_frsize
+        measured = modules, sum(sizes.values()), disk.f_bavail * disk.f_frsize
+        self._measured = now, measured
+        return measured

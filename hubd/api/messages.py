@@ -89,6 +89,12 @@ class ProgressEvent(Answer):
     fetch: Fetch
 
 
+class WaitingEvent(Answer):
+    """A line that says that the daemon is alive while there is no progress to tell of."""
+
+    event: Literal["waiting"] = "waiting"
+
+
 class ResolvedEvent(Answer):
     """The last line when all went well."""
 

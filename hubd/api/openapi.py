@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hubd.api.routes import Route
 
 _REF = "#/components/schemas/{model}"
-_STREAM_EVENTS = (messages.ProgressEvent, messages.ResolvedEvent, messages.FailedEvent)
+_STREAM_EVENTS = (messages.WaitingEvent, messages.ProgressEvent, messages.ResolvedEvent, messages.FailedEvent)
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:

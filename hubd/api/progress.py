@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from aiohttp import web
 
@@ -21,6 +20,8 @@ CONTENT_TYPE = "application/x-ndjson"
 _FASTEST_SECONDS = 0.2
 _SLOWEST_SECONDS = 4.0
 _LINES_PER_SECOND = 250  # of one fetch, to all who watch it together
+_SEND_SECONDS = 30.0  # that a client may leave a line unread
+_WAITING = messages.WaitingEvent()
 
 
 def fetch_message(flight: FetchFlight) -> messages.Fetch:
@@ -57,31 +58,29 @@ def resolved_message(resolution: Resolution) -> messages.Resolved:
 
 async def stream(request: web.Request, resolver: Resolver, ask: Ask) -> web.StreamResponse:
     """Answers with the events of one resolve; what the cache has is told in a single line at once."""
-    if (found := resolver.look(ask)) is not None:
+    if (found := await resolver.look(ask)) is not None:
         event = messages.ResolvedEvent(result=resolved_message(found))
         return web.Response(body=_line(event), content_type=CONTENT_TYPE)
-    boarded: asyncio.Future[FetchFlight] = asyncio.get_running_loop().create_future()
-
-    def watch(flight: FetchFlight) -> None:
-        if not boarded.done():
-            boarded.set_result(flight)
-
+    flights: list[FetchFlight] = []
     response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+    await response.prepare(request)
     async with asyncio.TaskGroup() as group:
-        resolving = group.create_task(_outcome(resolver, ask, watch))
+        fetching = group.create_task(_outcome(resolver, ask, flights.append))
         try:
-            await response.prepare(request)
-            either: set[asyncio.Future[Any]] = {resolving, boarded}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            while boarded.done() and not resolving.done():
-                flight = boarded.result()
-                await _send(response, messages.ProgressEvent(fetch=fetch_message(flight)))
-                pause = min(_SLOWEST_SECONDS, max(_FASTEST_SECONDS, flight.waiters / _LINES_PER_SECOND))
-                await asyncio.wait({resolving}, timeout=pause)
-            await _send(response, await resolving)
+            # One step, so that whoever boards at once is told of a flight first.
+            await asyncio.wait({fetching}, timeout=0)
+            while not fetching.done():
+                flight = flights[0] if flights else None
+                await _send(response, messages.ProgressEvent(fetch=fetch_message(flight)) if flight else _WAITING)
+                watchers = flight.waiters if flight is not None else 0
+                pause = min(_SLOWEST_SECONDS, max(_FASTEST_SECONDS, watchers / _LINES_PER_SECOND))
+                await asyncio.wait({fetching}, timeout=pause)
+            await _send(response, fetching.result())
+        except (ConnectionError, TimeoutError):
+            # Nobody listens, or not fast enough. The connection ends with its request.
+            response.force_close()
         finally:
-            resolving.cancel()
-    await response.write_eof()
+            fetching.cancel()
     return response
 
 
@@ -89,13 +88,14 @@ async def _outcome(
     resolver: Resolver, ask: Ask, watch: Callable[[FetchFlight], None]
 ) -> messages.ResolvedEvent | messages.FailedEvent:
     try:
-        return messages.ResolvedEvent(result=resolved_message(await resolver.resolve(ask, watch)))
+        return messages.ResolvedEvent(result=resolved_message(await resolver.fetch(ask, watch)))
     except Exception as error:
         return messages.FailedEvent(problem=messages.Problem(**as_hub_error(error).problem()))
 
 
 async def _send(response: web.StreamResponse, event: messages.Answer) -> None:
-    await response.write(_line(event))
+    async with asyncio.timeout(_SEND_SECONDS):
+        await response.write(_line(event))
 
 
 def _line(event: messages.Answer) -> bytes:

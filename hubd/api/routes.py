@@ -112,7 +112,8 @@ class Api:
         ask = Ask(asked.handle, asked.hex_digest, asked.refresh, asked.offline)
         if progress.CONTENT_TYPE in request.headers.get("Accept", ""):
             return await progress.stream(request, self._resolver, ask)
-        return _answer(progress.resolved_message(await self._resolver.resolve(ask)))
+        resolution = await self._resolver.look(ask) or await self._resolver.fetch(ask)
+        return _answer(progress.resolved_message(resolution))
 
     async def prefetch(self, request: web.Request) -> web.StreamResponse:
         asked = await _body(request, messages.PrefetchRequest)
@@ -133,7 +134,7 @@ class Api:
 
     async def modules(self, request: web.Request) -> web.StreamResponse:
         limit = request.query.get("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= 1000):
+        if not (limit.isascii() and limit.isdigit() and len(limit) <= 4 and 1 <= int(limit) <= 1000):
             raise RequestInvalid("limit must be a number from 1 to 1000")
         return _answer(await self._inventory.modules(request.query.get("after", ""), int(limit)))
 
@@ -158,6 +159,8 @@ async def _body(request: web.Request, model: type[M]) -> M:
     try:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
             body = await request.read()
+    except web.RequestPayloadError:
+        raise RequestInvalid("the body is not encoded as its headers say") from None
     except TimeoutError:
         raise RequestInvalid(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} s") from None
     try:

@@ -23,6 +23,8 @@ from hubd.api.access import caller_of
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_ACCEPTED_AT_ONCE = 64
+_MOST_REFUSALS = 64
 _KEEPALIVE_SECONDS = 75.0  # also for a client that never finishes its request's headers
 _SHUTDOWN_SECONDS = 2.0
 _REFUSAL_SECONDS = 5.0
@@ -89,16 +91,25 @@ class ApiServer:
         self._listening = listening
         self._max_connections = max_connections
         self._server: asyncio.Server | None = None
+        self._accepted = 0
+        self._refusals: set[_Refusal] = set()
 
     async def start(self) -> None:
         await self._runner.setup()
+        # asyncio accepts that many at a time, and when descriptors run out fails, and says so, as often.
         self._server = await asyncio.get_running_loop().create_unix_server(
-            self._protocol, sock=self._listening.socket, backlog=_BACKLOG
+            self._protocol, sock=self._listening.socket, backlog=_ACCEPTED_AT_ONCE
         )
+        self._listening.socket.listen(_BACKLOG)
 
     def connections(self) -> int:
         server = self._runner.server
         return len(server.connections) if isinstance(server, web.Server) else 0
+
+    def activity(self) -> tuple[int, int]:
+        """Changes whenever a client has connected or asked."""
+        server = self._runner.server
+        return self._accepted, server.requests_count if isinstance(server, web.Server) else 0
 
     async def stop(self) -> None:
         """Accepts no more, lets the answers under way go out, and closes."""
@@ -109,16 +120,23 @@ class ApiServer:
     def _protocol(self) -> asyncio.Protocol:
         server = self._runner.server
         assert isinstance(server, web.Server)
-        return server() if self.connections() < self._max_connections else _Refusal()
+        self._accepted += 1
+        return server() if self.connections() < self._max_connections else _Refusal(self._refusals)
 
 
 class _Refusal(asyncio.Protocol):
     """Serves a connection past the limit: its first request is answered, whatever it is, and that is all."""
 
+    def __init__(self, refusals: set[_Refusal]) -> None:
+        self._refusals = refusals
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._timer = asyncio.get_running_loop().call_later(_REFUSAL_SECONDS, transport.close)
+        self._refusals.add(self)
+        if len(self._refusals) > _MOST_REFUSALS:
+            transport.close()  # politeness has its limit too
 
     def data_received(self, data: bytes) -> None:
         error = TooBusy("hubd has all the connections that api.connections allows")
@@ -129,6 +147,7 @@ class _Refusal(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._timer.cancel()
+        self._refusals.discard(self)
 
 
 def _make_directory(directory: str, *, private: bool) -> None:
@@ -174,7 +193,7 @@ def _listener(path: str) -> int | None:
 def _link(path: str, cache: str) -> str | None:
     """Makes the link to the cache; a failure is a warning, for clients can ask instead."""
     try:
-        with suppress(FileNotFoundError):
+        if os.path.islink(path):
             os.unlink(path)
         os.symlink(cache, path)
     except OSError as error:

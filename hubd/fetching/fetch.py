@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from typing import Literal
 
 from hubclient.contract import handles
-from hubclient.contract.errors import DigestMismatch, HubError
+from hubclient.contract.errors import DigestMismatch, HubError, Internal
 from hubclient.contract.lease import Lease
-from hubd.fetching.means import Means
+from hubd.fetching.means import Means, lacks
 from hubd.fetching.progress import Progress
 from hubd.fetching.sources import Delivery, Validators
 from hubd.fetching.transfer import Received, receive
@@ -28,8 +28,6 @@ from hubd.store.trees import Staging
 from hubd.unpacking.supervisor import Unpacker, UnpackReport
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,84 +52,108 @@ class Fetch:
         self._means = means
         self._spelling = spelling
         self._refresh = refresh
-        self._record: Record | None = None  # what was known of this handle before
+        self._before: Record | None = None  # what is recorded of this handle
         self._whole = False  # and whether its tree is there, undamaged
 
     async def run(self) -> Landed:
         """Raises nothing but `HubError`s."""
-        means = self._means
-        async with means.slots:
-            # The second look: since the caller's, another flight may have landed what this one would fetch.
-            self._record = record = means.records.get(self.progress.key)
-            lease = means.trees.find(record.digest) if record is not None else None
-            if record is not None and lease is not None:
-                means.grace.keep(lease)
-                self._whole = True
-                if record.fetched_at > self.progress.started_at or (means.is_fresh(record) and not self._refresh):
-                    return Landed(record, "hit")
-            try:
-                landed = await self._ask()
-            except HubError as error:
-                if record is None or not self._whole or isinstance(error, DigestMismatch):
-                    log.info("%s: %s: %s", self.progress.loggable, error.code, error)
-                    for note in getattr(error, "__notes__", ()):
-                        log.error("%s: %s", self.progress.loggable, note)
-                    raise
-                landed = Landed(record, "stale", (f"this copy may be old: {error}",), error)
-            except OSError as error:
-                raise from_os_error(error, "fetching") from error
-            finally:
-                means.counters.received_bytes += self.progress.received_bytes
+        # The second look: since the caller's, another flight may have landed what this one would fetch.
+        self._before = before = self._means.records.get(self.progress.key)
+        lease = await self._means.find(before) if before is not None else None
+        try:
+            self._whole = lease is not None
+            landed = await self._land()
+        finally:
+            self._means.counters.received_bytes += self.progress.received_bytes
+            if lease is not None:
+                # Held until now, and for a while after the answer, however long the origin took.
+                self._means.grace.keep(lease)
         self._log(landed)
         return landed
 
+    async def _land(self) -> Landed:
+        before, progress = self._before, self.progress
+        if before is not None and self._whole and not self._refresh and self._means.is_fresh(before):
+            return Landed(before, "hit")
+        try:
+            return await self._ask()
+        except HubError as caught:
+            error = caught
+        except OSError as caught:
+            error = from_os_error(caught, "fetching")
+        except Exception:
+            log.exception("%s: failed for a reason of our own", progress.loggable)
+            error = Internal("hubd failed; its log has the reason")
+        if before is not None and self._whole and not isinstance(error, DigestMismatch):
+            return Landed(before, "stale", (f"this copy may be old: {error}",), error)
+        log.info("%s: %s: %s", progress.loggable, error.code, error)
+        for note in getattr(error, "__notes__", ()):
+            log.error("%s: %s", progress.loggable, note)
+        raise error
+
     async def _ask(self) -> Landed:
         """Asks the origin: for the archive, or whether the copy that is there is still the one."""
+        means, before = self._means, self._before
         known = None
-        if self._record is not None and self._whole:
-            known = Validators(self._record.etag, self._record.last_modified)
+        if before is not None and self._whole:
+            known = Validators(before.etag, before.last_modified)
             if not known.headers():
-                if self._record.immutable:
+                if before.immutable:
                     # Nobody may force downloads of what cannot change, and there is nothing to ask with.
-                    return Landed(self._record, "hit", ("the origin gave no validator to ask for changes with",))
+                    return Landed(before, "hit", ("the origin gave no validator to ask for changes with",))
                 known = None
-        self.progress.state = "connecting"
-        async with self._means.source.open(self.progress.handle, known) as delivery:
+        if known is not None and means.slots.locked():
+            # A question takes nobody's turn; only an answer with a new archive waits for its own.
+            async with means.asking, self._open(known) as delivery:
+                if delivery.body is None:
+                    return await means.to_its_end(lambda: self._confirm(delivery.validators))
+        async with means.slots, self._open(known) as delivery:
             if delivery.body is None:
-                return await _to_its_end(lambda: self._confirm(delivery.validators))
-            async with self._staging() as staging:
-                tree = staging.attempt_tree(1)
-                received, report = await self._receive_and_unpack(delivery, staging, tree)
-                self.progress.state = "publishing"
-                leases: list[Lease] = []
-                try:
-                    return await _to_its_end(lambda: self._publish(delivery, tree, received, report, leases))
-                finally:
-                    for lease in leases:
-                        self._means.grace.keep(lease)
+                return await means.to_its_end(lambda: self._confirm(delivery.validators))
+            return await self._take(delivery)
+
+    def _open(self, known: Validators | None) -> AbstractAsyncContextManager[Delivery]:
+        self.progress.state = "connecting"
+        return self._means.source.open(self.progress.handle, known)
+
+    async def _take(self, delivery: Delivery) -> Landed:
+        async with self._staging() as staging:
+            tree = staging.attempt_tree(1)
+            received, report = await self._receive_and_unpack(delivery, staging, tree)
+            self.progress.state = "publishing"
+            leases: list[Lease] = []
+            try:
+                return await self._means.to_its_end(lambda: self._publish(delivery, tree, received, report, leases))
+            finally:
+                for lease in leases:
+                    self._means.grace.keep(lease)
 
     @asynccontextmanager
     async def _staging(self) -> AsyncIterator[Staging]:
         made: list[Staging] = []
         try:
-            await _to_its_end(lambda: made.append(self._means.trees.stage()))
+            await self._means.to_its_end(lambda: made.append(self._means.trees.stage()))
             yield made[0]
         finally:
             # Also when the cancellation struck while it was being made.
             for staging in made:
-                await _to_its_end(staging.discard)
+                await self._means.to_its_end(staging.discard)
+            self._means.litter.set()
 
     def _confirm(self, validators: Validators) -> Landed:
-        assert self._record is not None
-        confirmed = self._record.model_copy(
-            update={
-                "fetched_at": datetime.now(UTC),
-                "etag": validators.etag,
-                "last_modified": validators.last_modified,
-            }
+        before = self._before
+        assert before is not None
+        changes = {
+            "fetched_at": datetime.now(UTC),
+            "etag": validators.etag,
+            "last_modified": validators.last_modified,
+        }
+        # A record that has moved on meanwhile is newer than this answer.
+        confirmed = self._means.amend(
+            self.progress.key,
+            lambda now: now.model_copy(update=changes) if now is not None and now.digest == before.digest else now,
         )
-        self._means.put(confirmed)
-        return Landed(confirmed, "confirmed")
+        return Landed(confirmed if confirmed is not None else before, "confirmed")
 
     async def _receive_and_unpack(
         self, delivery: Delivery, staging: Staging, tree: str
@@ -154,6 +176,7 @@ class Fetch:
                     total_bytes=delivery.total_bytes,
                     limit_bytes=limits.archive,
                     on_frontier=on_frontier,
+                    threads=self._means.threads,
                 )
                 progress.state = "unpacking"
                 unpacker.finish(received.size_bytes)
@@ -172,30 +195,37 @@ class Fetch:
         self, delivery: Delivery, tree: str, received: Received, report: UnpackReport, leases: list[Lease]
     ) -> Landed:
         """In a thread: tree, then record, then views. The lease on the tree goes into `leases` at once."""
-        trees, before = self._means.trees, self._record
         manifest = _manifest(received, report)
         immutable = handles.is_immutable(self.progress.handle)
         digest, warnings = received.digest, list[str]()
-        if before is not None and immutable and before.digest != digest:
-            digest, warnings = self._settle(before, manifest)
+        if self._before is not None and immutable and self._before.digest != digest:
+            digest, warnings = self._settle(self._before, manifest)
         if digest == received.digest:
-            leases.append(trees.publish(tree, digest, manifest))
-        record = Record(
-            handle=self.progress.handle,
-            spellings=before.spellings if before is not None else (),
-            digest=digest,
-            size_bytes=manifest.size_bytes,
-            etag=delivery.validators.etag,
-            last_modified=delivery.validators.last_modified,
-            final_host=delivery.final_host,
-            fetched_at=datetime.now(UTC),
-            immutable=immutable,
-            pinned=before is not None and before.pinned,
-            readers=before.readers if before is not None else (),
-        ).with_spelling(self._spelling)
-        self._means.put(record)
-        if before is not None and before.digest != digest:
-            self._drop_if_orphan(before.digest)
+            leases.append(self._means.trees.publish(tree, digest, manifest))
+        left: list[str] = []
+
+        def change(now: Record | None) -> Record:
+            if now is not None and now.digest != digest:
+                left.append(now.digest)
+            record = Record(
+                handle=self.progress.handle,
+                spellings=now.spellings if now is not None else (self._spelling,),
+                digest=digest,
+                size_bytes=manifest.size_bytes,
+                file_count=len(manifest.files),
+                etag=delivery.validators.etag,
+                last_modified=delivery.validators.last_modified,
+                final_host=delivery.final_host,
+                fetched_at=datetime.now(UTC),
+                immutable=immutable,
+                pinned=now is not None and now.pinned,
+                readers=now.readers if now is not None else (),
+            )
+            return record.with_spelling(self._spelling) if lacks(record, self._spelling) else record
+
+        record = self._means.amend(self.progress.key, change)
+        assert record is not None
+        self._means.orphans.update(left)
         return Landed(record, "fetched" if leases else "confirmed", tuple(warnings))
 
     def _settle(self, before: Record, manifest: Manifest) -> tuple[str, list[str]]:
@@ -213,15 +243,6 @@ class Fetch:
             )
         return before.digest, []
 
-    def _drop_if_orphan(self, digest: str) -> None:
-        """Removes the tree that a handle moved on from, unless another record names it or someone uses it."""
-        if all(record.digest != digest for _, record in self._means.records.all()):
-            try:
-                self._means.trees.evict(digest)
-                self._means.trees.empty_trash()
-            except (HubError, OSError) as error:
-                log.info("tree %s, which no handle names any more, stays for now: %s", digest[:12], error)
-
     def _log(self, landed: Landed) -> None:
         progress = self.progress
         log.info(
@@ -234,20 +255,6 @@ class Fetch:
         )
         for warning in landed.warnings:
             log.warning("%s: %s", progress.loggable, warning)
-
-
-async def _to_its_end(function: Callable[[], T]) -> T:
-    """Runs it in a thread; a cancellation waits until it is done."""
-    running = asyncio.ensure_future(asyncio.to_thread(function))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        while not running.done():
-            try:
-                await asyncio.wait({running})
-            except asyncio.CancelledError:
-                continue
-        raise
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

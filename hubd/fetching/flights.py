@@ -46,6 +46,7 @@ class Flights(Generic[K, W, T]):
     def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
         self._spawn = spawn
         self._running: dict[K, Flight[W, T]] = {}
+        self._closed: Exception | None = None
 
     def __len__(self) -> int:
         return len(self._running)
@@ -57,11 +58,13 @@ class Flights(Generic[K, W, T]):
     async def board(self, key: K, start: Callable[[], W]) -> AsyncIterator[tuple[Flight[W, T], bool]]:
         """Be a waiter of the key's flight for the block; `start` makes its work if none is under way.
 
-        Yields the flight and whether it was joined (rather than started).
+        Yields the flight and whether it was joined (rather than started). After `close` nobody boards.
         """
         while (flight := self._running.get(key)) is not None and flight._leaving:
             assert flight._task is not None
             await asyncio.wait({flight._task})
+        if self._closed is not None:
+            raise self._closed
         joined = flight is not None
         if flight is None:
             flight = self._depart(key, start())
@@ -75,17 +78,15 @@ class Flights(Generic[K, W, T]):
                 flight._leaving = True
                 flight._task.cancel()
 
-    def fail_all(self, error: Exception) -> None:
-        """Ends every flight; its waiters get the error."""
+    def close(self, error: Exception) -> None:
+        """Ends every flight, and lets none start; whoever waits, or comes later, gets the error."""
+        self._closed = error
         for flight in self.running():
-            self._end(flight, error)
-
-    def _end(self, flight: Flight[W, T], error: Exception) -> None:
-        if not flight._outcome.done():
-            assert flight._task is not None
-            flight._outcome.set_exception(error)
-            flight._leaving = True
-            flight._task.cancel()
+            if not flight._outcome.done():
+                assert flight._task is not None
+                flight._outcome.set_exception(error)
+                flight._leaving = True
+                flight._task.cancel()
 
     def _depart(self, key: K, work: W) -> Flight[W, T]:
         flight: Flight[W, T] = Flight(work, asyncio.get_running_loop().create_future())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from contextvars import ContextVar
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from yarl import URL
@@ -18,13 +18,31 @@ from hubd.config import NetworkSettings
 
 Address = IPv4Address | IPv6Address
 
-_NAT64 = ip_network("64:ff9b::/96")  # RFC 6052
-# AWS's metadata service in IPv6 lies in the unique local range
-_METADATA = frozenset({ip_address("fd00:ec2::254"), ip_address("168.63.129.16"), ip_address("100.100.100.200")})
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215
+_EMBEDDING = (
+    IPv6Network("64:ff9b::/96"),  # RFC 6052, NAT64
+    _LOCAL_NAT64,
+    IPv6Network("::ffff:0:0:0/96"),  # RFC 2765, SIIT
+)
+_NOT_GLOBAL = (_LOCAL_NAT64, IPv6Network("fec0::/10"))  # RFC 3879: site-local, which `ipaddress` takes for global
+_METADATA = frozenset(
+    map(
+        ip_address,
+        (
+            "168.63.129.16",  # Azure
+            "100.100.100.200",  # Alibaba Cloud
+            "192.0.0.192",  # Oracle Cloud
+            "fd00:ec2::254",  # AWS
+            "fd20:ce::254",  # Google Cloud
+        ),
+    )
+)
 
 
 def unwrapped(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one embeds (mapped, compatible, 6to4, Teredo, NAT64), else the address itself."""
+    """The IPv4 address that an IPv6 one embeds (mapped, compatible, 6to4, Teredo, NAT64, SIIT), else the address
+    itself, without a scope.
+    """
     if isinstance(address, IPv4Address):
         return address
     if address.ipv4_mapped is not None:
@@ -33,9 +51,10 @@ def unwrapped(address: Address) -> Address:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
-    if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 0xFFFF):
+    compatible = int(address) >> 32 == 0 and int(address) > 0xFFFF
+    if compatible or any(address in network for network in _EMBEDDING):
         return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
+    return IPv6Address(int(address))
 
 
 class Guard:
@@ -48,12 +67,12 @@ class Guard:
 
     def check_url(self, url: URL) -> None:
         """Raises `HandleForbidden` unless the settings allow the URL's scheme and host."""
-        host = (url.host or "").lower()
+        host = (url.raw_host or "").lower()  # `host` decodes xn--, which can fail, and names are in ASCII here
         if url.scheme != "https" and not (url.scheme == "http" and self._settings.allow_http):
             remedy = "; network.allow_http allows it" if url.scheme == "http" else ""
             raise HandleForbidden(f"{url.scheme}:// is not allowed here{remedy}")
         allowed = self._settings.allowed_hosts
-        if allowed and not any(_matches(host, pattern.lower()) for pattern in allowed):
+        if allowed and not any(_matches(host, pattern) for pattern in allowed):
             raise HandleForbidden(f"the host {host} is not in network.allowed_hosts")
 
     def allows(self, address: Address, host: str) -> bool:
@@ -61,7 +80,7 @@ class Guard:
         real = unwrapped(address)
         if real.is_link_local or real.is_multicast or real.is_unspecified or address.is_multicast or real in _METADATA:
             return False
-        if real.is_global and not real.is_reserved:
+        if real.is_global and not real.is_reserved and not any(address in network for network in _NOT_GLOBAL):
             return True
         private = self._settings.allow_private_addresses
         if isinstance(private, bool):
@@ -99,4 +118,12 @@ class Guard:
 
 
 def _matches(host: str, pattern: str) -> bool:
+    pattern = _ascii(pattern.lower())
     return host == pattern or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+
+
+def _ascii(pattern: str) -> str:
+    try:
+        return pattern.encode("idna").decode("ascii")
+    except UnicodeError:  # no host has such a name
+        return pattern

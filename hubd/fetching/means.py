@@ -3,51 +3,98 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TypeVar
 
+from hubclient.contract.lease import Lease
 from hubd.config import Settings
+from hubd.fetching.counters import Counters
 from hubd.fetching.grace import GraceLeases
-from hubd.fetching.progress import Counters
 from hubd.fetching.sources import HttpSource
-from hubd.store.records import Record, Records
+from hubd.store.records import MAX_SPELLINGS, Record, Records
 from hubd.store.trees import Trees
 from hubd.unpacking.supervisor import UnpackLimits
 
-_DIRECT_FOR_GOOD = float(2**31 - 1)  # the latest mtime that every file system can hold
+T = TypeVar("T")
+
+# Looking at so many files costs less than a thread would.
+_QUICK_FILES = 64
+_ASKING_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Means:
-    """What all fetches share."""
+    """`threads` run what fetches do to the disk: nothing else may keep them from it."""
 
     settings: Settings
     trees: Trees
     records: Records
     source: HttpSource
-    grace: GraceLeases
+    threads: Executor
     slots: asyncio.Semaphore
-    counters: Counters
+    grace: GraceLeases = field(default_factory=GraceLeases)
+    counters: Counters = field(default_factory=Counters)
+    # Trees that a handle moved on from; they go as soon as nobody uses them.
+    orphans: set[str] = field(default_factory=set)
+    litter: asyncio.Event = field(default_factory=asyncio.Event)
+    asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_ASKING_AT_ONCE))
 
     def direct_until(self, record: Record) -> float:
         """Until when (Unix seconds) clients may answer from the views of this record without the daemon."""
         if record.immutable:
-            return _DIRECT_FOR_GOOD
+            return math.inf
         return record.fetched_at.timestamp() + self.settings.network.revalidate_after
 
     def is_fresh(self, record: Record) -> bool:
         return time.time() < self.direct_until(record)
 
+    def is_quick(self, record: Record) -> bool:
+        """Whether the event loop may look at the record's tree itself."""
+        return 0 < record.file_count <= _QUICK_FILES
+
+    async def find(self, record: Record) -> Lease | None:
+        """A lease on the record's tree if it is whole. Raises `Internal`."""
+        if self.is_quick(record):
+            return self.trees.find(record.digest)
+        found: list[Lease | None] = []
+        try:
+            await self.to_its_end(lambda: found.append(self.trees.find(record.digest)))
+        except asyncio.CancelledError:
+            if found and found[0] is not None:
+                found[0].release()
+            raise
+        return found[0]
+
+    def amend(self, key: str, change: Callable[[Record | None], Record | None]) -> Record | None:
+        """Changes what is recorded of a handle, in one step."""
+        return self.records.amend(key, change, self.direct_until)
+
     def add_spelling(self, key: str, spelling: str) -> None:
         """Records that the handle was asked for in this spelling, so that tensorflow_hub finds it under it."""
-        self.records.amend(
-            key,
-            lambda record: record if spelling in record.spellings else record.with_spelling(spelling),
-            self.direct_until,
-        )
 
-    def put(self, record: Record) -> None:
-        self.records.put(record, direct_until=self.direct_until(record))
+        def change(now: Record | None) -> Record | None:
+            return now.with_spelling(spelling) if now is not None and lacks(now, spelling) else now
+
+        self.amend(key, change)
+
+    async def to_its_end(self, function: Callable[[], T]) -> T:
+        """Runs it in a thread; a cancellation waits until it is done."""
+        running = asyncio.get_running_loop().run_in_executor(self.threads, function)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            while not running.done():
+                try:
+                    await asyncio.wait({running})
+                except asyncio.CancelledError:
+                    continue
+            if not running.cancelled():
+                running.exception()  # nobody is left to tell it to
+            raise
 
     @property
     def unpack_limits(self) -> UnpackLimits:
@@ -60,3 +107,8 @@ class Means:
             memory_bytes=limits.unpack_memory,
             time_seconds=limits.unpack_time,
         )
+
+
+def lacks(record: Record, spelling: str) -> bool:
+    """Whether a record should get this spelling; the first ones stay, so that nobody can push them out."""
+    return spelling not in record.spellings and len(record.spellings) < MAX_SPELLINGS

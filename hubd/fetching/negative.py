@@ -11,24 +11,38 @@ _MAX_ENTRIES = 10_000
 
 
 class NegativeCache:
-    """Errors by key, each for `ttl_seconds`; the oldest go when there are too many."""
+    """Errors by key, each for its time; the oldest go when there are too many.
+
+    Only an error's class and detail are kept: the error itself holds on to frames, and those to whole requests.
+    """
 
     def __init__(self, ttl_seconds: float) -> None:
         self._ttl_seconds = ttl_seconds
-        self._entries: OrderedDict[str, tuple[float, HubError]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[float, type[HubError], str]] = OrderedDict()
 
     def get(self, key: str) -> HubError | None:
+        """A new error, equal to the one that was put; None when there is none, or its time is over."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        expires, error = entry
+        expires, kind, detail = entry
         if time.monotonic() >= expires:
             del self._entries[key]
             return None
-        return error
+        return kind(detail)
 
-    def put(self, key: str, error: HubError) -> None:
+    def put(self, key: str, error: HubError, *, ttl_seconds: float | None = None) -> None:
+        """Remembers the error for `ttl_seconds`, by default the cache's own."""
+        now = time.monotonic()
         self._entries.pop(key, None)
-        self._entries[key] = (time.monotonic() + self._ttl_seconds, error)
-        if len(self._entries) > _MAX_ENTRIES:
+        self._entries[key] = (
+            now + (self._ttl_seconds if ttl_seconds is None else ttl_seconds),
+            type(error),
+            error.detail,
+        )
+        # An entry with a longer time keeps those behind it a little longer: their number is bounded all the same.
+        while self._entries and (len(self._entries) > _MAX_ENTRIES or self._front_expires() <= now):
             self._entries.popitem(last=False)
+
+    def _front_expires(self) -> float:
+        return next(iter(self._entries.values()))[0]

@@ -1,4 +1,4 @@
-"""How far a fetch is, and what all of them came to, for whoever wants to look."""
+"""How far a fetch is, for whoever wants to look."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Literal
 from hubd.unpacking.supervisor import Unpacker
 
 State = Literal["queued", "connecting", "transferring", "unpacking", "publishing"]
-Outcome = Literal["hit", "fetched", "joined", "stale"]
 
 _RATE_WINDOW_SECONDS = 5.0
 
@@ -58,28 +57,5 @@ class Progress:
 
     @property
     def loggable(self) -> str:
-        """The handle without its query, which may hold a secret."""
-        return self.handle.partition("?")[0]
-
-
-@dataclass
-class Counters:
-    """Answers and bytes since the daemon started."""
-
-    hits: int = 0
-    fetched: int = 0
-    joined: int = 0
-    stale: int = 0
-    failed: int = 0
-    received_bytes: int = 0
-
-    def answered(self, outcome: Outcome) -> None:
-        match outcome:
-            case "hit":
-                self.hits += 1
-            case "fetched":
-                self.fetched += 1
-            case "joined":
-                self.joined += 1
-            case "stale":
-                self.stale += 1
+        """The handle for the log: without its query, which may hold a secret, and without what moves a cursor."""
+        return self.handle.partition("?")[0].encode("ascii", "backslashreplace").decode()

@@ -1,15 +1,18 @@
 """The origin's side of a fetch: the tf-hub protocol over HTTP.
 
 A handle's URL with ``tf-hub-format=compressed`` answers the module as a tar.gz, directly or by redirect
-(https://www.tensorflow.org/hub/hosting). Law: each hop passes the guard, and https never leads to http.
+(https://www.tensorflow.org/hub/hosting). Law: each hop passes the guard, https never leads to http, and whatever an
+origin does becomes a `HubError` that repeats nothing of what it wrote but the name of a host.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import IPv6Address
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -31,6 +34,11 @@ from hubd.fetching.guard import Guard
 _MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READ_BUFFER_BYTES = 1 << 20
+_MAX_VALIDATOR_LENGTH = 1024
+_MAX_TARGET_LENGTH = 8192
+_MAX_HOST_LENGTH = 253
+_PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+_HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,11 @@ class Validators:
 
     etag: str | None = None
     last_modified: str | None = None
+
+    @classmethod
+    def stated(cls, headers: Mapping[str, str]) -> Validators:
+        """Those of an answer. One that is not printable ASCII, or over 1 KB, counts as not sent."""
+        return cls(_validator(headers.get("ETag")), _validator(headers.get("Last-Modified")))
 
     def headers(self) -> dict[str, str]:
         stated = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
@@ -69,8 +82,7 @@ class HttpSource:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=None,
-                connect=None,
-                sock_connect=self._settings.connect_timeout,
+                connect=self._settings.connect_timeout,  # resolving included; limit=0, so nobody waits for the pool
                 sock_read=self._settings.stall_timeout,
             ),
             auto_decompress=False,  # the digest is of the bytes as sent, and the child inflates
@@ -91,9 +103,8 @@ class HttpSource:
         Raises upstream-*, handle-forbidden and address-forbidden errors, also out of the block while the body is read.
         """
         async with self._following(handle, known.headers() if known else {}) as response:
-            headers = response.headers
-            validators = Validators(headers.get("ETag"), headers.get("Last-Modified"))
-            host = response.url.host or ""
+            validators = Validators.stated(response.headers)
+            host = response.url.raw_host or ""
             if response.status == 304 and known is not None:
                 merged = Validators(validators.etag or known.etag, validators.last_modified or known.last_modified)
                 yield Delivery(None, None, merged, host)
@@ -105,19 +116,26 @@ class HttpSource:
     @asynccontextmanager
     async def _following(self, handle: str, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         assert self._session is not None
-        url = URL(handles.request_url(handle), encoded=True)
+        url = _asked(handle)
+        redirected_by: str | None = None
         for _ in range(_MAX_REDIRECTS + 1):
             self._guard.check_url(url)
-            host = url.host or ""
+            host = url.raw_host or ""
             self._guard.begin(host)
             try:
-                response = await self._session.get(url, headers=headers, allow_redirects=False)
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                # The read timeout starts again with every byte: only this one ends a head that never ends.
+                async with asyncio.timeout(self._settings.connect_timeout + self._settings.stall_timeout):
+                    response = await self._session.get(url, headers=headers, allow_redirects=False)
+            except Exception as error:  # of the HTTP library, which raises nearly anything at a hostile answer
                 self._guard.check_refused()
-                raise _named(error, host) from error
+                if not isinstance(error, aiohttp.InvalidURL | UnicodeError):
+                    raise _named(error, host) from error
+                if redirected_by is not None:
+                    raise _no_url(redirected_by) from error
+                raise HandleInvalid(f"the URL cannot be asked for at {host}") from error
             async with response:
                 if response.status in _REDIRECTS:
-                    url = _target(url, response.headers.get("Location"))
+                    url, redirected_by = _target(url, response.headers.get("Location")), host
                     continue
                 if (failure := _refusal(response.status, host)) is not None:
                     raise failure
@@ -127,26 +145,67 @@ class HttpSource:
 
 
 async def _chunks(response: aiohttp.ClientResponse, host: str) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            chunk = await response.content.readany()
+        except Exception as error:  # as above
+            raise _named(error, host) from error
+        if not chunk:
+            return
+        yield chunk
+
+
+def _asked(handle: str) -> URL:
     try:
-        while chunk := await response.content.readany():
-            yield chunk
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise _named(error, host) from error
+        url = URL(handles.request_url(handle), encoded=True)
+        _ = url.raw_host, url.port  # parsed only now
+    except ValueError:
+        raise HandleInvalid("the handle is no URL that can be asked for") from None
+    return url
+
+
+def _validator(value: str | None) -> str | None:
+    return value if value and len(value) <= _MAX_VALIDATOR_LENGTH and value.isascii() and value.isprintable() else None
 
 
 def _target(here: URL, location: str | None) -> URL:
+    """Where a redirect leads. ASCII stays as it is, since a signed URL must arrive as it was signed."""
+    origin = here.raw_host or ""
     if not location:
-        raise UpstreamUnavailable(f"{here.host}: a redirect without a Location")
+        raise UpstreamUnavailable(f"{origin}: a redirect without a Location")
     try:
-        # Not encoded again: a signed URL must arrive as it was signed.
-        target = here.join(URL(location, encoded=True)).with_fragment(None)
+        ascii_location = quote(location.encode("utf-8", "surrogateescape"), safe=_PRINTABLE_ASCII)
+        there = URL(ascii_location, encoded=True)
+        if not there.raw_host and (there.scheme in ("http", "https") or ascii_location.startswith("//")):
+            raise ValueError("an empty host")
+        target = here.join(there).with_fragment(None)
+        # Each of these is only parsed when it is asked for.
+        host, _, user, password = target.raw_host or "", target.port, target.raw_user, target.raw_password
     except ValueError:
-        raise UpstreamUnavailable(f"{here.host}: a redirect to what is no URL") from None
+        raise _no_url(origin) from None
+    if target.scheme not in ("http", "https"):
+        raise HandleForbidden(f"{origin} redirects to neither https nor http")
+    if not _is_host(host) or len(str(target)) > _MAX_TARGET_LENGTH:
+        raise _no_url(origin)
     if here.scheme == "https" and target.scheme == "http":
-        raise HandleForbidden(f"{here.host} redirects from https to http://{target.host}")
-    if target.user is not None or target.password is not None:
-        raise HandleForbidden(f"{here.host} redirects to a URL with user info")
+        raise HandleForbidden(f"{origin} redirects from https to http://{host}")
+    if user is not None or password is not None:
+        raise HandleForbidden(f"{origin} redirects to a URL with user info")
     return target
+
+
+def _is_host(host: str) -> bool:
+    """Whether it can be a host's name in ASCII, or an IP address."""
+    if ":" in host:
+        try:
+            return IPv6Address(host).scope_id is None
+        except ValueError:
+            return False
+    return 0 < len(host) <= _MAX_HOST_LENGTH and _HOST_CHARACTERS.issuperset(host)
+
+
+def _no_url(host: str) -> HubError:
+    return UpstreamUnavailable(f"{host}: a redirect to what is no URL")
 
 
 def _refusal(status: int, host: str) -> HubError | None:
@@ -164,7 +223,7 @@ def _named(error: Exception, host: str) -> HubError:
     """The one place where errors of the HTTP library become ours. Nothing that the origin wrote is repeated."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return UpstreamTimeout(f"{host} could not be connected to in time")
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+    if isinstance(error, TimeoutError):
         return UpstreamTimeout(f"{host} stopped sending")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return UpstreamUnavailable(f"{host} cannot be resolved")
@@ -174,6 +233,4 @@ def _named(error: Exception, host: str) -> HubError:
         return UpstreamUnavailable(f"{host} cannot be connected to ({error.os_error.strerror or 'no reason given'})")
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionError):
         return UpstreamUnavailable(f"{host} cut the transfer")
-    if isinstance(error, aiohttp.InvalidURL | ValueError):
-        return HandleInvalid(f"the URL cannot be asked for at {host}")
     return UpstreamUnavailable(f"{host} gave no usable answer ({type(error).__name__})")

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ async def receive(
     total_bytes: int | None,
     limit_bytes: int,
     on_frontier: Callable[[int], None],
+    threads: Executor | None = None,
 ) -> Received:
     """Writes the body to a new file `spool`; tells each new frontier (bytes ``[0, frontier)`` are there).
 
@@ -39,7 +41,7 @@ async def receive(
     """
     if total_bytes is not None and total_bytes > limit_bytes:
         raise ArchiveTooLarge(f"the archive has {total_bytes} bytes, more than limits.archive ({limit_bytes})")
-    writer = _Writer(spool, on_frontier)
+    writer = _Writer(spool, on_frontier, threads)
     try:
         arrived = 0
         async for chunk in chunks:
@@ -58,9 +60,10 @@ async def receive(
 class _Writer:
     """Writes and hashes in a thread, beside the receiving; what arrives meanwhile is the next piece."""
 
-    def __init__(self, spool: str, on_frontier: Callable[[int], None]) -> None:
+    def __init__(self, spool: str, on_frontier: Callable[[int], None], threads: Executor | None) -> None:
         self._fd = os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._on_frontier = on_frontier
+        self._threads = threads
         self._digest = hashlib.sha256()
         self._frontier_bytes = 0
         self._waiting: list[bytes] = []
@@ -101,7 +104,7 @@ class _Writer:
     def _start(self) -> None:
         if self._writing is None and self._waiting and self._error is None:
             pieces, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, pieces)
+            self._writing = asyncio.get_running_loop().run_in_executor(self._threads, self._write, pieces)
             self._writing.add_done_callback(self._written)
 
     def _write(self, pieces: list[bytes]) -> int:

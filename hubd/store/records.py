@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 MAX_SPELLINGS = 16
 _MAX_RECORD_BYTES = 1 << 20
-_FOR_EVER = float(1 << 33)  # the year 2242: what every file system that keeps times beyond 2038 can store
+_FOR_EVER = float(2**31 - 1)  # the year 2038: the latest time that every file system can store
 _RECORD_SUFFIX = ".json"
 
 
@@ -47,6 +47,7 @@ class Record(BaseModel):
     )
     digest: Sha256
     size_bytes: SizeBytes
+    file_count: int = Field(default=0, ge=0, description="of the module; 0: unknown")
     etag: str | None = None
     last_modified: str | None = None
     final_host: str | None = None
@@ -99,18 +100,17 @@ class Records:
             self._write(self.get(record.key), record, direct_until)
 
     def amend(
-        self, key: str, change: Callable[[Record], Record], direct_until: Callable[[Record], float]
+        self, key: str, change: Callable[[Record | None], Record | None], direct_until: Callable[[Record], float]
     ) -> Record | None:
-        """Change what is recorded of a handle, as one step: no write of another thread is lost. None without a record.
+        """Change what is recorded of a handle, as one step: no write of another thread is lost.
 
-        Raises `DiskFull`, `Internal`.
+        `change` gets the record that is there and gives the new one; None leaves all as it is. A tree that is newly
+        named must be published, and held by a lease. Raises `DiskFull`, `Internal`.
         """
         with storing("recording a module"), self._changing:
             before = self.get(key)
-            if before is None:
-                return None
             after = change(before)
-            if after != before:
+            if after is not None and after != before:
                 self._write(before, after, direct_until(after))
             return after
 

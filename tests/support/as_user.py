@@ -10,7 +10,6 @@ import ctypes
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000  # linux/sched.h
@@ -44,7 +43,8 @@ def _open_the_way() -> None:
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
         raise OSError(ctypes.get_errno(), "no mount namespace can be made")
     _mount("--make-rprivate", "/")
-    aside = Path(tempfile.mkdtemp(prefix="hubd-aside-"))
+    aside = Path("/mnt")
+    _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(aside))
     for directory, needed_ones in blocked.items():
         places = {needed: aside / str(number) for number, needed in enumerate(sorted(needed_ones))}
         for needed, place in places.items():
@@ -54,7 +54,6 @@ def _open_the_way() -> None:
         for needed, place in places.items():
             needed.mkdir(parents=True)
             _mount("--rbind", str(place), str(needed))
-    os.chmod(aside, 0o755)
 
 
 def _mount(*arguments: str) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import stat
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -199,3 +202,36 @@ def test_every_code_has_one_class_with_a_status() -> None:
 def test_the_socket_of_a_user_is_the_users_alone(shared_daemon: Daemon) -> None:
     assert stat.S_IMODE(os.lstat(shared_daemon.socket).st_mode) == 0o600
     assert os.readlink(f"{shared_daemon.socket}.cache") == str(shared_daemon.cache)
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "00000000199999", "9" * 5009, "-1", "ten", "%C2%B2"])
+def test_a_bad_limit_is_request_invalid(shared_daemon: Daemon, limit: str) -> None:
+    status, problem = shared_daemon.request("GET", f"/v1/modules?limit={limit}")
+    assert (status, problem["code"]) == (400, "request-invalid")
+
+
+def test_a_body_that_is_not_encoded_as_it_says_is_request_invalid(shared_daemon: Daemon) -> None:
+    connection = UnixConnection(str(shared_daemon.socket))
+    connection.request("POST", "/v1/resolve", b"no gzip", {"Content-Encoding": "gzip"})
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["code"]) == (400, "request-invalid")
+    connection.close()
+    assert "Traceback" not in shared_daemon.log.read_text()
+
+
+def test_few_open_files_mean_few_connections_and_a_warning(tmp_path: Path, origin: Origin) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+
+    with Daemon(tmp_path, preexec=few) as daemon:
+        assert any("open files" in warning for warning in daemon.request("GET", "/v1/status")[1]["warnings"])
+        with ExitStack() as stack:
+            for _ in range(80):
+                connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                connection.connect(str(daemon.socket))
+            assert daemon.request("GET", "/v1/status")[1]["code"] == "too-busy"
+        handle = origin.serve("/m/1", Answer(ARCHIVE))
+        deadline = time.monotonic() + 20
+        while daemon.resolve(handle)[0] != 200:
+            assert time.monotonic() < deadline
+        assert daemon.log.stat().st_size < 10_000

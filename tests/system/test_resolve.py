@@ -12,6 +12,7 @@ import socket
 import stat
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -448,3 +449,73 @@ def test_a_fetch_that_joins_one_that_ended_looks_in_the_store_first(daemon: Daem
         outcomes = list(pool.map(ask, range(8)))
     assert outcomes.count("fetched") == 1
     assert set(outcomes) <= {"fetched", "joined", "hit"}
+
+
+def test_a_question_to_the_origin_waits_for_no_download(tmp_path: Path, origin: Origin) -> None:
+    config = '[network]\nconcurrent_fetches = 1\nrevalidate_after = "0s"\n'
+    with Daemon(tmp_path, config=config) as daemon:
+        cached = origin.serve("/m", Answer(ARCHIVE, etag='"a"'))
+        daemon.resolve(cached)
+        slow = Answer(OTHER_ARCHIVE, gate_after_bytes=10)
+        daemon.request("POST", "/v1/prefetch", {"handles": [origin.serve("/slow/1", slow)]})
+        origin.wait_until_asked("/slow/1")
+        assert daemon.resolve(cached)[1]["outcome"] == "hit"
+        assert len(origin.asked("/m")) == 2
+        slow.gate.set()
+
+
+def test_a_demanded_digest_that_a_fresh_copy_lacks_asks_the_origin(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m", Answer(ARCHIVE, etag='"a"'))
+    daemon.resolve(handle)
+    origin.serve("/m", Answer(OTHER_ARCHIVE, etag='"b"'))
+    newer = hashlib.sha256(OTHER_ARCHIVE).hexdigest()
+    assert daemon.resolve(handle, digest=newer)[1]["outcome"] == "fetched"
+    assert daemon.resolve(handle, digest="0" * 64)[1]["code"] == "digest-mismatch"
+
+
+def test_a_spelling_that_comes_during_a_fetch_keeps_its_view(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m", Answer(ARCHIVE, etag='"a"'))
+    daemon.resolve(handle)
+    slow = Answer(OTHER_ARCHIVE, etag='"b"', gate_after_bytes=10)
+    origin.serve("/m", slow)
+    view = daemon.cache / "tfhub" / handles.spelling_name(f"{handle}#x")
+    with daemon.events(handle, refresh=True) as events:
+        next(events)
+        origin.wait_until_asked("/m", 2)
+        assert daemon.resolve(f"{handle}#x")[1]["outcome"] == "hit"
+        wait_until(view.is_symlink)
+        slow.gate.set()
+        last = list(events)[-1]["result"]
+    assert os.path.realpath(view) == last["path"]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_a_fetch_and_a_repair_leave_is_cleared_away_soon(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE))
+    answer = daemon.resolve(handle)[1]
+    wait_until(lambda: os.listdir(daemon.cache / "trash") == [])
+    (Path(answer["path"]) / "saved_model.pb").unlink()
+    assert daemon.resolve(handle)[1]["outcome"] == "fetched"
+    wait_until(lambda: os.listdir(daemon.cache / "trash") == [])
+
+
+def test_a_module_of_many_files_is_a_hit_and_each_of_them_is_looked_at(daemon: Daemon, origin: Origin) -> None:
+    many = {**MODULE, **{f"assets/{number:04}": b"x" for number in range(500)}}
+    handle = origin.serve("/m/1", Answer(archive(many)))
+    answer = daemon.resolve(handle)[1]
+    assert daemon.resolve(handle)[1]["outcome"] == "hit"
+    (Path(answer["path"]) / "assets" / "0499").write_bytes(b"damaged")
+    assert daemon.resolve(handle)[1]["outcome"] == "fetched"
+
+
+def test_what_cannot_change_soon_is_not_fetched_again_at_once(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config='[network]\nnegative_ttl = "1h"\n') as daemon:
+        handle = origin.serve("/m/1", Answer(archive({"README.md": b"no module"})))
+        assert [daemon.resolve(handle)[1]["code"] for _ in range(3)] == ["not-a-module"] * 3
+        assert len(origin.asked("/m/1")) == 1

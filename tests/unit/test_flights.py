@@ -167,12 +167,29 @@ async def test_who_arrives_just_after_completion_starts_a_new_run(desk: Desk) ->
     assert await second == ("two", False)
 
 
-async def test_fail_all_gives_every_waiter_the_error_and_ends_the_work(desk: Desk) -> None:
+async def test_closing_gives_every_waiter_the_error_and_ends_the_work(desk: Desk) -> None:
     waiters = [desk.waiter("a"), desk.waiter("a"), desk.waiter("b")]
     await settle()
-    desk.flights.fail_all(ConnectionError("shutting down"))
+    desk.flights.close(ConnectionError("shutting down"))
     outcomes = await asyncio.gather(*waiters, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ConnectionError] * 3
     await settle()
     assert all(work.cancelled for work in desk.works)
     assert len(desk.flights) == 0
+
+
+async def test_nobody_boards_after_the_close(desk: Desk) -> None:
+    first = desk.waiter()
+    await settle()
+    desk.works[0].cleanup.clear()
+    first.cancel()
+    await settle()
+    newcomer = desk.waiter()  # waits until the leaving flight is gone
+    await settle()
+    desk.flights.close(ConnectionError("shutting down"))
+    desk.works[0].cleanup.set()
+    with pytest.raises(ConnectionError):
+        await newcomer
+    with pytest.raises(ConnectionError):
+        await desk.wait("other")
+    assert len(desk.works) == 1

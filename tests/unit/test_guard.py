@@ -24,9 +24,20 @@ ALWAYS_REFUSED = [
     "::169.254.169.254",
     "64:ff9b::e000:1",
     "fd00:ec2::254",
+    "fd20:ce::254",
+    "fd20:ce::254%eth0",
+    "192.0.0.192",
+    "::ffff:192.0.0.192",
+    "64:ff9b:1::a9fe:a9fe",
+    "64:ff9b:1:fffe::a9fe:a9fe",
+    "::ffff:0:169.254.169.254",
+    "::ffff:169.254.169.254%eth0",
 ]
 PRIVATE = ["127.0.0.1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "::1", "fd00::1", "::ffff:10.0.0.1", "100.64.0.1"]
-PUBLIC = ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"]
+PRIVATE += ["::ffff:0:10.0.0.1", "64:ff9b:1::10.0.0.1", "fec0::1", "fec0::1%eth0", "feff::1"]
+# Who uses the local NAT64 prefix decides what it leads to: never global by itself.
+PRIVATE += ["64:ff9b:1::8.8.8.8"]
+PUBLIC = ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "::ffff:0:8.8.8.8"]
 
 
 @pytest.mark.parametrize("address", ALWAYS_REFUSED)
@@ -67,3 +78,11 @@ def test_an_allow_list_of_hosts_holds() -> None:
     for other in ("https://example.org/", "https://tfhub.dev.evil.com/", "https://eviltfhub.dev/"):
         with pytest.raises(HandleForbidden, match="allowed_hosts"):
             guard.check_url(URL(other))
+
+
+def test_hosts_are_compared_in_ascii() -> None:
+    guard = Guard(NetworkSettings(allowed_hosts=("*.münchen.de",), allow_private_addresses=("münchen.de",)))
+    guard.check_url(URL("https://a.xn--mnchen-3ya.de/m/1", encoded=True))
+    assert guard.allows(ip_address("10.0.0.1"), "xn--mnchen-3ya.de")
+    with pytest.raises(HandleForbidden, match="allowed_hosts"):
+        guard.check_url(URL("https://xn--zzzzzz999999999/m/1", encoded=True))  # it has no Unicode form

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
-from hubclient.contract.errors import UpstreamNotFound
+from hubclient.contract.errors import HubError, UpstreamNotFound, UpstreamTimeout
 from hubd.fetching import negative
 from hubd.fetching.negative import NegativeCache
 
@@ -13,10 +15,12 @@ def test_an_entry_lives_for_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     cache = NegativeCache(ttl_seconds=10)
-    error = UpstreamNotFound("no")
-    cache.put("k", error)
+    cache.put("k", UpstreamNotFound("no"))
     now = 109.9
-    assert cache.get("k") is error
+    remembered = cache.get("k")
+    assert type(remembered) is UpstreamNotFound
+    assert remembered.detail == "no"
+    assert cache.get("k") is not remembered
     assert cache.get("other") is None
     now = 110.0
     assert cache.get("k") is None
@@ -28,3 +32,47 @@ def test_it_does_not_grow_without_end() -> None:
         cache.put(str(number), UpstreamNotFound("no"))
     assert cache.get("4") is None
     assert cache.get("5") is not None
+
+
+def test_an_entry_can_have_a_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    cache = NegativeCache(ttl_seconds=10)
+    cache.put("long", UpstreamTimeout("no"), ttl_seconds=60)
+    cache.put("usual", UpstreamNotFound("no"))
+    cache.put("short", UpstreamNotFound("no"), ttl_seconds=1)
+    now = 101.0
+    assert [cache.get(key) is not None for key in ("long", "usual", "short")] == [True, True, False]
+    now = 159.0
+    assert [cache.get(key) is not None for key in ("long", "usual")] == [True, False]
+
+
+def test_what_is_over_goes_when_something_new_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    cache = NegativeCache(ttl_seconds=10)
+    for number in range(100):
+        cache.put(str(number), UpstreamNotFound("no"))
+    now = 110.0
+    cache.put("new", UpstreamNotFound("no"))
+    assert list(cache._entries) == ["new"]
+
+
+def test_nothing_of_the_failed_request_is_kept() -> None:
+    class Body:
+        """What a request came with."""
+
+    bodies: list[weakref.ref[Body]] = []
+
+    def fail() -> None:
+        body = Body()
+        bodies.append(weakref.ref(body))
+        raise UpstreamNotFound("no")
+
+    cache = NegativeCache(ttl_seconds=1000)
+    try:
+        fail()
+    except HubError as error:
+        cache.put("k", error)
+    assert cache.get("k") is not None
+    assert bodies[0]() is None

@@ -174,7 +174,7 @@ def test_amending_loses_no_write_of_another_thread(records: Records, layout: Sto
     records.put(_RECORD, direct_until=_UNTIL)
 
     def add(spelling: str) -> None:
-        records.amend(_RECORD.key, lambda record: record.with_spelling(spelling), lambda record: _UNTIL)
+        records.amend(_RECORD.key, lambda now: now and now.with_spelling(spelling), lambda record: _UNTIL)
 
     added = [f"{_HANDLE}#{number}" for number in range(12)]
     threads = [threading.Thread(target=add, args=(spelling,)) for spelling in added]
