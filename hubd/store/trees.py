@@ -57,16 +57,16 @@ class Staging:
         return tree
 
     def discard(self) -> None:
-        """Delete all of it, by way of the trash. Never raises; what cannot be deleted now goes at the next start."""
-        removed = self._layout.new_trash()
+        """Move all of it to the trash, which is emptied behind whoever waits: deleting a large archive takes a while.
+
+        Never raises; what cannot be moved now goes at the next start.
+        """
         try:
-            self._disk.rename(self.path, removed)
+            self._disk.rename(self.path, self._layout.new_trash())
         except FileNotFoundError:
             return
         except OSError as error:
             _log.warning("cannot move %s to the trash: %s", self.path, error)
-            return
-        self._disk.remove_tree(removed)
 
 
 class Trees:

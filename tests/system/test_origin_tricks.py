@@ -184,12 +184,13 @@ def test_what_is_not_ascii_in_a_redirects_path_is_percent_encoded(shared_daemon:
     ],
 )
 def test_an_answer_that_cannot_be_used_is_upstream_unavailable(shared_daemon: Daemon, answer: bytes) -> None:
+    logged_before = len(shared_daemon.log.read_text())
     with sending(answer) as url:
         status, told = shared_daemon.resolve(url)
     assert (status, told["code"]) == (503, "upstream-unavailable")
     assert told["detail"].startswith("127.0.0.1")
     assert SECRET not in str(told)
-    assert "Traceback" not in shared_daemon.log.read_text()
+    assert "Traceback" not in shared_daemon.log.read_text()[logged_before:]
 
 
 def test_answers_of_1xx_before_the_real_one_are_passed_over(shared_daemon: Daemon) -> None:

@@ -12,7 +12,6 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -25,6 +24,7 @@ from hubclient.contract.lease import Lease
 from tests.support.archives import archive
 from tests.support.daemon import Daemon
 from tests.support.origin import Answer, Asked, Origin
+from tests.support.waiting import wait_until
 
 MODULE = {"saved_model.pb": b"\x08\x01\x12\x00", "variables/variables.index": b"index" * 1000}
 ARCHIVE = archive(MODULE)
@@ -120,9 +120,10 @@ def test_a_thousand_clients_cost_one_get_and_little_memory(daemon: Daemon, origi
 
 
 def wait_for_waiters(daemon: Daemon, count: int) -> None:
-    deadline = time.monotonic() + 20
-    while sum(fetch["waiters"] for fetch in daemon.request("GET", "/v1/fetches")[1]["fetches"]) != count:
-        assert time.monotonic() < deadline, f"never {count} waiters"
+    def waiters() -> int:
+        return sum(fetch["waiters"] for fetch in daemon.request("GET", "/v1/fetches")[1]["fetches"])
+
+    wait_until(lambda: waiters() == count)
 
 
 def test_the_last_waiter_to_leave_cancels_the_fetch(daemon: Daemon, origin: Origin) -> None:
@@ -275,72 +276,6 @@ def test_equal_archives_are_stored_once(daemon: Daemon, origin: Origin) -> None:
     assert daemon.request("GET", "/v1/status")[1]["cache"]["size_bytes"] == sum(map(len, MODULE.values()))
 
 
-def test_a_version_is_never_asked_for_again(tmp_path: Path, origin: Origin) -> None:
-    with Daemon(tmp_path, config='[network]\nrevalidate_after = "0s"\n') as daemon:
-        handle = origin.serve("/m/7", Answer(ARCHIVE, etag='"a"'))
-        assert [daemon.resolve(handle)[1]["outcome"] for _ in range(3)] == ["fetched", "hit", "hit"]
-        assert len(origin.asked("/m/7")) == 1
-
-
-def test_a_handle_without_version_is_revalidated(tmp_path: Path, origin: Origin) -> None:
-    with Daemon(tmp_path, config='[network]\nrevalidate_after = "0s"\n') as daemon:
-        handle = origin.serve("/m", Answer(ARCHIVE, etag='"a"'))
-        first = daemon.resolve(handle)[1]
-        assert daemon.resolve(handle)[1]["outcome"] == "hit"
-        assert origin.asked("/m")[1].headers["If-None-Match"] == '"a"'
-        origin.serve("/m", Answer(OTHER_ARCHIVE, etag='"b"'))
-        second = daemon.resolve(handle)[1]
-        assert second["outcome"] == "fetched"
-        assert second["digest"] != first["digest"]
-
-
-def test_an_origin_that_is_away_makes_the_copy_stale_and_not_gone(tmp_path: Path, origin: Origin) -> None:
-    with Daemon(tmp_path, config='[network]\nrevalidate_after = "0s"\n') as daemon:
-        handle = origin.serve("/m", Answer(ARCHIVE, etag='"a"'))
-        first = daemon.resolve(handle)[1]
-        origin.serve("/m", Answer(status=500))
-        stale = daemon.resolve(handle)[1]
-        assert (stale["outcome"], stale["path"]) == ("stale", first["path"])
-        assert stale["warnings"]
-        daemon.resolve(handle)
-        assert len(origin.asked("/m")) == 2, "the failure is remembered: the next caller does not wait for it again"
-
-
-def test_refresh_of_a_version_is_a_conditional_request(daemon: Daemon, origin: Origin) -> None:
-    handle = origin.serve("/m/1", Answer(ARCHIVE, etag='"a"'))
-    daemon.resolve(handle)
-    assert daemon.resolve(handle, refresh=True)[1]["outcome"] == "hit"
-    assert origin.asked("/m/1")[1].headers["If-None-Match"] == '"a"'
-    plain = origin.serve("/plain/1", Answer(ARCHIVE))
-    daemon.resolve(plain)
-    assert daemon.resolve(plain, refresh=True)[1]["outcome"] == "hit"
-    assert len(origin.asked("/plain/1")) == 1, "nobody can force downloads"
-
-
-def test_other_content_under_a_version_is_refused_while_the_old_is_whole(daemon: Daemon, origin: Origin) -> None:
-    handle = origin.serve("/m/1", Answer(ARCHIVE, etag='"a"'))
-    first = daemon.resolve(handle)[1]
-    origin.serve("/m/1", Answer(OTHER_ARCHIVE, etag='"b"'))
-    assert daemon.resolve(handle, refresh=True)[1]["code"] == "digest-mismatch"
-    again = daemon.resolve(handle)[1]
-    assert (again["outcome"], again["digest"]) == ("hit", first["digest"])
-
-
-def test_equal_content_in_other_bytes_is_no_mismatch(daemon: Daemon, origin: Origin) -> None:
-    handle = origin.serve("/m/1", Answer(ARCHIVE, etag='"a"'))
-    first = daemon.resolve(handle)[1]
-    origin.serve("/m/1", Answer(gzip.compress(gzip.decompress(ARCHIVE), 1, mtime=99), etag='"b"'))
-    again = daemon.resolve(handle, refresh=True)[1]
-    assert (again["outcome"], again["digest"]) == ("hit", first["digest"])
-
-
-def test_offline_answers_from_the_cache_alone(daemon: Daemon, origin: Origin) -> None:
-    handle = origin.serve("/m/1", Answer(ARCHIVE))
-    assert daemon.resolve(handle, offline=True)[1]["code"] == "offline"
-    daemon.resolve(handle)
-    assert daemon.resolve(handle, offline=True)[1]["outcome"] == "hit"
-
-
 def test_a_server_that_stalls_is_given_up(tmp_path: Path, origin: Origin) -> None:
     with Daemon(tmp_path, config='[network]\nstall_timeout = "300ms"\n') as daemon:
         handle = origin.serve("/m/1", Answer(ARCHIVE, gate_after_bytes=10))
@@ -449,51 +384,6 @@ def test_a_fetch_that_joins_one_that_ended_looks_in_the_store_first(daemon: Daem
         outcomes = list(pool.map(ask, range(8)))
     assert outcomes.count("fetched") == 1
     assert set(outcomes) <= {"fetched", "joined", "hit"}
-
-
-def test_a_question_to_the_origin_waits_for_no_download(tmp_path: Path, origin: Origin) -> None:
-    config = '[network]\nconcurrent_fetches = 1\nrevalidate_after = "0s"\n'
-    with Daemon(tmp_path, config=config) as daemon:
-        cached = origin.serve("/m", Answer(ARCHIVE, etag='"a"'))
-        daemon.resolve(cached)
-        slow = Answer(OTHER_ARCHIVE, gate_after_bytes=10)
-        daemon.request("POST", "/v1/prefetch", {"handles": [origin.serve("/slow/1", slow)]})
-        origin.wait_until_asked("/slow/1")
-        assert daemon.resolve(cached)[1]["outcome"] == "hit"
-        assert len(origin.asked("/m")) == 2
-        slow.gate.set()
-
-
-def test_a_demanded_digest_that_a_fresh_copy_lacks_asks_the_origin(daemon: Daemon, origin: Origin) -> None:
-    handle = origin.serve("/m", Answer(ARCHIVE, etag='"a"'))
-    daemon.resolve(handle)
-    origin.serve("/m", Answer(OTHER_ARCHIVE, etag='"b"'))
-    newer = hashlib.sha256(OTHER_ARCHIVE).hexdigest()
-    assert daemon.resolve(handle, digest=newer)[1]["outcome"] == "fetched"
-    assert daemon.resolve(handle, digest="0" * 64)[1]["code"] == "digest-mismatch"
-
-
-def test_a_spelling_that_comes_during_a_fetch_keeps_its_view(daemon: Daemon, origin: Origin) -> None:
-    handle = origin.serve("/m", Answer(ARCHIVE, etag='"a"'))
-    daemon.resolve(handle)
-    slow = Answer(OTHER_ARCHIVE, etag='"b"', gate_after_bytes=10)
-    origin.serve("/m", slow)
-    view = daemon.cache / "tfhub" / handles.spelling_name(f"{handle}#x")
-    with daemon.events(handle, refresh=True) as events:
-        next(events)
-        origin.wait_until_asked("/m", 2)
-        assert daemon.resolve(f"{handle}#x")[1]["outcome"] == "hit"
-        wait_until(view.is_symlink)
-        slow.gate.set()
-        last = list(events)[-1]["result"]
-    assert os.path.realpath(view) == last["path"]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_what_a_fetch_and_a_repair_leave_is_cleared_away_soon(daemon: Daemon, origin: Origin) -> None:

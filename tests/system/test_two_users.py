@@ -12,8 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from tests.support import as_user, uids
 from tests.support.archives import archive
 from tests.support.origin import Answer, Origin
 from tests.support.uids import ALICE, BOB
+from tests.support.waiting import wait_until
 
 pytestmark = uids.needs_root
 
@@ -54,13 +54,6 @@ def service(place: Path) -> Iterator[Path]:
     yield socket
     stop(running)
     running.stderr.close()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def stop(running: subprocess.Popen[bytes]) -> None:

@@ -42,6 +42,7 @@ def _publish(trees: Trees) -> Lease:
         return trees.publish(tree, _DIGEST, fill(tree))
     finally:
         staging.discard()
+        trees.empty_trash()
 
 
 def _content(layout: StoreLayout) -> dict[str, bytes]:
@@ -336,6 +337,9 @@ def test_discarding_never_raises(trees: Trees, layout: StoreLayout, caplog: pyte
     Path(staging.archive).write_bytes(b"partial")
     staging.discard()
     staging.discard()
+    assert os.listdir(layout.staging) == []
+    assert len(os.listdir(layout.trash)) == 1
+    trees.empty_trash()
     assert _leftovers(layout) == []
     staging = trees.stage()
     os.rmdir(layout.trash)

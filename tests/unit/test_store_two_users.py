@@ -45,6 +45,7 @@ def _publish(root: str) -> None:
         with trees.publish(tree, _DIGEST, manifest):
             records.put(_RECORD, direct_until=float("inf"))
         staging.discard()
+        trees.empty_trash()
 
 
 @pytest.fixture

@@ -1,0 +1,89 @@
+# Everything that one does with a clone. `make` alone lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP_INSTALL := -m pip install -q --disable-pip-version-check -c constraints.txt
+
+# Tests of what hubclient's core does alone. They need no daemon, no TensorFlow and nothing that hubd depends on,
+# and they also run on these later versions of CPython.
+CLIENT_PYTHONS := 3.12 3.13
+CLIENT_TESTS = $(wildcard $(addprefix tests/unit/test_, \
+    client_*.py errors.py handles.py layout.py lease.py listing.py places.py saved_model.py))
+
+# What one waits for before each commit: no daemon is started, TensorFlow is not imported.
+FAST_TESTS := tests/unit tests/hostile tests/test_architecture.py
+
+# Two workers; a worker that runs dry takes over what another has not begun. Tests of one file mostly stay together.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all test-fast test-client check lint types format bench clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; \
+	    do printf '  make %-12s %s\n' "$$target" "$$text"; done
+
+install: $(INSTALLED) ## make .venv with hubd, hubctl and the developers' tools
+
+# The client comes first: pip before 23.3 looks for it on the index when another needs it and it is named later.
+$(INSTALLED): pyproject.toml client/pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "hubd needs Python 3.11 or newer, and '$(PYTHON)' is not; name one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP_INSTALL) -e './client[cli,tensorflow]' -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## watch a module go from a web server to a prediction (about half a minute)
+	@$(BIN)/python demo/demo.py
+
+test: $(INSTALLED) ## run all tests
+	$(PYTEST)
+
+test-all: test test-client ## run all tests, and the client's core tests on other Pythons
+
+test-fast: $(INSTALLED) ## run the tests that need neither a daemon nor TensorFlow nor patience
+	$(PYTEST) -m 'not slow and not tensorflow' $(FAST_TESTS)
+
+test-client: $(CLIENT_PYTHONS:%=test-client-%) ## run the client's core tests on later versions of CPython
+
+test-client-%: client/pyproject.toml constraints.txt
+	@if python=$$(.ci/find-python $*); then \
+	    set -ex; \
+	    test .venv-$*/.installed -nt constraints.txt -a .venv-$*/.installed -nt client/pyproject.toml || { \
+	        "$$python" -m venv .venv-$*; \
+	        .venv-$*/bin/python $(PIP_INSTALL) -e ./client pytest pytest-asyncio pytest-timeout hypothesis; \
+	        touch .venv-$*/.installed; }; \
+	    .venv-$*/bin/python -m pytest $(CLIENT_TESTS); \
+	elif test "$$CI" = true; then \
+	    echo "CPython $* is missing: the client's tests must run on it too" >&2; exit 1; \
+	else \
+	    echo "SKIPPED: no CPython $* on this machine, so the client was not tested on it" >&2; \
+	fi
+
+check: lint types test-fast ## format, lint, types and fast tests: before each commit, under a minute
+
+lint: $(INSTALLED) ## check format and lint
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+types: $(INSTALLED) ## check types
+	$(BIN)/mypy --strict
+
+format: $(INSTALLED) ## format, and mend what lint can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(INSTALLED) .bench/peer/.installed ## measure hubd beside tensorflow_hub; ARGS='--quick', '--help', ...
+	@benchmarks/install-tools
+	$(BIN)/python -m benchmarks --peer-python .bench/peer/bin/python $(ARGS)
+
+.bench/peer/.installed: benchmarks/peer-requirements.txt constraints.txt
+	$(PYTHON) -m venv .bench/peer
+	.bench/peer/bin/python $(PIP_INSTALL) -r benchmarks/peer-requirements.txt
+	@touch $@
+
+clean: ## remove everything that was built
+	rm -rf .venv .venv-* .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist client/build client/dist
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""hubd and its peers side by side, in one run on one machine: ``make bench``."""

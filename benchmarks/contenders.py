@@ -1,0 +1,191 @@
+"""Who is measured: hubd with hubclient, tensorflow_hub, and plain transfers as the floor.
+
+Law: each contender starts from an empty cache of its own, runs in fresh processes, and is gone, cache and all, before
+the next one starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROBE = Path(__file__).with_name("probe.py")
+TIMEOUT_SECONDS = 600
+_DAEMON_TIMEOUT_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Library:
+    """A Python that has `name` installed, and the environment that its processes get."""
+
+    name: str
+    python: Path
+    environment: Mapping[str, str]
+
+    def probe(self, *arguments: str) -> dict[str, Any]:
+        """Run one probe that needs no start signal; its answer."""
+        return probe(self.python, arguments, self.environment)
+
+    def resolve(self, handle: str, processes: int = 1) -> tuple[float, list[str]]:
+        """Seconds from the start signal until the last of the processes has its path, and the paths."""
+        command = self.command("resolve", self.name, handle)
+        with contextlib.ExitStack() as stack:
+            running = [stack.enter_context(_process(command, self.environment)) for _ in range(processes)]
+            for process in running:
+                _readline(process, "ready")
+            begun = time.monotonic()
+            for process in running:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            answers = [json.loads(_readline(process)) for process in running]
+        return max(answer["ended"] for answer in answers) - begun, [answer["path"] for answer in answers]
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.python), "-P", str(PROBE), *arguments]
+
+
+def probe(python: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    with _process([str(python), "-P", str(PROBE), *arguments], environment) as process:
+        answer: dict[str, Any] = json.loads(_readline(process))
+        return answer
+
+
+@contextlib.contextmanager
+def directory(parent: Path) -> Iterator[Path]:
+    """A fresh directory on the disk that is measured; afterwards it is gone, and what was written is settled."""
+    parent.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+        # What one contender left to be written must not slow down the next one.
+        os.sync()
+
+
+@contextlib.contextmanager
+def tensorflow_hub(python: Path, work: Path) -> Iterator[Library]:
+    """tensorflow_hub with an empty cache."""
+    with directory(work) as cache:
+        environment = clean_environment() | {"TFHUB_CACHE_DIR": str(cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        yield Library("tensorflow_hub", python, environment)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    pid: int
+    socket: str
+    ready_seconds: float
+
+    def memory_mb(self) -> tuple[float, float]:
+        """Resident and proportional set size (proc_pid_smaps(5))."""
+        sizes = {
+            line.split(":")[0]: int(line.split()[1]) * 1024 / 1e6
+            for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()[1:]
+        }
+        return sizes["Rss"], sizes["Pss"]
+
+    def library(self) -> Library:
+        """hubclient, told of this daemon."""
+        environment = clean_environment() | {"HUBD_SOCKET": self.socket, "HUBD_AUTOSTART": "0"}
+        return Library("hubclient", Path(sys.executable), environment)
+
+
+@contextlib.contextmanager
+def hubd(work: Path) -> Iterator[Daemon]:
+    """A daemon with an empty cache, ready when the block begins, gone when it is left."""
+    # The socket's path may have 107 bytes at most, and the clone may lie deep: hence a directory in the usual place.
+    with directory(work) as cache, tempfile.TemporaryDirectory(prefix="hubd-bench-") as sockets:
+        path = f"{sockets}/hubd.sock"
+        command = [sys.executable, "-P", "-m", "hubd", "run", "--user"]
+        command += ["--cache-dir", str(cache / "cache"), "--socket", path]
+        with (cache / "hubd.log").open("w") as log:
+            begun = time.monotonic()
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=clean_environment())
+        try:
+            _wait_for_answer(path, process, cache / "hubd.log")
+            yield Daemon(process.pid, path, time.monotonic() - begun)
+        finally:
+            _stop(process)
+
+
+def timed(command: Sequence[str]) -> float:
+    """Seconds from the start of a command to its end."""
+    begun = time.monotonic()
+    finished = subprocess.run(
+        command,
+        env=clean_environment(),
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=TIMEOUT_SECONDS,
+        cwd="/",  # `python -c` would look for modules in the clone
+    )
+    seconds = time.monotonic() - begun
+    if finished.returncode != 0:
+        raise RuntimeError(f"{command[0]} failed:\n{finished.stderr.decode(errors='replace')[-2000:]}")
+    return seconds
+
+
+def clean_environment() -> dict[str, str]:
+    """The caller's environment without settings of the contenders."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("HUBD_", "TFHUB_", "PYTHON"))}
+
+
+@contextlib.contextmanager
+def _process(command: list[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _readline(process: subprocess.Popen[str], expected: str = "") -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    if not line or (expected and line != expected):
+        _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
+        raise RuntimeError(f"a contender failed:\n{errors.strip()[-2000:]}")
+    return line
+
+
+def _wait_for_answer(path: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _DAEMON_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_DAEMON_TIMEOUT_SECONDS)
+            connection.connect(path)
+            connection.sendall(b"GET /v1/status HTTP/1.1\r\nHost: hubd\r\nConnection: close\r\n\r\n")
+            if connection.recv(64).startswith(b"HTTP/1.1 200"):
+                return
+        time.sleep(0.002)
+    raise RuntimeError(f"the daemon does not answer:\n{log.read_text()[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_DAEMON_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise RuntimeError("the daemon did not end on SIGTERM") from None
