@@ -253,7 +253,8 @@ def test_ctrl_c_ends_a_resolve_at_once_and_hangs_up(path: Path) -> None:
         stream([progress()], cut=True)(asked, connection)
         os.kill(os.getpid(), signal.SIGINT)
         connection.settimeout(30)
-        assert connection.recv(1) == b""
+        with suppress(ConnectionResetError):  # it hung up on something unread
+            assert connection.recv(1) == b""
         left.set()
         return False
 
