@@ -98,6 +98,14 @@ def test_it_ends_after_its_idle_time(tmp_path: Path) -> None:
         assert "idle" in daemon.log.read_text()
 
 
+def test_short_uses_keep_it_from_being_idle(tmp_path: Path) -> None:
+    with Daemon(tmp_path, config='[api]\nidle_exit = "1s"\n') as daemon:
+        while daemon.request("GET", "/v1/status")[1]["uptime_seconds"] < 5:
+            pass
+        assert daemon.stop() == 0
+        assert "idle" not in daemon.log.read_text()
+
+
 def test_check_config_says_ok_or_what_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text('[network]\nstall_timeout = "5s"\n')
