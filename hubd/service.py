@@ -16,6 +16,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from hubd import allocator
 from hubd.api.inventory import Inventory
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer, ListeningSocket
@@ -46,6 +47,7 @@ async def serve(settings: Settings, place: Place) -> None:
     Raises `CacheUnusable` and `SocketUnusable` before it serves.
     """
     os.umask(0o022)
+    allocator.keep_freed_memory()
     allow_network = settings.cache.allow_network_filesystem
     with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:
         recovery.clear(hold.layout)
@@ -146,6 +148,8 @@ class _Service:
             means.litter.clear()
             try:
                 await asyncio.to_thread(clean, means.trees, means.records, means.orphans)
+                if not self._resolver.fetches():
+                    await asyncio.to_thread(allocator.give_memory_back)
             except Exception:
                 log.exception("the cache could not be tidied")
 

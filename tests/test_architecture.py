@@ -23,7 +23,7 @@ LAYERS = (
     {"api", "reload"},
     {"fetching"},
     {"store", "unpacking"},
-    {"config"},
+    {"config", "allocator"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
