@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from hubclient.contract import places
+from hubclient.contract.errors import HubError
 from hubd import __version__, config
 
 _COMMANDS = ("run", "check-config")
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(given)
     try:
         return _check_config(options) if options.command == "check-config" else _run(options)
-    except config.ConfigError as error:
+    except (config.ConfigError, HubError) as error:
         print(f"hubd: {error}", file=sys.stderr)
         return 2
 

@@ -47,6 +47,9 @@ async def serve(settings: Settings, place: Place) -> None:
     Raises `CacheUnusable` and `SocketUnusable` before it serves.
     """
     os.umask(0o022)
+    # Whoever started this may ignore it, and then no child could be waited for.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     allocator.keep_freed_memory()
     allow_network = settings.cache.allow_network_filesystem
     with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:

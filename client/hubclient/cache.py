@@ -149,22 +149,21 @@ class Cache:
             raise OSError(f"{self.layout.version_file} names a layout that this hubclient does not know")
 
     def _check(self, digest: str, inode: tuple[int, int]) -> list[listing.Entry]:
-        """Compare the whole listing the first time and its first lines later; these are given.
+        """Compare the whole listing, which is read once; its first lines are given.
 
         Raises `Damaged`, and `OSError` when the listing cannot be read.
         """
         module = self.layout.module(digest)
-        checked_inode, first = self._checked.get(digest, (None, []))
-        if checked_inode == inode and listing.first_difference(module, first) is None:
-            return first
+        checked_inode, known = self._checked.get(digest, (None, []))
+        if checked_inode == inode and listing.first_difference(module, known) is None:
+            return known[:FIRST_FILES]
         path = self.layout.listing(digest)
         # Twice: a repair may exchange the trees between the reading of the listing and the look at the files.
         for _ in range(2):
             entries = _read_listing(path)
             if (difference := listing.first_difference(module, entries)) is None:
-                first = entries[:FIRST_FILES]
-                self._checked[digest] = (inode, first)
-                return first
+                self._checked[digest] = (inode, entries)
+                return entries[:FIRST_FILES]
         raise Damaged(f"{module}/{difference} is gone, or not as it was published")
 
 

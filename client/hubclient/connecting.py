@@ -49,7 +49,7 @@ def connect_to_users(place: Place, environ: Mapping[str, str]) -> socket.socket 
     finding.require_trusted_root(place.cache, uids)
     if len(os.fsencode(place.socket)) <= places.MAX_SOCKET_PATH_BYTES:
         directory = os.path.dirname(place.socket)
-        if os.path.lexists(directory) and not places.is_private(directory):
+        if os.path.lexists(directory) and not places.is_private(directory, uids):
             raise DaemonUnreachable(
                 f"{directory} is where the daemon's socket belongs, and must be a directory of yours alone: "
                 f"chmod 0700 {directory}, or remove it"

@@ -92,7 +92,8 @@ class Channel:
             idle.close()
 
     def __del__(self) -> None:
-        self.close()
+        for _, connection in self._idle:  # nothing global: at the end of the interpreter it is gone
+            connection.close()
 
     def _new(self) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection("localhost")

@@ -20,6 +20,7 @@ ROOT_UID = 0
 DEFAULT_TIMEOUT_SECONDS = 30.0
 
 _MAX_LOCK_BYTES = 4096
+_MAX_UID_DIGITS = 10
 
 
 class Place(NamedTuple):
@@ -54,7 +55,9 @@ def find(
     if os.path.isdir(os.path.dirname(service_socket)):
         cache = _linked_cache(service_socket) or service_cache
         explicit = places.explicit_cache(environ)
-        if explicit is None or os.path.realpath(explicit) == os.path.realpath(cache):
+        if (explicit is None or os.path.realpath(explicit) == os.path.realpath(cache)) and not (
+            environ.get("HUBD_AUTOSTART") == "1" and not _is_answered(service_socket)
+        ):
             return Place(service_socket, cache, "service")
     return user_place(environ)
 
@@ -85,12 +88,14 @@ def require_trust(root: str, uids: frozenset[int]) -> None:
     """Raises `CacheUntrusted` if someone else could have planted what lies in the cache, and `OSError` if its
     directories cannot be seen."""
     layout = CacheLayout(root)
+    _require_safe_way(root, uids)
     for directory in (root, layout.handles, layout.trees):
         _require_safe(directory, os.lstat(directory), uids)
 
 
 def require_trusted_root(root: str, uids: frozenset[int]) -> None:
     """The same for the root alone, which may be missing: before a daemon is started on it."""
+    _require_safe_way(os.path.realpath(root), uids)
     try:
         status = os.stat(root)
     except OSError:
@@ -142,6 +147,17 @@ def timeout_seconds(environ: Mapping[str, str]) -> float:
     return seconds
 
 
+def _is_answered(path: str) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
 def _linked_cache(socket: str) -> str | None:
     try:
         target = os.readlink(places.cache_link(socket))
@@ -153,7 +169,7 @@ def _linked_cache(socket: str) -> str | None:
 def _own_uids(environ: Mapping[str, str]) -> set[int]:
     uids = {ROOT_UID, os.geteuid()}
     if named := environ.get("HUBD_TRUST_UID"):
-        if not (named.isascii() and named.isdigit()):
+        if not (named.isascii() and named.isdigit() and len(named) <= _MAX_UID_DIGITS):
             raise RequestInvalid(f"HUBD_TRUST_UID is {named!r}: it must be the number of a user, such as 1000")
         uids.add(int(named))
     return uids
@@ -161,6 +177,11 @@ def _own_uids(environ: Mapping[str, str]) -> set[int]:
 
 def _is_safe(status: os.stat_result, uids: set[int] | frozenset[int]) -> bool:
     return status.st_uid in uids and not status.st_mode & 0o022
+
+
+def _require_safe_way(root: str, uids: frozenset[int]) -> None:
+    if (fault := places.fault_of_ancestors(root, uids)) is not None:
+        raise CacheUntrusted(f"{fault}, and whoever can could put another cache in its place: choose another directory")
 
 
 def _require_safe(directory: str, status: os.stat_result, uids: frozenset[int]) -> None:

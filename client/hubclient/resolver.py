@@ -155,15 +155,14 @@ class Resolver:
             except OSError as error:
                 trouble = error
                 continue
-            if answering.cache is None:
-                self._learned[answering.socket] = root
-                self._look_around()
-            texts = answer.get("warnings") or ()
-            if answer.get("outcome") == "stale":
-                warn("; ".join((f"{handle} may be out of date", *map(str, texts))), StaleModuleWarning)
-            else:
-                for text in texts:
-                    warn(f"{handle}: {text}", HubWarning)
+            try:
+                if answering.cache is None:
+                    self._learned[answering.socket] = root
+                    self._look_around()
+                _warn_of(answer, handle)
+            except BaseException:  # a warning may be an error
+                tree.lease.release()
+                raise
             return cache, tree
         raise CacheUnreachable(
             f"the daemon answered {path}, which this process cannot use ({trouble}): if it runs in a container, or "
@@ -217,6 +216,15 @@ class Resolver:
 
     def _cache(self, root: str, uids: frozenset[int]) -> Cache:
         return self._caches.get((root, uids)) or self._caches.setdefault((root, uids), Cache(root, uids))
+
+
+def _warn_of(answer: Mapping[str, Any], handle: str) -> None:
+    texts = tuple(map(str, answer.get("warnings") or ()))
+    if answer.get("outcome") == "stale":
+        warn("; ".join((f"{handle} may be out of date", *texts)), StaleModuleWarning)
+    else:
+        for text in texts:
+            warn(f"{handle}: {text}", HubWarning)
 
 
 def _parts(answer: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -30,14 +30,19 @@ _PAUSE_SECONDS = 0.02
 _MAX_LOG_BYTES = 10_000_000
 _TAIL_BYTES = 4096
 _TAIL_LINES = 3
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 # Run by a small interpreter that ends at once, so that the daemon is nobody's child: the program that needed it
 # first need not reap it when it ends, and does not find it among its own children.
 _LAUNCHER = """
-import os, sys
+import os, signal, sys
 if pid := os.fork():
     print(pid)
 else:
+    # What a program ignores or blocks, its children would inherit, and the daemon must hear of its own children.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
     os.dup2(2, 1)
     os.execv(sys.argv[1], sys.argv[1:])
 """
@@ -183,7 +188,7 @@ class _Starter:
         """The size of the log before, and the daemon's pid."""
         if os.path.exists(self._log) and os.path.getsize(self._log) > _MAX_LOG_BYTES:
             os.replace(self._log, self._log + ".1")
-        with open(os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as file:
+        with open(os.open(self._log, _APPEND, 0o600), "ab") as file:
             return file.seek(0, os.SEEK_END), _detach(self._command, file.fileno(), self._environ)
 
     def _wait(self, pid: int) -> socket.socket | None:

@@ -69,6 +69,11 @@ def adopt(root: str, *, socket: str, allow_network_filesystem: bool = False, dis
     try:
         if not allow_network_filesystem:
             _refuse_network_file_system(layout.root)
+        if (fault := places.fault_of_ancestors(layout.root, (0, os.geteuid()))) is not None:
+            raise CacheUnusable(
+                f"cannot use {layout.root} as the cache: {fault}, and whoever can could put another directory in its "
+                "place; choose another directory"
+            )
         _make_root(layout.root, disk)
         _check_directory(layout.root)
         _recognise(layout, disk)

@@ -6,6 +6,8 @@ import os
 import select
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -95,6 +97,20 @@ def test_the_guides_example_works_with_nothing_set_up(home: Path, origin: Origin
     path = Path(Resolver(environ_of(home)).resolve(handle))
     assert path.is_relative_to(home / "my_module_cache")
     assert (path / "saved_model.pb").is_file()
+
+
+def test_what_the_first_program_ignores_or_blocks_does_not_reach_the_daemon(home: Path, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(archive()))
+    program = (
+        "import hubclient, signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+        f"signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); print(hubclient.resolve({handle!r}))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=environ_of(home)
+    )
+    assert run.returncode == 0, run.stderr
+    assert os.path.isdir(run.stdout.strip())
+    end_daemon(environ_of(home), signal.SIGTERM)
 
 
 def test_clients_that_start_at_once_end_with_one_daemon(home: Path, origin: Origin) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -345,6 +346,16 @@ class TestResolver:
         _, script = self.answered(cache, outcome="stale", warnings=["the origin is away"])
         with ScriptedDaemon(path, script), pytest.warns(StaleModuleWarning, match="the origin is away"):
             resolver.resolve(HANDLE)
+
+    def test_a_warning_that_is_an_error_leaves_no_lease(
+        self, path: Path, cache: HandmadeCache, resolver: Resolver
+    ) -> None:
+        digest, script = self.answered(cache, outcome="stale", warnings=["the origin is away"])
+        with ScriptedDaemon(path, script), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(StaleModuleWarning):
+                resolver.hold(HANDLE)
+        assert not is_leased(cache.layout, digest)
 
     def test_other_warnings_of_the_daemon_are_passed_on(
         self, path: Path, cache: HandmadeCache, resolver: Resolver

@@ -189,6 +189,17 @@ def test_a_damaged_file_is_noticed_on_a_repeated_hit(
         resolver.resolve(HANDLE)
 
 
+def test_damage_to_a_small_file_is_noticed_by_each_new_lease(cache: HandmadeCache, resolver: Resolver) -> None:
+    files = {"saved_model.pb": b"graph", **{f"assets/{number}": bytes(9 - number) for number in range(9)}}
+    digest = cache.add(HANDLE, files)
+    held = resolver.hold(HANDLE)
+    cache.file(digest, "assets/8").unlink()
+    with pytest.raises(DaemonUnreachable):
+        resolver.hold(HANDLE)
+    assert held.lease is not None
+    held.lease.release()
+
+
 def test_a_repaired_tree_is_used_under_the_old_lease(cache: HandmadeCache, resolver: Resolver) -> None:
     digest = cache.add(HANDLE)
     path = resolver.resolve(HANDLE)

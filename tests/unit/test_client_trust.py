@@ -25,6 +25,12 @@ HANDLE = "https://example.org/m/1"
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
+    with directory_of(0) as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def of_bob() -> Iterator[Path]:
     with directory_of(BOB) as path:
         yield Path(path)
 
@@ -84,25 +90,39 @@ def test_a_cache_planted_by_another_user_is_not_trusted_whatever_its_daemon_lock
             listener.accept()
 
 
+def test_a_cache_that_another_user_could_swap_is_not_trusted(directory: Path) -> None:
+    (directory / "of-bob").mkdir()
+    cache = cache_of(ALICE, directory / "of-bob")
+    os.chown(directory / "of-bob", BOB, BOB)
+    with pytest.raises(CacheUntrusted, match=f"of-bob belongs to uid {BOB}"):
+        as_user(ALICE, lambda: resolve(environ_for(cache)))
+    os.chown(directory / "of-bob", 0, 0)
+    os.chmod(directory / "of-bob", 0o777)
+    with pytest.raises(CacheUntrusted, match=r"others can write to .*of-bob"):
+        as_user(ALICE, lambda: resolve(environ_for(cache)))
+    os.chmod(directory / "of-bob", 0o1777)
+    assert as_user(ALICE, lambda: resolve(environ_for(cache))).startswith(cache.layout.trees)
+
+
 def test_a_trusted_users_cache_is_used(directory: Path) -> None:
     cache = cache_of(BOB, directory)
     environ = environ_for(cache, HUBD_TRUST_UID=str(BOB))
     assert as_user(ALICE, lambda: resolve(environ)).startswith(cache.layout.trees)
 
 
-def test_the_owner_of_the_named_sockets_directory_vouches_for_the_cache(directory: Path) -> None:
+def test_the_owner_of_the_named_sockets_directory_vouches_for_the_cache(directory: Path, of_bob: Path) -> None:
     cache = cache_of(BOB, directory)
-    (directory / "hubd.sock.cache").symlink_to(cache.root)
-    environ = environ_for(cache, HUBD_SOCKET=str(directory / "hubd.sock"))
+    (of_bob / "hubd.sock.cache").symlink_to(cache.root)
+    environ = environ_for(cache, HUBD_SOCKET=str(of_bob / "hubd.sock"))
     assert as_user(ALICE, lambda: resolve(environ)).startswith(cache.layout.trees)
 
 
-def test_the_owner_of_the_services_directory_vouches_for_the_cache(directory: Path) -> None:
+def test_the_owner_of_the_services_directory_vouches_for_the_cache(directory: Path, of_bob: Path) -> None:
     cache = cache_of(BOB, directory)
-    (directory / "hubd.sock.cache").symlink_to(cache.root)
+    (of_bob / "hubd.sock.cache").symlink_to(cache.root)
 
     def find(environ: object) -> Place:
-        return finding.find({}, service_socket=str(directory / "hubd.sock"))
+        return finding.find({}, service_socket=str(of_bob / "hubd.sock"))
 
     path = as_user(ALICE, lambda: Resolver({"HUBD_TIMEOUT": "0"}, find=find).resolve(HANDLE))
     assert path.startswith(cache.layout.trees)
@@ -152,9 +172,9 @@ def test_a_daemon_that_one_may_not_speak_to_is_told(directory: Path) -> None:
             as_user(ALICE, lambda: resolve(environ))
 
 
-def test_no_daemon_is_started_in_the_home_of_another_user(directory: Path) -> None:
+def test_no_daemon_is_started_in_the_home_of_another_user(directory: Path, of_bob: Path) -> None:
     cache = cache_of(ALICE, directory)
     cache.link(HANDLE).unlink()
-    environ = environ_for(cache, HOME=str(directory), HUBD_AUTOSTART="1")
+    environ = environ_for(cache, HOME=str(of_bob), HUBD_AUTOSTART="1")
     with pytest.raises(DaemonUnreachable, match=f"belongs to uid {BOB}.*sudo -H"):
         as_user(ALICE, lambda: resolve(environ))

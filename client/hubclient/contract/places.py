@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
+from hubclient.contract.errors import RequestInvalid
 from hubclient.contract.layout import CacheLayout
 
 SERVICE_DIR = "/run/hubd"
@@ -55,13 +56,35 @@ def cache_link(socket: str) -> str:
     return socket + ".cache"
 
 
-def is_private(directory: str) -> bool:
-    """Whether it is a real directory of this user's that nobody else may enter."""
+def is_private(directory: str, uids: Container[int] | None = None) -> bool:
+    """Whether it is a real directory of this user's (or of one of `uids`) that nobody else may enter."""
     try:
         status = os.lstat(directory)
     except OSError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+    owners = (os.geteuid(),) if uids is None else uids
+    return stat.S_ISDIR(status.st_mode) and status.st_uid in owners and not status.st_mode & 0o077
+
+
+def fault_of_ancestors(path: str, uids: Container[int]) -> str | None:
+    """Who else could put another directory in the place of this one, as the beginning of a sentence; None: nobody.
+
+    Each directory above must belong to one of `uids`, and others may write to it only under the sticky bit, which
+    keeps them from what is not theirs; so may a group, but for root's and an owner's own (of the same number).
+    """
+    while (parent := os.path.dirname(path)) != path:
+        path = parent
+        try:
+            status = os.lstat(path)
+        except OSError:
+            continue  # not there yet: whoever makes it is bound by what is above
+        if status.st_uid not in uids:
+            return f"{path} belongs to uid {status.st_uid}"
+        if status.st_mode & stat.S_ISVTX:
+            continue
+        if status.st_mode & 0o002 or (status.st_mode & 0o020 and status.st_gid not in (0, status.st_uid)):
+            return f"others can write to {path} (mode {stat.S_IMODE(status.st_mode):04o})"
+    return None
 
 
 def boot_id() -> str:
@@ -72,4 +95,9 @@ def boot_id() -> str:
 
 def _xdg(environ: Mapping[str, str], variable: str, default: str) -> str:
     named = environ.get(variable, "")
-    return named if os.path.isabs(named) else os.path.expanduser(default)
+    path = named if os.path.isabs(named) else os.path.expanduser(default)
+    if not os.path.isabs(path):
+        raise RequestInvalid(
+            f"HOME is not set, and uid {os.geteuid()} has no home directory: set TFHUB_CACHE_DIR and XDG_STATE_HOME"
+        )
+    return path
