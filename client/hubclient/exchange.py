@@ -35,6 +35,27 @@ class Died(Lost):
     """The daemon had taken the request, and then went away."""
 
 
+class _Connection(http.client.HTTPConnection):
+    """Sends a request's head and body in one piece, so that the daemon wakes up for it once."""
+
+    auto_open = 0  # it would open TCP
+    _pieces: list[bytes] | None = None
+
+    def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
+        self._pieces = []
+        try:
+            super().endheaders(message_body, encode_chunked=encode_chunked)
+        finally:
+            pieces, self._pieces = self._pieces, None
+        self.send(b"".join(pieces))
+
+    def send(self, data: Any) -> None:
+        if self._pieces is None:
+            super().send(data)
+        else:
+            self._pieces.append(data)
+
+
 class Channel:
     """The way to one daemon. Keeps at most one idle connection; thread-safe without locks, and fork-safe."""
 
@@ -96,8 +117,7 @@ class Channel:
             connection.close()
 
     def _new(self) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection("localhost")
-        connection.auto_open = 0  # it would open TCP
+        connection = _Connection("localhost")
         connection.sock = self._connect()
         connection.sock.settimeout(self._silence_seconds)
         return connection

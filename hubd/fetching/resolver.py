@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from hubclient.contract import handles
@@ -80,7 +81,7 @@ class Resolver:
     async def look(self, ask: Ask) -> Resolution | None:
         """The answer, if the store has the module, whole, fresh, and as it was asked for. Raises `HubError`s."""
         with self._counting():
-            key = handles.key(handles.canonical(ask.handle))
+            _, key = _identified(ask.handle)
             record = self._means.records.get(key)
             if record is None or _must_ask(ask, record) or not self._means.is_fresh(record):
                 return None
@@ -97,8 +98,7 @@ class Resolver:
         Raises `HubError`s. A cancelled caller leaves its flight.
         """
         with self._counting():
-            canonical = handles.canonical(ask.handle)
-            key = handles.key(canonical)
+            canonical, key = _identified(ask.handle)
             if (offline := self._without_asking(ask, key)) is not None:
                 return await self._stale(ask, key, offline)
             async with self._board(canonical, key, ask) as (flight, joined):
@@ -213,6 +213,13 @@ class Resolver:
         except HubError:
             self._means.counters.failed += 1
             raise
+
+
+@lru_cache(maxsize=4096)
+def _identified(handle: str) -> tuple[str, str]:
+    """Canonical form and key of a handle. Raises `HandleInvalid`, each time anew."""
+    canonical = handles.canonical(handle)
+    return canonical, handles.key(canonical)
 
 
 def _must_ask(ask: Ask, record: Record) -> bool:
