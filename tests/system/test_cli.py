@@ -415,6 +415,19 @@ def test_status_of_a_stopped_daemon_does_not_wait_for_it(daemon: Daemon) -> None
     assert time.monotonic() - started < 10  # a daemon that restarts is waited for 30 s elsewhere
 
 
+def test_status_of_a_daemon_that_hangs_says_so_within_seconds(daemon: Daemon) -> None:
+    daemon.signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        done = hubctl(daemon, "status")
+        took_seconds = time.monotonic() - started
+    finally:
+        daemon.signal(signal.SIGCONT)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"{daemon.socket} takes connections, but has said nothing" in done.stderr
+    assert took_seconds < 10  # a daemon at work may be silent for 30 s elsewhere
+
+
 # prefetch
 
 

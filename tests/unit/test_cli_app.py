@@ -36,6 +36,11 @@ def test_the_help_names_every_command_and_the_exit_codes() -> None:
     assert "3 no daemon, 4 not found upstream, 130" in text
 
 
+@pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)], ids=str)
+def test_the_help_shows_no_type_for_what_takes_no_value(arguments: list[str]) -> None:
+    assert "bool" not in run(*arguments, "--help")[1]
+
+
 def test_the_version_is_the_clients() -> None:
     assert run("--version") == (0, f"hubctl {hubclient.__version__}\n", "")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hubclient.cli.listing import HEADER, Order, all_modules, row_of, sort
+from hubclient.cli.listing import HEADER, RIGHT, SPARE, Order, all_modules, row_of, sort
 from hubclient.cli.tables import plain_table, terminal_table
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -65,6 +65,33 @@ def test_a_narrow_terminal_folds_the_handle_and_hides_nothing() -> None:
     assert "".join(line.split("  ")[0].strip() for line in lines[1:]) == "https://tfhub.dev/google/" + "x" * 40 + "/12"
     for value in ("5.0 MB", "3 min ago", "28 d ago", "0123456789ab"):
         assert value in text
+
+
+@pytest.mark.parametrize(
+    ("width", "titles"),
+    [
+        (63, HEADER),
+        (62, HEADER[:4]),
+        (49, HEADER[:4]),
+        (48, HEADER[:3]),
+        (39, HEADER[:3]),
+        (38, HEADER[:2]),
+        (28, HEADER[:2]),
+    ],
+)
+def test_a_narrow_terminal_drops_other_columns_before_it_cuts_a_handle(width: int, titles: tuple[str, ...]) -> None:
+    name = "x" * 40 + "/12"
+    lines = terminal_table(HEADER, [row_of(module(name), NOW)], RIGHT, SPARE, width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0].split() == " ".join(titles).split()
+    parts = [line.split("  ")[0].strip() for line in lines[1:]]
+    assert "".join(parts) == "https://tfhub.dev/google/" + name
+    assert len(parts[0]) >= 20
+
+
+def test_on_a_terminal_that_is_far_too_narrow_the_table_is_plain() -> None:
+    rows = [row_of(module("x"), NOW)]
+    assert terminal_table(HEADER, rows, RIGHT, SPARE, width=27) == plain_table(HEADER, rows, RIGHT)
 
 
 def test_a_handle_cannot_steer_the_terminal() -> None:

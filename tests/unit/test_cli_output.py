@@ -32,6 +32,25 @@ def test_an_error_is_one_line_with_its_code_and_a_next_step(capsys: pytest.Captu
     assert second.strip().startswith("check the handle")
 
 
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [
+        (errors.ArchiveCorrupt("no gzip data (it looks like HTML)"), "is it the URL of a web page?"),
+        (errors.ArchiveCorrupt("the archive is cut off"), "try again; if it stays"),
+        (errors.UpstreamDenied("h.example denies access"), "hubd has no credentials"),
+        (errors.DiskFull("the disk is full"), "; the cache is /some/cache"),
+    ],
+    ids=lambda value: value.code if isinstance(value, errors.HubError) else "",
+)
+def test_the_next_step_suits_the_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: errors.HubError, step: str
+) -> None:
+    monkeypatch.delenv("HUBD_SOCKET", raising=False)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", "/some/cache")
+    complain(error)
+    assert step in capsys.readouterr().err.splitlines()[1]
+
+
 def test_a_handle_that_the_detail_names_is_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
     complain(errors.CacheUntrusted("https://h.example/m/1 is not to be trusted"), handle="https://h.example/m/1")
     assert capsys.readouterr().err == "hubctl: https://h.example/m/1 is not to be trusted [cache-untrusted]\n"

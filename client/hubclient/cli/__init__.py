@@ -11,6 +11,8 @@ import signal
 import sys
 from types import FrameType
 
+from hubclient.cli import output
+
 EXTRA = ("typer", "rich")
 
 
@@ -19,11 +21,24 @@ def main() -> int:
     # A plain `raise` out of the handler lets the live display give the terminal back.
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        return _run(sys.argv[1:])
+        try:
+            code = _run(sys.argv[1:])
+        except SystemExit as exit_:
+            if isinstance(exit_.__context__, BrokenPipeError):  # rich ends the process so, with 1
+                raise exit_.__context__ from None
+            code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what fails now would fail at Python's end, with a traceback
+        return code
     except KeyboardInterrupt:
         return 130
-    except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except BrokenPipeError:
+        output.give_up_stdout()
+        return output.EXIT_BROKEN_PIPE
+    except (OSError, ValueError) as error:  # the working directory is gone, the disk behind stdout is full, ...
+        output.give_up_stdout()
+        output.say(f"hubctl: {error}")
+        return output.EXIT_FAILED
 
 
 def _run(arguments: list[str]) -> int:
@@ -36,7 +51,7 @@ def _run(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
-        print("hubctl: typer and rich are not installed: pip install 'hubclient[cli]'", file=sys.stderr)
+        output.say("hubctl: typer and rich are not installed: pip install 'hubclient[cli]'")
         return 2
     app(arguments, prog_name="hubctl")
     return 0

@@ -6,24 +6,45 @@ Law: this file parses and explains; what a command does is in a file of its own,
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from hubclient import __version__
 from hubclient.cli.listing import Order
 from hubclient.cli.output import complaints, emit
 from hubclient.contract.layout import is_digest
 
+
+def _plain_flags(options: list[Any]) -> list[Any]:
+    """The same options, where those without a value show no type: typer calls its own ones `<bool>`."""
+    for option in options:
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    return options
+
+
+class _Group(typer.core.TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain_flags(super().get_params(ctx))
+
+
+class _Command(typer.core.TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain_flags(super().get_params(ctx))
+
+
 app = typer.Typer(
     name="hubctl",
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document; errors are JSON on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; errors are JSON on stderr.")]
 Handles = Annotated[
     list[str], typer.Argument(metavar="HANDLE", help="The https:// URL of a module.", show_default=False)
 ]
@@ -39,7 +60,7 @@ def _print_version(wanted: bool) -> None:
 def hubctl(
     version: Annotated[
         bool,
-        typer.Option("--version", metavar="", help="Print the version.", callback=_print_version, is_eager=True),
+        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """TensorFlow Hub modules from the machine's shared cache.
@@ -58,7 +79,7 @@ def hubctl(
     """
 
 
-@app.command(name="get")
+@app.command(name="get", cls=_Command)
 def _get(
     handles: Annotated[
         list[str],
@@ -72,13 +93,11 @@ def _get(
         str | None,
         typer.Option(metavar="sha256:HEX", help="Refuse an archive with another digest.", show_default=False),
     ] = None,
-    refresh: Annotated[
-        bool, typer.Option("--refresh", metavar="", help="Ask the host whether the module has changed.")
-    ] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask the host whether the module has changed.")] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", metavar="", help="Answer from the cache alone. HUBD_OFFLINE=1 does the same.")
+        bool, typer.Option("--offline", help="Answer from the cache alone. HUBD_OFFLINE=1 does the same.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: Json = False,
 ) -> None:
     """Print where modules are, and download what is not there yet.
@@ -107,12 +126,10 @@ def _get(
         raise typer.Exit(get(handles, wish, quiet=quiet, as_json=as_json))
 
 
-@app.command(name="prefetch")
+@app.command(name="prefetch", cls=_Command)
 def _prefetch(
     handles: Handles,
-    wait: Annotated[
-        bool, typer.Option("--wait", metavar="", help="Stay until all are there, with a bar each.")
-    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until all are there, with a bar each.")] = False,
     as_json: Json = False,
 ) -> None:
     """Have modules downloaded before they are needed.
@@ -126,23 +143,24 @@ def _prefetch(
     """
     with complaints(as_json=as_json):
         from hubclient.cli.prefetch import prefetch
-        from hubclient.daemon import reach
+        from hubclient.cli.reaching import reach_aloud
 
-        raise typer.Exit(prefetch(reach(), handles, wait=wait, as_json=as_json))
+        raise typer.Exit(prefetch(reach_aloud(quiet=as_json), handles, wait=wait, as_json=as_json))
 
 
-@app.command(name="ls")
+@app.command(name="ls", cls=_Command)
 def _ls(
     sort: Annotated[Order, typer.Option(help="By name, the largest first, or the last used first.")] = Order.NAME,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Print only the first N.", show_default=False)
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Print handles only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print handles only.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the modules in the cache.
 
     Sizes are those of the unpacked modules. In a pipe, times are exact and handles are never cut.
+    A narrow terminal shows fewer columns.
 
     Examples:
 
@@ -155,12 +173,12 @@ def _ls(
         raise typer.BadParameter("--quiet and --json exclude each other")
     with complaints(as_json=as_json):
         from hubclient.cli.listing import ls
-        from hubclient.daemon import reach
+        from hubclient.cli.reaching import reach_aloud
 
-        ls(reach(), order=sort, limit=limit, quiet=quiet, as_json=as_json)
+        ls(reach_aloud(quiet=quiet or as_json), order=sort, limit=limit, quiet=quiet, as_json=as_json)
 
 
-@app.command(name="status")
+@app.command(name="status", cls=_Command)
 def _status(as_json: Json = False) -> None:
     """Tell whether the daemon is well, and what it does.
 

@@ -16,10 +16,11 @@ from hubclient import finding, local, resolving
 from hubclient.cache import Cache, Tree
 from hubclient.cli.asking import Report
 from hubclient.cli.output import emit, emit_json, exit_code_of_all, hit_line, say
+from hubclient.cli.reaching import reach_aloud
 from hubclient.cli.resolving import Ended, resolve_all, tell
 from hubclient.contract.errors import CacheUnreachable, DaemonUnreachable, HubError, Offline
 from hubclient.contract.handles import canonical, is_immutable, is_path, key
-from hubclient.daemon import Daemon, reach
+from hubclient.daemon import Daemon
 
 # With a copy at hand that may be old, a daemon is waited for no longer than its restart takes.
 _STALE_TIMEOUT_SECONDS = 2.0
@@ -67,6 +68,7 @@ def _without_daemon(handle: str, wish: Wish) -> dict[str, Any] | None:
         path = local.module_directory(handle, wish.digest)
         return {"handle": handle, "path": path, "outcome": "local", "warnings": [], **unknown}
     if wish.digest is not None or wish.refresh:
+        canonical(handle)  # what is no handle is refused alone
         return None
     held = resolving.look(handle)
     return _cached(handle, held.path) if held is not None else None
@@ -75,15 +77,16 @@ def _without_daemon(handle: str, wish: Wish) -> dict[str, Any] | None:
 def _from_daemon(handles: Sequence[str], wish: Wish, *, quiet: bool, as_json: bool) -> Ended:
     """What the daemon answers; if there is none, copies that are whole but may be old, with a warning."""
     environ = dict(os.environ)
-    copies = {handle: tree for handle in handles if (tree := _copy(handle, wish)) is not None}
-    if wish.offline:  # a running daemon knows more than its views tell, but none is waited for or started
-        environ |= {"HUBD_AUTOSTART": "0", "HUBD_TIMEOUT": "0"}
-    elif len(copies) == len(handles):
-        environ["HUBD_TIMEOUT"] = str(min(_STALE_TIMEOUT_SECONDS, finding.timeout_seconds(environ)))
+    copies: dict[str, Tree] = {}
     ended = Ended({}, {})
     try:
-        daemon = reach(environ)
-    except DaemonUnreachable as error:
+        copies |= {handle: tree for handle in handles if (tree := _copy(handle, wish)) is not None}
+        if wish.offline:  # a running daemon knows more than its views tell, but none is waited for or started
+            environ |= {"HUBD_AUTOSTART": "0", "HUBD_TIMEOUT": "0"}
+        elif len(copies) == len(handles):
+            environ["HUBD_TIMEOUT"] = str(min(_STALE_TIMEOUT_SECONDS, finding.timeout_seconds(environ)))
+        daemon = reach_aloud(environ, quiet=quiet or as_json)
+    except HubError as error:  # the other handles, which need no daemon, are answered all the same
         ended.errors.update(dict.fromkeys(handles, error))
     else:
         ended = resolve_all(handles, partial(_ask, daemon, wish), quiet=quiet, as_json=as_json)

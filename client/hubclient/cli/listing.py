@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 PAGE = 500
 HEADER = ("HANDLE", "SIZE", "LAST USED", "FETCHED", "DIGEST")
-_RIGHT = frozenset({1})
+RIGHT = frozenset({1})
+SPARE = (4, 3, 2)  # on a narrow terminal the digest goes first, then the times
 
 
 class Order(StrEnum):
@@ -44,7 +45,7 @@ def ls(daemon: Daemon, *, order: Order, limit: int | None, quiet: bool, as_json:
         say("the cache is empty: `hubctl get HANDLE` fetches a module")
     else:
         now = datetime.now(UTC)
-        emit(table(HEADER, [row_of(module, now if on_terminal() else None) for module in shown], _RIGHT))
+        emit(table(HEADER, [row_of(module, now if on_terminal() else None) for module in shown], RIGHT, SPARE))
         if on_terminal():
             rest = f" of {len(modules):,}" if len(shown) < len(modules) else ""
             # Two handles may share one tree, whose bytes count once.

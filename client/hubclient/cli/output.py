@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hubclient import finding
 from hubclient.cli.wording import duration, printable
-from hubclient.contract.errors import HubError
+from hubclient.contract.errors import ArchiveCorrupt, DiskFull, HubError
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 3
@@ -24,6 +25,7 @@ _NEXT_STEPS = {
     "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, or a path",
     "handle-forbidden": "the daemon's settings name the hosts that it may ask: [network] allowed_hosts",
     "address-forbidden": "the daemon's settings say which addresses it may contact: [network] allow_private_addresses",
+    "upstream-denied": "check the handle: hubd has no credentials for that host, and asks only for what is public",
     "upstream-not-found": "check the handle, its version too: the host that it names has no such module",
     "upstream-unavailable": "try again later; what is cached goes on working",
     "upstream-timeout": "try again later; what is cached goes on working",
@@ -53,16 +55,23 @@ def exit_code_of_all(errors: Iterable[HubError]) -> int:
 
 
 def emit(text: str) -> None:
-    """Write data, whole lines, to stdout."""
+    """Write data, whole lines, to stdout. What stdout's encoding cannot say is written as the bytes of a file name."""
+    if sys.stdout is None:  # closed by whoever started us
+        say("hubctl: cannot write to stdout: it is closed")
+        raise SystemExit(EXIT_FAILED)
+    text = text if text.endswith("\n") else text + "\n"
     try:
-        print(text, end="" if text.endswith("\n") else "\n", flush=True)
+        try:
+            print(text, end="", flush=True)
+        except UnicodeEncodeError:
+            sys.stdout.buffer.write(os.fsencode(text))
+            sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes stdout once more when it ends; that one must not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_stdout()
         raise SystemExit(EXIT_BROKEN_PIPE) from None
     except OSError as error:
+        give_up_stdout()
         say(f"hubctl: cannot write to stdout: {error.strerror}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(EXIT_FAILED) from None
 
 
@@ -70,11 +79,24 @@ def emit_json(document: Any) -> None:
     """Write one JSON document to stdout."""
     import json  # 12 ms that a mere hit does not need
 
-    emit(json.dumps(document, indent=2, ensure_ascii=False))
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a path that is no UTF-8: its bytes would be no JSON
+        text = json.dumps(document, indent=2)
+    emit(text)
+
+
+def give_up_stdout() -> None:
+    """Let nothing more be written: Python flushes stdout once more when it ends, and that must not fail."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:
     """Write a message to stderr."""
+    if sys.stderr is None:  # closed; `print` would take stdout instead
+        return
     try:
         print(printable(line), file=sys.stderr, flush=True)
     except OSError:
@@ -99,8 +121,17 @@ def complain(error: HubError, *, as_json: bool = False, handle: str | None = Non
     say(f"hubctl: {about}{first} [{error.code}]")
     for line in more:
         say(f"        {line.strip()}")
-    if step := _NEXT_STEPS.get(error.code):
+    if step := _next_step(error):
         say(f"        {step}")
+
+
+def _next_step(error: HubError) -> str | None:
+    step = _NEXT_STEPS.get(error.code)
+    if isinstance(error, ArchiveCorrupt) and "looks like HTML" in error.detail:
+        return "is it the URL of a web page? A handle leads to the archive itself"
+    if isinstance(error, DiskFull) and (cache := finding.find(os.environ).cache) is not None:
+        return f"{step}; the cache is {cache}"
+    return step
 
 
 @contextmanager

@@ -1,16 +1,18 @@
 """`hubctl status`: is the daemon well, and what does it do?
 
-Law: looking changes nothing. No daemon is started for it.
+Law: looking changes nothing. No daemon is started for it, and none that hangs is waited for.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from hubclient import finding
+from hubclient.cli.asking import Answered, Failed, ask_all
 from hubclient.cli.display import how_far
 from hubclient.cli.output import emit, emit_json
 from hubclient.cli.tables import drawable
@@ -19,12 +21,12 @@ from hubclient.connecting import connect_to_users
 from hubclient.contract.errors import DaemonUnreachable
 from hubclient.daemon import Daemon, reach
 
+SILENCE_SECONDS = 4.0  # a daemon that is well answers in milliseconds
+
 
 def status(environ: Mapping[str, str], *, as_json: bool) -> None:
     """Print how the daemon of this environment is. Raises `DaemonUnreachable` when there is none, at once."""
-    daemon = _reach(environ)
-    answer = daemon.get("/v1/status")
-    fetches = daemon.get("/v1/fetches")["fetches"]
+    answer, fetches = _ask(_reach(environ))
     if as_json:
         emit_json({"status": answer, "fetches": fetches})
         return
@@ -47,6 +49,25 @@ def status(environ: Mapping[str, str], *, as_json: bool) -> None:
         for fetch in fetches:
             console.print(row_of(fetch, fetch["handle"], console.width, widest))
     emit(captured.get())
+
+
+def _ask(daemon: Daemon) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Status and fetches. Raises `DaemonUnreachable` when the daemon says neither in `SILENCE_SECONDS`."""
+    paths = ("/v1/status", "/v1/fetches")
+    deadline = time.monotonic() + SILENCE_SECONDS
+    answers: dict[int, dict[str, Any]] = {}
+    for event in ask_all(paths, lambda path, _: daemon.get(path)):
+        match event:
+            case Answered(number, result, _):
+                answers[number] = result
+            case Failed(_, error):
+                raise error
+        if len(answers) < len(paths) and time.monotonic() > deadline:
+            raise DaemonUnreachable(
+                f"the daemon at {daemon.place.socket} takes connections, but has said nothing for "
+                f"{SILENCE_SECONDS:.0f} s: it is stopped, or hangs; see its log, and restart it"
+            )
+    return answers[0], answers[1]["fetches"]
 
 
 def _reach(environ: Mapping[str, str]) -> Daemon:

@@ -1,6 +1,7 @@
 """Columns: with rich on a terminal, plain and complete elsewhere.
 
-Law: nothing is hidden. On a narrow terminal the first column folds; in a pipe every value stands whole.
+Law: the first column is never cut. On a narrow terminal it folds, after the columns that can be spared have gone;
+in a pipe every value stands whole.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import sys
 from collections.abc import Sequence
 
 Row = Sequence[str]
+
+FOLDED_MIN_COLUMNS = 20
+_APART_COLUMNS = 2
 
 
 def on_terminal() -> bool:
@@ -37,32 +41,52 @@ def plain_table(header: Row, rows: Sequence[Row], right: frozenset[int] = frozen
 
 
 def terminal_table(
-    header: Row, rows: Sequence[Row], right: frozenset[int] = frozenset(), width: int | None = None
+    header: Row,
+    rows: Sequence[Row],
+    right: frozenset[int] = frozenset(),
+    spare: Sequence[int] = (),
+    width: int | None = None,
 ) -> str:
-    """The same for a terminal: the first column folds where the width demands it."""
+    """The same for a terminal: the first column folds where the width demands it.
+
+    Where that leaves it fewer than `FOLDED_MIN_COLUMNS`, the columns in `spare` go, the first of them first; and if
+    that is not enough the table is plain, for the terminal to fold.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", expand=False)
-    for column, title in enumerate(header):
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
+    shown = list(range(len(header)))
+
+    def fits() -> bool:
+        others = sum(_APART_COLUMNS + widths[column] for column in shown[1:])
+        return min(widths[0], FOLDED_MIN_COLUMNS) + others <= console.width
+
+    for column in spare:
+        if not fits():
+            shown.remove(column)
+    if not fits():
+        return plain_table(header, rows, right)
+    table = Table(box=None, pad_edge=False, padding=(0, _APART_COLUMNS, 0, 0), header_style="bold", expand=False)
+    for column in shown:
         table.add_column(
-            title,
+            header[column],
             justify="right" if column in right else "left",
             no_wrap=column > 0,
             overflow="fold",
-            min_width=None if column == 0 else max(len(title), *(len(row[column]) for row in rows)),
+            min_width=None if column == 0 else widths[column],
         )
     for row in rows:
-        table.add_row(*(Text(text) for text in row))
-    console = Console(file=sys.stdout, width=width, highlight=False)
+        table.add_row(*(Text(row[column]) for column in shown))
     with console.capture() as captured:
         console.print(table)
     return "".join(line.rstrip() + "\n" for line in captured.get().splitlines())
 
 
-def table(header: Row, rows: Sequence[Row], right: frozenset[int] = frozenset()) -> str:
+def table(header: Row, rows: Sequence[Row], right: frozenset[int] = frozenset(), spare: Sequence[int] = ()) -> str:
     """The table that suits stdout."""
     if drawable():
-        return terminal_table(header, rows, right)
+        return terminal_table(header, rows, right, spare)
     return plain_table(header, rows, right)
