@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 
 from aiohttp import web
@@ -98,7 +99,7 @@ class ApiServer:
         await self._runner.setup()
         # asyncio accepts that many at a time, and when descriptors run out fails, and says so, as often.
         self._server = await asyncio.get_running_loop().create_unix_server(
-            self._protocol, sock=self._listening.socket, backlog=_ACCEPTED_AT_ONCE
+            lambda: _Door(self._admit), sock=self._listening.socket, backlog=_ACCEPTED_AT_ONCE
         )
         self._listening.socket.listen(_BACKLOG)
 
@@ -117,11 +118,26 @@ class ApiServer:
             self._server.close()
         await self._runner.cleanup()
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _admit(self) -> asyncio.Protocol:
+        self._accepted += 1
         server = self._runner.server
         assert isinstance(server, web.Server)
-        self._accepted += 1
         return server() if self.connections() < self._max_connections else _Refusal(self._refusals)
+
+
+class _Door(asyncio.Protocol):
+    """Decides who serves a connection, at the moment when it is made.
+
+    Many are accepted at a time, before the first of them is counted: to decide then would let all of them in.
+    """
+
+    def __init__(self, admit: Callable[[], asyncio.Protocol]) -> None:
+        self._admit = admit
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        protocol = self._admit()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
 
 
 class _Refusal(asyncio.Protocol):
