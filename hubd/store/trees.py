@@ -70,7 +70,8 @@ class Staging:
 
 
 class Trees:
-    """The trees of one cache. All methods block; `find` is quick enough for the event loop. Thread-safe."""
+    """The trees of one cache. All methods block; `find` is quick enough for the event loop when
+    the module has few files: it looks at each. Thread-safe."""
 
     def __init__(self, layout: StoreLayout, disk: Disk | None = None) -> None:
         self.layout = layout

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.support.clients import Client
 from tests.support.daemon import Daemon
 from tests.support.handmade_cache import is_leased
 from tests.support.origin import Answer, Origin
+from tests.support.waiting import wait_until
 
 CLIENTS = 16
 
@@ -42,10 +43,7 @@ def digest_of(path: str) -> str:
 
 
 def wait_until_waiting(daemon: Daemon, waiters: int) -> None:
-    deadline = time.monotonic() + 60
-    while daemon.request("GET", "/v1/status")[1]["waiters"] < waiters:
-        assert time.monotonic() < deadline, "they did not all come to wait"
-        time.sleep(0.05)
+    wait_until(lambda: daemon.request("GET", "/v1/status")[1]["waiters"] >= waiters)
 
 
 def test_sixteen_processes_and_one_cold_handle_make_one_get_and_hold_sixteen_leases(
@@ -113,8 +111,9 @@ def test_a_damaged_module_is_fetched_again_on_the_next_use(
     assert len(origin.asked("/m/1")) == 2
 
 
-def test_a_daemon_that_is_killed_in_mid_fetch_costs_time_and_not_the_answer(
-    origin: Origin, daemon: Daemon, resolver: Resolver
+@pytest.mark.parametrize("end", [Daemon.kill, Daemon.stop], ids=["killed", "stopped"])
+def test_a_daemon_that_ends_in_mid_fetch_and_comes_back_costs_time_and_not_the_answer(
+    origin: Origin, daemon: Daemon, resolver: Resolver, end: Callable[[Daemon], object]
 ) -> None:
     answer = Answer(archive(), gate_after_bytes=100)
     handle = origin.serve("/m/1", answer)
@@ -122,27 +121,11 @@ def test_a_daemon_that_is_killed_in_mid_fetch_costs_time_and_not_the_answer(
     asking = threading.Thread(target=lambda: paths.append(resolver.resolve(handle)))
     asking.start()
     origin.wait_until_asked("/m/1")
-    daemon.kill()
+    end(daemon)
     answer.gate.set()
     daemon.start()
     asking.join()
     assert (Path(paths[0]) / "saved_model.pb").read_bytes() == MODULE["saved_model.pb"]
-
-
-def test_a_daemon_that_restarts_in_mid_fetch_costs_time_and_not_the_answer(
-    origin: Origin, daemon: Daemon, resolver: Resolver
-) -> None:
-    answer = Answer(archive(), gate_after_bytes=100)
-    handle = origin.serve("/m/1", answer)
-    paths: list[str] = []
-    asking = threading.Thread(target=lambda: paths.append(resolver.resolve(handle)))
-    asking.start()
-    origin.wait_until_asked("/m/1")
-    daemon.stop()
-    answer.gate.set()
-    daemon.start()
-    asking.join()
-    assert Path(paths[0]).is_dir()
 
 
 def test_progress_is_reported_while_the_fetch_goes_on(origin: Origin, environ: dict[str, str]) -> None:
@@ -171,10 +154,7 @@ def test_leaving_withdraws_the_waiter(origin: Origin, daemon: Daemon, environ: d
         _, complaint = client.communicate(timeout=30)
     assert client.returncode == -signal.SIGINT
     assert b"KeyboardInterrupt" in complaint
-    deadline = time.monotonic() + 30
-    while daemon.request("GET", "/v1/fetches")[1]["fetches"]:
-        assert time.monotonic() < deadline, "the fetch went on"
-        time.sleep(0.02)
+    wait_until(lambda: not daemon.request("GET", "/v1/fetches")[1]["fetches"])
 
 
 def test_the_origins_no_is_an_exception_of_its_own(origin: Origin, resolver: Resolver) -> None:
