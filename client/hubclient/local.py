@@ -14,10 +14,14 @@ MODULE_FILES = ("saved_model.pb", "saved_model.pbtxt", "tfhub_module.pb")
 _FILE_SCHEME = "file://"
 
 
+class NoSuchDirectory(NotFound, FileNotFoundError):
+    """Also the builtin exception that tensorflow_hub raises, which ported code may expect."""
+
+
 def module_directory(handle: str, digest: str | None = None) -> str:
     """The absolute path of the module directory that a path or a ``file://`` URL names.
 
-    Raises `HandleInvalid`, `NotFound`, `NotAModule`, `AccessDenied`, and `RequestInvalid` for a digest: a directory
+    Raises `HandleInvalid`, `NoSuchDirectory`, `NotAModule`, `AccessDenied`, and `RequestInvalid` for a digest: a directory
     has no archive that it could be compared with.
     """
     path = _path(handle)
@@ -32,7 +36,7 @@ def module_directory(handle: str, digest: str | None = None) -> str:
             )
         os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(
+        raise NoSuchDirectory(
             f"there is no directory {path} (the handle of a published module starts with https://)"
         ) from None
     except OSError as error:

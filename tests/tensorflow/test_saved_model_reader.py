@@ -22,7 +22,13 @@ def by_protobuf(path: Path) -> list[MetaGraph]:
         shape = info.tensor_shape
         sizes = None if shape.unknown_rank else tuple(None if dim.size < 0 else dim.size for dim in shape.dim)
         dtype = tf.dtypes.as_dtype(info.dtype).name if info.dtype else "invalid"
-        return TensorSpec(info.name, dtype, sizes, encoding)
+        sparse = info.coo_sparse
+        components = {
+            "dense": (),
+            "sparse": (sparse.indices_tensor_name, sparse.values_tensor_name, sparse.dense_shape_tensor_name),
+            "composite": tuple(component.name for component in info.composite_tensor.components),
+        }
+        return TensorSpec(info.name, dtype, sizes, encoding, components[encoding])
 
     message = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     return [
@@ -108,4 +114,6 @@ def test_tags_and_sparse_tensors_of_several_graphs_read_as_by_protobuf(tmp_path:
     (tmp_path / "saved_model.pb").write_bytes(message.SerializeToString())
     graphs = saved_model.read(str(tmp_path / "saved_model.pb"))
     assert graphs == by_protobuf(tmp_path / "saved_model.pb")
-    assert graphs[0].signatures["signature 7"].inputs["x"] == TensorSpec("", "float32", (None, 7), "sparse")
+    assert graphs[0].signatures["signature 7"].inputs["x"] == TensorSpec(
+        "", "float32", (None, 7), "sparse", ("", "values:7", "")
+    )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubclient.contract import saved_model
+from hubclient.contract import saved_model, windowed
 from hubclient.contract.saved_model import MetaGraph, SavedModelError, Signature, TensorSpec
 from tests.support import archives
 from tests.support.archives import field, tensor_info, varint
@@ -66,7 +66,8 @@ def test_a_missing_file_is_an_error_of_the_system(tmp_path: Path) -> None:
 
 def test_its_json_survives_json() -> None:
     unknown_rank = with_input(field(2, 1) + field(3, field(3, 1)))
-    as_json = saved_model.to_json(EXAMPLE + read(unknown_rank))
+    sparse = with_input(field(2, 1) + field(4, field(1, "v:0")))
+    as_json = saved_model.to_json(EXAMPLE + read(unknown_rank) + read(sparse))
     assert json.loads(json.dumps(as_json)) == as_json
     assert as_json[0] == {
         "tags": ["serve"],
@@ -108,7 +109,17 @@ def test_the_graph_is_skipped_and_not_read(tmp_path: Path) -> None:
         (field(2, 101), TensorSpec("", "float32_ref", (), "dense")),
         (field(2, 99), TensorSpec("", "unknown_99", (), "dense")),
         (field(2, -5), TensorSpec("", f"unknown_{2**64 - 5}", (), "dense")),
-        (field(2, 7) + field(4, field(1, "v:0")), TensorSpec("", "string", (), "sparse")),
+        (field(2, 7) + field(4, field(1, "v:0")), TensorSpec("", "string", (), "sparse", ("", "v:0", ""))),
+        (
+            field(4, field(1, "v:0") + field(2, "i:0") + field(3, "s:0")),
+            TensorSpec("", "invalid", (), "sparse", ("i:0", "v:0", "s:0")),
+        ),
+        (
+            field(
+                5, field(2, field(1, "a:0")) + field(2, field(5, field(2, field(1, "b:0")))) + field(2, field(4, b""))
+            ),
+            TensorSpec("", "invalid", (), "composite", ("a:0", "b:0", "", "", "")),
+        ),
         (field(2, 21) + field(5, b""), TensorSpec("", "variant", (), "composite")),
     ],
 )
@@ -164,7 +175,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_an_error_and_no_crash(tmp_path: 
     path = tmp_path / "saved_model.pb"
     path.write_bytes(field(1, 1) + field(9, bytes(50_000)) + archives.saved_model())
     with path.open("rb") as file:
-        fields = saved_model._Message(file.fileno(), path.stat().st_size).fields((0, path.stat().st_size))
+        fields = windowed.Message(file.fileno(), path.stat().st_size).fields((0, path.stat().st_size))
         assert next(fields)[0] == 1
         os.truncate(path, 10_000)
         with pytest.raises(SavedModelError, match="cut off"):

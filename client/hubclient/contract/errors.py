@@ -90,7 +90,7 @@ class ArchiveTooLarge(HubError):
     code, status = "archive-too-large", 413
 
 
-class NotAModule(HubError):
+class NotAModule(HubError, ValueError):  # tensorflow_hub raises a ValueError, which ported code may expect
     code, status = "not-a-module", 422
 
 
