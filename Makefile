@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEER := .venv-peer
 PIP_INSTALL := -m pip install -q --disable-pip-version-check -c constraints.txt
 
 # Tests of what hubclient's core does alone. They need no daemon, no TensorFlow and nothing that hubd depends on,
@@ -19,7 +20,7 @@ FAST_TESTS := tests/unit tests/hostile tests/test_architecture.py
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-fast test-client check lint types format bench clean
+.PHONY: help install peer demo test test-all test-fast test-client check lint types format bench clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; \
@@ -35,11 +36,18 @@ $(INSTALLED): pyproject.toml client/pyproject.toml constraints.txt
 	$(BIN)/python $(PIP_INSTALL) -e './client[cli,tensorflow]' -e '.[dev]'
 	@touch $@
 
+peer: $(PEER)/.installed ## make .venv-peer with tensorflow_hub, which tests and benchmarks compare with
+
+$(PEER)/.installed: benchmarks/peer-requirements.txt constraints.txt
+	$(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/python $(PIP_INSTALL) -r benchmarks/peer-requirements.txt
+	@touch $@
+
 demo: $(INSTALLED) ## watch a module go from a web server to a prediction (about half a minute)
 	@$(BIN)/python demo/demo.py
 
-test: $(INSTALLED) ## run all tests
-	$(PYTEST)
+test: $(INSTALLED) $(PEER)/.installed ## run all tests
+	HUBD_TEST_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(PYTEST)
 
 test-all: test test-client ## run all tests, and the client's core tests on other Pythons
 
@@ -75,14 +83,9 @@ format: $(INSTALLED) ## format, and mend what lint can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(INSTALLED) .bench/peer/.installed ## measure hubd beside tensorflow_hub; ARGS='--quick', '--help', ...
+bench: $(INSTALLED) $(PEER)/.installed ## measure hubd beside tensorflow_hub; ARGS='--quick', '--help', ...
 	@benchmarks/install-tools
-	$(BIN)/python -m benchmarks --peer-python .bench/peer/bin/python $(ARGS)
-
-.bench/peer/.installed: benchmarks/peer-requirements.txt constraints.txt
-	$(PYTHON) -m venv .bench/peer
-	.bench/peer/bin/python $(PIP_INSTALL) -r benchmarks/peer-requirements.txt
-	@touch $@
+	$(BIN)/python -m benchmarks --peer-python $(PEER)/bin/python $(ARGS)
 
 clean: ## remove everything that was built
 	rm -rf .venv .venv-* .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist client/build client/dist

@@ -29,7 +29,8 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 CHILD = "hubd.unpacking.child"
 CHILD_MAY_IMPORT = ("hubd.unpacking", "hubclient.contract", "isal")
-TENSORFLOW = {"tensorflow", "tensorflow_hub", "tf_keras", "keras", "numpy"}
+# TensorFlow and what it brings with it.
+TENSORFLOW = {"tensorflow", "tensorflow_hub", "tf_keras", "keras", "numpy", "ml_dtypes", "google"}
 
 # A suite is a list of promises, each of which reads alone: it may be longer than what must be understood as a whole.
 MAX_LINES = {"hubd": 250, "client/hubclient": 250, "benchmarks": 250, "demo": 250, "tests": 500}
