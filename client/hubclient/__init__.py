@@ -36,8 +36,29 @@ if TYPE_CHECKING:
         UpstreamTimeout,
         UpstreamUnavailable,
     )
-    from hubclient.loading import TensorFlowMissing, load
+    from hubclient.exporting import export
+    from hubclient.image_info import get_expected_image_size, get_num_image_channels
+    from hubclient.keras_layer import KerasLayer
+    from hubclient.loading import load
+    from hubclient.model_errors import (
+        Closed,
+        ExportInvalid,
+        Forked,
+        InputInvalid,
+        ModuleBroken,
+        ModuleUnsupported,
+        OutputNotFound,
+        PathExists,
+        RunFailed,
+        SignatureNotFound,
+        TensorFlowMissing,
+        TensorFlowUnusable,
+        VariantNotFound,
+    )
+    from hubclient.module import Module
+    from hubclient.packing import pack
     from hubclient.resolving import lease, resolve
+    from hubclient.signature_runner import SignatureRunner, Signatures, load_library, signatures
     from hubclient.warning import HubWarning, StaleModuleWarning
 
 __version__ = "0.1.0"
@@ -51,40 +72,84 @@ __all__ = [
     "CacheFull",
     "CacheUnreachable",
     "CacheUntrusted",
+    "Closed",
     "DaemonUnreachable",
     "DigestMismatch",
     "DiskFull",
+    "ExportInvalid",
+    "Forked",
     "HandleForbidden",
     "HandleInvalid",
     "HubError",
     "HubWarning",
     "InUse",
+    "InputInvalid",
     "Internal",
+    "KerasLayer",
+    "Module",
+    "ModuleBroken",
+    "ModuleUnsupported",
     "NotAModule",
     "NotFound",
     "Offline",
+    "OutputNotFound",
+    "PathExists",
     "RequestInvalid",
     "RequestTooLarge",
+    "RunFailed",
     "ShuttingDown",
+    "SignatureNotFound",
+    "SignatureRunner",
+    "Signatures",
     "StaleModuleWarning",
     "TensorFlowMissing",
+    "TensorFlowUnusable",
     "TooBusy",
     "UpstreamDenied",
     "UpstreamNotFound",
     "UpstreamTimeout",
     "UpstreamUnavailable",
+    "VariantNotFound",
+    "export",
+    "get_expected_image_size",
+    "get_num_image_channels",
     "lease",
     "load",
+    "load_library",
+    "pack",
     "resolve",
+    "signatures",
 ]
 
 _HOMES = {
-    "load": "loading",
-    "TensorFlowMissing": "loading",
-    "resolve": "resolving",
-    "lease": "resolving",
-    "HubWarning": "warning",
-    "StaleModuleWarning": "warning",
+    name: home
+    for home, names in {
+        "exporting": ("export",),
+        "image_info": ("get_expected_image_size", "get_num_image_channels"),
+        "keras_layer": ("KerasLayer",),
+        "loading": ("load",),
+        "model_errors": (
+            "Closed",
+            "ExportInvalid",
+            "Forked",
+            "InputInvalid",
+            "ModuleBroken",
+            "ModuleUnsupported",
+            "OutputNotFound",
+            "PathExists",
+            "RunFailed",
+            "SignatureNotFound",
+            "TensorFlowMissing",
+            "TensorFlowUnusable",
+            "VariantNotFound",
+        ),
+        "module": ("Module",),
+        "packing": ("pack",),
+        "resolving": ("lease", "resolve"),
+        "signature_runner": ("SignatureRunner", "Signatures", "load_library", "signatures"),
+        "warning": ("HubWarning", "StaleModuleWarning"),
+    }.items()
+    for name in names
 }
 
 
