@@ -1,0 +1,1 @@
+"""TensorFlow through its C API: models run without importing TensorFlow's Python."""
