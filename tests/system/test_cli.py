@@ -11,7 +11,6 @@ import random
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,35 +20,13 @@ import pytest
 
 from tests.support.archives import archive
 from tests.support.daemon import Daemon
+from tests.support.hubctl import COMMAND, SECONDS, environ_for, hubctl
 from tests.support.origin import Answer, Origin
 
 ARCHIVE = archive(
     {"saved_model.pb": b"\x08\x01\x12\x00", "variables/variables.index": random.Random(1).randbytes(6_000_000)}
 )
-COMMAND = (sys.executable, "-P", "-m", "hubclient.cli")
-SECONDS = 30.0
 SHOW_CURSOR = "\x1b[?25h"
-
-
-def environ_for(daemon: Daemon, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HUBD_", "TFHUB_", "XDG_"))}
-    home = str(daemon.cache.parent)
-    return {
-        **kept,
-        "HOME": home,
-        "HUBD_SOCKET": str(daemon.socket),
-        "HUBD_TIMEOUT": "5",
-        "HUBD_AUTOSTART": "0",
-        "TERM": "xterm-256color",
-        **more,
-    }
-
-
-def hubctl(daemon: Daemon, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """A command that has ended, with its output."""
-    return subprocess.run(
-        [*COMMAND, *arguments], env=environ_for(daemon, **environ), capture_output=True, text=True, timeout=SECONDS
-    )
 
 
 def begin(daemon: Daemon, *arguments: str) -> subprocess.Popen[str]:

@@ -62,6 +62,15 @@ def get(handles: Sequence[str], wish: Wish, *, quiet: bool, as_json: bool) -> in
     return exit_code_of_all(errors.values())
 
 
+def bring(handle: str, *, quiet: bool, as_json: bool) -> None:
+    """Have the module in the cache, with a display on stderr while it is downloaded; raises its error."""
+    if _without_daemon(handle, Wish()) is None:
+        ended = _from_daemon([handle], Wish(), quiet=quiet, as_json=as_json)
+        for error in ended.errors.values():
+            raise error
+        tell(ended.results, {}, as_json=as_json)
+
+
 def _without_daemon(handle: str, wish: Wish) -> dict[str, Any] | None:
     if is_path(handle):
         unknown = dict.fromkeys(("key", "digest", "size_bytes", "immutable", "fetched_at"))
