@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.bench import Bench
 from benchmarks.origin import archive, nginx
-from benchmarks.rows import ROWS, Bench
+from benchmarks.rows import ROWS
 
 BENCH = Path(__file__).resolve().parent.parent / ".bench"
 # Weights compress to about 0.93: these give an archive of 790 MB, and one of a tenth.

@@ -53,6 +53,13 @@ class Library:
             answers = [json.loads(_readline(process)) for process in running]
         return max(answer["ended"] for answer in answers) - begun, [answer["path"] for answer in answers]
 
+    def from_start(self, *arguments: str) -> tuple[float, dict[str, Any]]:
+        """Seconds from the start of a process until it answers, and the answer of its probe."""
+        begun = time.monotonic()
+        with _process(self.command(*arguments), self.environment) as process:
+            line = _readline(process)
+            return time.monotonic() - begun, json.loads(line)
+
     def command(self, *arguments: str) -> list[str]:
         return [str(self.python), "-P", str(PROBE), *arguments]
 

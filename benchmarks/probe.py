@@ -3,8 +3,11 @@
     probe.py resolve LIBRARY HANDLE         one call; waits for a line on stdin when its imports are done
     probe.py hits LIBRARY HANDLE COUNT      the first hit, then repeated ones, then `with lease` where there is one
     probe.py daemon HANDLE COUNT            answers of the daemon, over one kept-alive connection
+    probe.py predict LIBRARY PATH           one prediction, of the module's default signature
+    probe.py calls LIBRARY PATH COUNT THREADS   warm calls of it, then as many from one thread and from several
 
-Law: imports of the library are not part of any figure; whatever the call itself imports is. Times of `resolve` are
+Law: imports of the library are not part of any figure but `predict`'s, for which the whole process counts; whatever
+the call itself imports is. Times of `resolve` are
 of CLOCK_MONOTONIC, so that those of several processes can be compared.
 """
 
@@ -12,7 +15,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -57,6 +62,70 @@ def daemon(handle: str, count: int) -> dict[str, Any]:
     }
 
 
+def predict(library: str, path: str) -> dict[str, Any]:
+    apply, inputs = _signature(library, path)
+    output = apply(inputs)
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"values": _values(output), "peak_mb": peak_kib * 1024 / 1e6}
+
+
+def calls(library: str, path: str, count: int, threads: int) -> dict[str, Any]:
+    apply, inputs = _signature(library, path)
+    output = apply(inputs)
+    samples_us(lambda: apply(inputs), max(2, count // 10))
+    answer: dict[str, Any] = {"values": _values(output)}
+    answer["p50_us"] = percentile(samples_us(lambda: apply(inputs), count), 50)
+    for number in (1, threads):
+        running = [threading.Thread(target=samples_us, args=(lambda: apply(inputs), count)) for _ in range(number)]
+        begun = time.monotonic()
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+        answer[f"threads_{number}_us"] = (time.monotonic() - begun) * 1e6 / (count * number)
+    return answer
+
+
+def _signature(library: str, path: str) -> tuple[Callable[[dict[str, Any]], dict[str, Any]], dict[str, Any]]:
+    """The signature "serving_default" as a function of numpy arrays, and random inputs for it."""
+    if library == "hubclient":
+        from hubclient import signatures
+
+        runner = signatures(path)["serving_default"]
+        shapes = {name: (spec.shape, spec.dtype) for name, spec in runner.inputs.items()}
+        return lambda inputs: runner(**inputs), _random(shapes)
+    import tensorflow
+    import tensorflow_hub
+
+    module = tensorflow_hub.load(path)
+    function = module.signatures["serving_default"]
+    specs = function.structured_input_signature[1]
+    shapes = {name: (tuple(spec.shape), spec.dtype.name) for name, spec in specs.items()}
+
+    def apply(inputs: dict[str, Any], module: Any = module) -> dict[str, Any]:  # the module owns the variables
+        tensors = {name: tensorflow.constant(value) for name, value in inputs.items()}
+        return {name: tensor.numpy() for name, tensor in function(**tensors).items()}
+
+    return apply, _random(shapes)
+
+
+def _random(shapes: dict[str, Any]) -> dict[str, Any]:
+    import numpy
+
+    random = numpy.random.default_rng(1)
+    inputs = {}
+    for name, (shape, dtype) in shapes.items():
+        sizes = [1 if size is None else size for size in shape]
+        inputs[name] = random.integers(0, 30_000, sizes) if dtype.startswith("int") else random.random(sizes)
+        inputs[name] = inputs[name].astype(dtype)
+    return inputs
+
+
+def _values(output: dict[str, Any]) -> list[float]:
+    """The beginning of each output, enough to tell two answers apart."""
+    return [float(value) for _, array in sorted(output.items()) for value in array.ravel()[:200].tolist()]
+
+
 def samples_us(call: Callable[[], object], count: int) -> list[float]:
     clock = time.perf_counter_ns
     samples = []
@@ -78,6 +147,10 @@ def main(what: str, *arguments: str) -> dict[str, Any]:
         return hits(arguments[0], arguments[1], int(arguments[2]))
     if what == "daemon":
         return daemon(arguments[0], int(arguments[1]))
+    if what == "predict":
+        return predict(*arguments)
+    if what == "calls":
+        return calls(arguments[0], arguments[1], int(arguments[2]), int(arguments[3]))
     raise SystemExit(f"no such probe: {what}")
 
 

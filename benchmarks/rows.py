@@ -9,13 +9,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks import contenders
+from benchmarks import contenders, predictions
+from benchmarks.bench import Bench
 from benchmarks.contenders import Library
-from benchmarks.origin import Origin
 from benchmarks.report import Goal, Row, Series, ratio
 
 PROCESSES = 8
@@ -33,28 +32,6 @@ ASKED_MILLISECONDS = 0.5
 IMPORT_MILLISECONDS = 10.0
 READY_SECONDS = 0.6
 IDLE_MB = 60.0
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every row needs."""
-
-    origin: Origin
-    peer: Path
-    work: Path
-    rounds: int
-
-    def interleaved(self, measure: Mapping[str, Callable[[], float]], unit: str) -> dict[str, Series]:
-        """One sample of each contender in each round."""
-        samples: dict[str, list[float]] = {name: [] for name in measure}
-        names = list(measure)
-        for number in range(self.rounds):
-            first = number % len(names)
-            for name in names[first:] + names[:first]:
-                value = measure[name]()
-                samples[name].append(value)
-                print(f"  round {number + 1} of {self.rounds}: {name}: {value:.4g} {unit}", file=sys.stderr, flush=True)
-        return {name: Series(name, tuple(values), unit) for name, values in samples.items()}
 
 
 def _by_hubd(bench: Bench, name: str, count: int = 1) -> float:
@@ -244,4 +221,6 @@ ROWS: Mapping[str, Callable[[Bench], Row]] = {
     "asked": asked,
     "import": imports,
     "daemon": daemon,
+    "predict": predictions.predict,
+    "call": predictions.call,
 }
