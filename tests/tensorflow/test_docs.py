@@ -1,0 +1,65 @@
+"""The code in the documents works: each is run from top to bottom, in a process and a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import document
+from tests.support.building import Modules
+from tests.support.handmade_cache import HandmadeCache
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(300)]
+pytest.importorskip("tensorflow")
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENTS = ["using-modules", "fine-tuning", "creating-modules", "migrating-from-tensorflow-hub"]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_code_of_a_document_runs(name: str, modules: Modules, tmp_path: Path) -> None:
+    path = ROOT / "docs" / f"{name}.md"
+    cache = HandmadeCache(tmp_path / "cache")
+    for handle, module in document.modules(path.read_text()).items():
+        root = Path(modules(module))
+        cache.add(
+            handle, {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+        )
+    here = tmp_path / "here"
+    here.mkdir()
+    environ = {
+        **{key: value for key, value in os.environ.items() if key not in ("HUBD_SOCKET", "TF_USE_LEGACY_KERAS")},
+        "PYTHONPATH": str(ROOT),
+        "TFHUB_CACHE_DIR": cache.root,
+        "HUBD_AUTOSTART": "0",
+        "HUBD_TIMEOUT": "0",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.document", str(path)],
+        env=environ,
+        cwd=here,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-6000:]}"
+
+
+def test_no_document_with_code_is_forgotten() -> None:
+    with_code = {path.stem for path in (ROOT / "docs").glob("*.md") if "```python" in path.read_text()}
+    assert with_code <= set(DOCUMENTS)
+
+
+def test_what_a_document_says_it_prints_is_compared() -> None:
+    text = "# A\n\n```python\nprint(1)  # -> 1\n```\n\ntext\n\n```python\nprint(3)  # -> 2\n```\n"
+    program = document.source(text)
+    assert program.splitlines()[3] == "print(1)  # -> 1"
+    assert document.missing(program, "1\n3\n") == ["2"]
+    assert document.missing(program, "1\n2\n") == []

@@ -1,0 +1,140 @@
+"""What hubclient and tensorflow_hub have in common gives the same: one list of cases, two libraries, equal results.
+
+Law: both see the same modules, each in a process of its own; tensorflow_hub knows tf_keras alone, hubclient both.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hubclient
+from tests.support.building import Modules
+from tests.support.daemon import Daemon
+from tests.support.origin import Answer, Origin
+from tests.support.peer import differences, peer_python, run
+from tests.support.weights import weights
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(600)]
+tf: Any = pytest.importorskip("tensorflow")
+pytest.importorskip("tf_keras")
+
+
+def fine_tune_in_graph_mode(source: str, path: str) -> None:
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        module = hubclient.Module(source, trainable=True)
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        loss = tf.reduce_sum(module(tf.constant([[1.0, 2.0, 3.0]])) ** 2)
+        session.run(v1.train.GradientDescentOptimizer(0.01).minimize(loss, var_list=module.trainable_variables))
+        module.export(path, session)
+
+
+def fine_tune_eagerly(source: str, path: str) -> None:
+    module = hubclient.Module(source, trainable=True)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(module(tf.constant([[1.0, 2.0, 3.0]])) ** 2)
+    for variable, gradient in zip(
+        module.trainable_variables, tape.gradient(loss, module.trainable_variables), strict=True
+    ):
+        variable.assign_sub(0.01 * gradient)
+    module.export(path)
+
+
+def export_a_tf_module(path: str) -> None:
+    module = tf.Module()
+    module.w = tf.Variable(weights("w", [3, 2]), name="w")
+    module.__call__ = tf.function(lambda x: x @ module.w, input_signature=[tf.TensorSpec([None, 3], tf.float32)])
+    module.regularization_losses = [tf.function(lambda: tf.nn.l2_loss(module.w), input_signature=[])]
+    hubclient.export(module, path)
+
+
+def export_a_keras_model(path: str) -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((3,), name="x"), keras.layers.Dense(2, "tanh"), keras.layers.Dense(1)])
+    for variable in model.variables:
+        variable.assign(weights(variable.path, variable.shape))
+    hubclient.export(model, path)
+
+
+@pytest.fixture(scope="session")
+def shared(modules: Modules) -> Modules:
+    """All modules of the cases, hubclient's exports among them, so that no process builds any."""
+    from tests.support.tf1_modules import MODULES as TF1
+    from tests.support.tf2_modules import MODULES as TF2
+
+    for name in [*(f"tf1/{name}" for name in TF1), *(f"tf2/{name}" for name in TF2)]:
+        modules(name)
+    exported = os.path.join(modules.root, "exported")
+    os.mkdir(exported)
+    export_a_tf_module(f"{exported}/tf_module")
+    export_a_keras_model(f"{exported}/keras_model")
+    fine_tune_eagerly(modules("tf1/ref_variables"), f"{exported}/fine_tuned_eager")
+    fine_tune_in_graph_mode(modules("tf1/ref_variables"), f"{exported}/fine_tuned_graph")
+    return modules
+
+
+@pytest.fixture(scope="session")
+def handle(shared: Modules, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a module that hubclient has packed."""
+    archive = tmp_path_factory.mktemp("packed") / "text_embedding.tar.gz"
+    hubclient.pack(shared("tf2/text_embedding"), archive)
+    with Origin() as origin:
+        yield origin.serve("/text_embedding/1", Answer(archive.read_bytes()))
+
+
+@pytest.fixture(scope="session")
+def of_tensorflow_hub(shared: Modules, handle: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    environ = {
+        "TF_USE_LEGACY_KERAS": "1",
+        "HUBD_TEST_HANDLE": handle,
+        "TFHUB_CACHE_DIR": str(tmp_path_factory.mktemp("tfhub")),
+    }
+    return run(peer_python(), "tensorflow_hub", shared.root, environ)
+
+
+@pytest.mark.parametrize("keras", ["keras3", "tf_keras"])
+def test_hubclient_gives_what_tensorflow_hub_gives(
+    keras: str,
+    shared: Modules,
+    handle: str,
+    of_tensorflow_hub: dict[str, Any],
+    tmp_path: Path,
+    subtests: pytest.Subtests,
+) -> None:
+    with Daemon(tmp_path) as daemon:
+        environ = {
+            "TF_USE_LEGACY_KERAS": str(int(keras == "tf_keras")),
+            "HUBD_TEST_HANDLE": handle,
+            "HUBD_SOCKET": str(daemon.socket),
+        }
+        own = run(sys.executable, "hubclient", shared.root, environ)
+    assert own.keys() == of_tensorflow_hub.keys()
+    for case, peers in of_tensorflow_hub.items():
+        with subtests.test(case):
+            assert "failed" not in peers, peers["failed"]
+            assert "failed" not in own[case], own[case]["failed"]
+            assert not list(differences(own[case]["result"], peers["result"]))
+
+
+def test_a_difference_is_found() -> None:
+    """The comparison itself: what it must not let pass."""
+    is_value_error = {"raised": ["builtins.ValueError", "builtins.Exception"]}
+    for own, peers in (
+        ({"a": [1.0, 2.0]}, {"a": [1.0, 2.001]}),
+        ({"a": 1.0}, {"a": 1.0, "b": 2.0}),
+        ([1.0], [1.0, 2.0]),
+        ("x", "y"),
+        (1, 1.0),
+        ({"raised": ["hubclient.model_errors.Closed", "builtins.RuntimeError"]}, is_value_error),
+        (1.0, is_value_error),
+    ):
+        assert list(differences(own, peers))
+    assert not list(differences({"a": [1.0, float("nan"), 3]}, {"a": [1.0000001, float("nan"), 3]}))
+    assert not list(differences({"raised": ["x.VariantNotFound", "builtins.ValueError"]}, is_value_error))
