@@ -15,7 +15,7 @@ from hubclient.contract import saved_model
 from hubclient.contract.errors import NotAModule
 from hubclient.contract.lease import Lease
 from hubclient.contract.saved_model import MetaGraph
-from hubclient.model_errors import ModuleUnsupported, TensorFlowMissing, VariantNotFound
+from hubclient.model_errors import InputInvalid, ModuleUnsupported, TensorFlowMissing, VariantNotFound
 from hubclient.resolving import hold
 
 Tags = str | Iterable[str] | None
@@ -76,7 +76,8 @@ def open_module(handle: str | os.PathLike[str], tags: Tags = None) -> Iterator[O
     `tags` names one of its variants, exactly; None: the one without tags for a module in the TF1 format, else the only
     one, {"serve"}, or the one without tags.
 
-    Raises what `resolve` raises, `VariantNotFound` that names the variants, `NotAModule`, `ModuleUnsupported`.
+    Raises what `resolve` raises, `VariantNotFound` that names the variants, `InputInvalid` for tags that are none,
+    `NotAModule`, `ModuleUnsupported`.
     """
     path, lease = hold(handle)
     try:
@@ -107,7 +108,12 @@ def tensorflow_missing(caller: str) -> TensorFlowMissing:
 
 
 def _tag_set(tags: Tags) -> tuple[str, ...] | None:
-    return None if tags is None else (tags,) if isinstance(tags, str) else tuple(sorted(set(tags)))
+    if tags is None or isinstance(tags, str):
+        return None if tags is None else (tags,)
+    given = set(tags) if isinstance(tags, Iterable) else {tags}
+    if not all(isinstance(tag, str) for tag in given):
+        raise InputInvalid(f"tags must be a string or a collection of strings, not {tags!r}")
+    return tuple(sorted(given))
 
 
 def _is_tf1(path: str) -> bool:

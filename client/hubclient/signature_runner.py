@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 # One run computes in its caller's thread, and its large operations with all cores.
 _DEFAULT_INTRA_OP_THREADS = 0
 _DEFAULT_INTER_OP_THREADS = -1
+_MAX_THREADS = 4096
 
 
 def signatures(
     handle: str | os.PathLike[str],
     tags: Tags = None,
     *,
-    names: Collection[str] | None = None,
+    names: str | Collection[str] | None = None,
     intra_op_threads: int | None = None,
     inter_op_threads: int | None = None,
     device: Literal["cpu"] | None = None,
@@ -34,19 +35,20 @@ def signatures(
 ) -> Signatures:
     """The signatures of one of the module's variants, downloaded first if need be, ready to be called.
 
-    `tags` names the variant as for `load`. `names` are the signatures that will be used: less is loaded for few.
-    `intra_op_threads` is the number of threads that share one operation (None, 0: one for each core);
+    `tags` names the variant as for `load`. `names` are the signatures that will be used, or one: less is loaded for
+    few. `intra_op_threads` is the number of threads that share one operation (None, 0: one for each core);
     `inter_op_threads` the number that run independent operations at once (None, -1: none, a call computes in the thread
     that makes it, which is faster unless the graph is wide; 0: one for each core). TensorFlow has one pool for all
     sessions of a process: the first one's numbers hold. `device`: "cpu" keeps off the GPU; None uses one if there is
     one. `gpu_memory_growth` takes GPU memory as it is needed, instead of all of it at once.
 
     A forked child can use signatures only if the parent used TensorFlow with ``intra_op_threads=1,
-    inter_op_threads=-1`` alone; else `Forked` is raised there.
+    inter_op_threads=-1`` alone, and for no module that reads datasets or batches its calls, which takes threads; else
+    `Forked` is raised there.
 
     The module is leased until the object is closed or gone. TensorFlow's log is quiet unless ``TF_CPP_MIN_LOG_LEVEL``
-    is set. Raises `HubError`s: `TensorFlowMissing`, `TensorFlowUnusable`, `VariantNotFound`, `SignatureNotFound`,
-    `ModuleBroken`, `ModuleUnsupported`, `Forked`, and what `resolve` raises.
+    is set. Raises `HubError`s: `InputInvalid` for a wrong setting, `TensorFlowMissing`, `TensorFlowUnusable`,
+    `VariantNotFound`, `SignatureNotFound`, `ModuleBroken`, `ModuleUnsupported`, `Forked`, and what `resolve` raises.
     """
     from hubclient.capi.library import locate
     from hubclient.capi.loading import Settings, load
@@ -55,11 +57,13 @@ def signatures(
     if device not in (None, "cpu"):
         raise InputInvalid(f'device must be "cpu" or None, not {device!r}')
     settings = Settings(
-        _DEFAULT_INTRA_OP_THREADS if intra_op_threads is None else intra_op_threads,
-        _DEFAULT_INTER_OP_THREADS if inter_op_threads is None else inter_op_threads,
+        _threads("intra_op_threads", intra_op_threads, _DEFAULT_INTRA_OP_THREADS, least=0),
+        _threads("inter_op_threads", inter_op_threads, _DEFAULT_INTER_OP_THREADS, least=-1),
         gpu=device is None,
         gpu_memory_growth=gpu_memory_growth,
     )
+    if isinstance(names, str):
+        names = [names]
     with open_module(handle, tags) as module:
         if module.graph is None:
             raise ModuleUnsupported(f"{module.path} is in text form, which signatures() does not read: use load()")
@@ -201,6 +205,14 @@ class _NoSuchSignature(SignatureNotFound, KeyError):
 
     def __str__(self) -> str:
         return self.detail
+
+
+def _threads(name: str, given: int | None, default: int, *, least: int) -> int:
+    if given is None:
+        return default
+    if not isinstance(given, int) or not least <= given <= _MAX_THREADS:  # TensorFlow would end the process
+        raise InputInvalid(f"{name} must be an integer of {least} to {_MAX_THREADS}, not {given!r}")
+    return given
 
 
 def _described(specs: Mapping[str, TensorSpec]) -> str:

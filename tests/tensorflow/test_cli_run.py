@@ -71,6 +71,17 @@ def test_text_goes_in_as_it_is_typed(modules: Modules, shared_daemon: Daemon) ->
     assert np.allclose(json.loads(typed.stdout)["default"], wanted)
 
 
+def test_a_sparse_output_is_shown_and_written_in_its_parts(
+    modules: Modules, shared_daemon: Daemon, tmp_path: Path
+) -> None:
+    module, x = modules("tf1/sparse"), "default=[[[0, 1]], [2.0], [1, 3]]"
+    shown = ran(shared_daemon, module, "-s", "scaled", "-i", x, "--json")
+    assert json.loads(shown.stdout)["default/indices"] == [[0, 1]]
+    out = tmp_path / "out.npz"
+    ran(shared_daemon, module, "-s", "scaled", "-i", x, "-o", str(out))
+    assert np.load(out)["default/dense_shape"].tolist() == [1, 3]
+
+
 def test_signatures_are_listed_without_loading_the_module(modules: Modules, shared_daemon: Daemon) -> None:
     listed = ran(shared_daemon, "--list", modules("tf2/plain")).stdout
     assert "serving_default\n  input   x: float32 (?, 3)\n  output  y: float32 (?, 2)\n" in listed

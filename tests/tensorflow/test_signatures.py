@@ -160,6 +160,8 @@ def test_only_the_named_signatures_are_loaded(path: Path) -> None:
         assert found["add"](a=1, b=1)["sum"] == 2
     with pytest.raises(hubclient.SignatureNotFound, match=r"missing.*'serving_default'"):
         hubclient.signatures(path, names=["missing"])
+    with hubclient.signatures(path, names="add") as found:
+        assert list(found) == ["add"]
 
 
 def test_tags_choose_the_variant(modules: Modules) -> None:
@@ -168,6 +170,12 @@ def test_tags_choose_the_variant(modules: Modules) -> None:
         assert (inference.tags, training.tags) == ((), ("train",))
     with pytest.raises(hubclient.VariantNotFound, match=r"\['gpu'\].*'train'"):
         hubclient.signatures(module, tags=["gpu"])
+
+
+@pytest.mark.parametrize("tags", [5, b"serve", [None], ["serve", 1]], ids=str)
+def test_tags_that_are_no_strings_are_refused(path: Path, tags: Any) -> None:
+    with pytest.raises(hubclient.InputInvalid, match="tags must be"):
+        hubclient.signatures(path, tags)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +192,16 @@ def test_tags_choose_the_variant(modules: Modules) -> None:
 def test_settings_are_understood_by_tensorflow(path: Path, settings: Any) -> None:
     with hubclient.signatures(path, **settings) as found:
         assert found["serving_default"]([[1, 2]])["y"].tolist() == [[2, 4]]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"intra_op_threads": -1}, {"intra_op_threads": 1 << 31}, {"inter_op_threads": -2}, {"inter_op_threads": "2"}],
+    ids=str,
+)
+def test_numbers_of_threads_that_would_end_the_process_are_refused(path: Path, settings: Any) -> None:
+    with pytest.raises(hubclient.InputInvalid, match=rf"{next(iter(settings))} must be an integer"):
+        hubclient.signatures(path, **settings)
 
 
 def test_an_unknown_device_is_refused(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,3 +85,17 @@ def test_every_signature_equals_tensorflows(name: str, modules: Modules) -> None
             assert outputs.keys() == expected.keys()
             for field, output in outputs.items():
                 assert_same(output, expected[field])
+
+
+def test_a_keras_3_model_that_was_saved_and_not_exported_has_its_weights(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dense(2)])
+    for index, variable in enumerate(model.variables):
+        variable.assign(np.linspace(index + 1, index + 2, variable.value.shape.num_elements()).reshape(variable.shape))
+    with warnings.catch_warnings(action="ignore"):
+        tf.saved_model.save(model, str(tmp_path / "model"))
+    x = np.array([[1, 2, 3]], "f4")
+    with hubclient.signatures(tmp_path / "model") as runners:
+        (output,) = runners["serving_default"](x).values()
+    np.testing.assert_allclose(output, model(x).numpy(), rtol=1e-5)

@@ -187,6 +187,32 @@ if "found" in globals(): show(run(found))
     assert outputs == [f"child {answer}", "status 0"]
 
 
+@pytest.fixture(scope="module")
+def with_dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A module that reads a dataset, for which TensorFlow starts threads whatever a session's settings are."""
+    import tensorflow as tf
+
+    root = tf.Module()
+    root.call = tf.function(
+        lambda x: {
+            "default": tf.data.Dataset.from_tensor_slices(x).map(lambda row: row * 2.0).batch(9).get_single_element()
+        },
+        input_signature=[tf.TensorSpec([None, 3], name="x")],
+    )
+    path = str(tmp_path_factory.mktemp("with_dataset"))
+    tf.saved_model.save(root, path, {"default": root.call})
+    return path
+
+
+def test_a_fork_after_a_dataset_was_read_is_told(with_dataset: str) -> None:
+    program = f"""
+found = hubclient.signatures(MODULE, **{WITHOUT_THREADS})
+show(run(found))
+child(lambda: run(found))
+"""
+    assert lines(with_dataset, program) == ["(1, 3)", "child forked", "status 0"]
+
+
 def test_the_error_after_a_fork_says_what_to_do(module: str) -> None:
     program = """
 found = hubclient.signatures(MODULE)
@@ -223,6 +249,23 @@ show(runner(x=[[1, 2, 3]], steps=1)["default"].shape)
 """
     outputs = lines(modules("tf1/while_v1"), program)
     assert outputs == ["interrupted", "(1, 3)"]
+
+
+def test_an_input_that_memory_has_no_room_for_is_an_error_and_no_crash(module: str, tmp_path: Path) -> None:
+    program = f"""
+import numpy as np, resource
+found = hubclient.signatures(MODULE)
+run(found)
+with open({str(tmp_path / "sparse")!r}, "wb") as file:
+    file.truncate(3 << 30)
+rows = np.memmap(file.name, "f4", "r", offset=4, shape=(1 << 27, 3))
+room = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + (1 << 29)
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+try: found["default"](rows)
+except hubclient.HubError as error: show(error.code)
+show(run(found))
+"""
+    assert lines(module, program) == ["run-failed", "(1, 2)"]
 
 
 def test_a_spawned_child_works(module: str, tmp_path: Path) -> None:

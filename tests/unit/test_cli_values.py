@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hubclient.cli.values import bind, parse, parse_file, to_json, to_text, write
+from hubclient.cli.values import bind, flat, parse, to_json, to_text, write
 from hubclient.contract.saved_model import TensorSpec
 from hubclient.model_errors import InputInvalid, ModuleUnsupported
 
@@ -18,6 +18,14 @@ np: Any = pytest.importorskip("numpy")
 TEXT = TensorSpec("text:0", "string", (None,), "dense")
 FILES = {"a": "a.npy", "one": "one.npz", "b": "b.json", "cat": "cat.jpg"}
 NUMBERS = TensorSpec("x:0", "float32", (None,), "dense")
+
+
+def huge_array() -> bytes:
+    """A .npy file that says it holds 40 TB."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (10**13,)}
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
 
 
 def bound(*arguments: str, **specs: TensorSpec) -> dict[str, Any]:
@@ -51,15 +59,22 @@ def test_bytes_are_base64_as_in_tensorflow_serving() -> None:
     assert bound('text=["a", {"b64": "/w=="}]', text=TEXT) == {"text": ["a", b"\xff"]}
 
 
-@pytest.mark.parametrize("argument", ["x=[1,", 'x={"a": 1', 'x="a', 'x={"b64": "*"}'])
+@pytest.mark.parametrize("argument", ["x=[1,", 'x={"a": 1', 'x="a', 'x={"b64": "*"}', 'x=[{"b64": 5}]'])
 def test_broken_json_is_refused(argument: str) -> None:
     with pytest.raises(ValueError, match=r"JSON|base64|[Oo]nly"):
         parse([argument])
 
 
-def test_an_input_given_twice_is_refused() -> None:
+@pytest.mark.parametrize("arguments", [["x=1", "x=2"], ["1", "2"], ["x=1", "1"]])
+def test_an_input_given_twice_is_refused(arguments: list[str]) -> None:
     with pytest.raises(ValueError, match="twice"):
-        parse(["x=1", "x=2"])
+        bound(*arguments, x=NUMBERS)
+
+
+def test_an_input_given_in_the_file_too_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "all.json").write_text('{"x": [1]}')
+    with pytest.raises(ValueError, match="'x' is given twice"):
+        parse(["x=2"], f"@{tmp_path}/all.json")
 
 
 def test_a_file_is_an_array_json_or_its_bytes(tmp_path: Path) -> None:
@@ -78,9 +93,9 @@ def test_all_inputs_come_from_one_file(tmp_path: Path, monkeypatch: pytest.Monke
     np.savez(tmp_path / "all.npz", x=np.ones(2), y=np.zeros(1))
     (tmp_path / "all.json").write_text('{"x": [1], "y": "two"}')
     monkeypatch.setattr("sys.stdin", io.StringIO('{"x": 3}'))
-    assert {name: value.value.tolist() for name, value in parse_file(f"@{tmp_path}/all.npz")} == {"x": [1, 1], "y": [0]}
-    assert {name: value.value for name, value in parse_file(f"@{tmp_path}/all.json")} == {"x": [1], "y": "two"}
-    assert [value.value for _, value in parse_file("@-")] == [3]
+    assert {name: value.value.tolist() for name, value in parse((), f"@{tmp_path}/all.npz")} == {"x": [1, 1], "y": [0]}
+    assert {name: value.value for name, value in parse((), f"@{tmp_path}/all.json")} == {"x": [1], "y": "two"}
+    assert [value.value for _, value in parse((), "@-")] == [3]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +105,7 @@ def test_all_inputs_come_from_one_file(tmp_path: Path, monkeypatch: pytest.Monke
         ("bad.json", b"{", "no JSON"),
         ("bad.npy", b"nothing", "cannot be read"),
         ("pickle.npy", None, "cannot be read"),
+        ("huge.npy", huge_array(), "cannot be read"),
         ("list.json", b"[1]", "inputs by name"),
         ("x.txt", b"text", "neither"),
     ],
@@ -102,8 +118,22 @@ def test_a_file_that_is_none_is_told_with_its_name(
     elif file == "pickle.npy":
         np.save(tmp_path / file, np.array([{}], object), allow_pickle=True)
     with pytest.raises(ValueError, match=message) as error:
-        parse_file(f"@{tmp_path / file}")
+        parse((), f"@{tmp_path / file}")
     assert file in str(error.value)
+
+
+def test_parts_of_sparse_and_ragged_outputs_have_names_of_their_own() -> None:
+    from hubclient.capi.calling import SparseValue
+
+    outputs = {"sparse": SparseValue("i", "v", "d"), "ragged": ("values", "splits"), "dense": "array"}
+    assert flat(outputs) == {
+        "sparse/indices": "i",
+        "sparse/values": "v",
+        "sparse/dense_shape": "d",
+        "ragged/0": "values",
+        "ragged/1": "splits",
+        "dense": "array",
+    }
 
 
 def test_json_keeps_every_value() -> None:

@@ -35,6 +35,10 @@ def port(dtype: int, shape: Shape = None) -> Port:
         (BOOL, [True, False], [True, False]),
         (STRING, "é", "é".encode()),
         (STRING, [b"nul at the end\0", "\0"], [b"nul at the end\0", b"\0"]),
+        (STRING, bytearray(b"ab"), b"ab"),
+        (STRING, memoryview(b"ab"), b"ab"),
+        (STRING, np.bytes_(b"nul\0"), b"nul\0"),
+        (STRING, np.str_("nul\0"), b"nul\0"),
         (STRING, [[b"\xff"], [b""]], [[b"\xff"], [b""]]),
         (STRING, [], []),
     ],
@@ -44,7 +48,7 @@ def test_pythons_values_become_the_expected_dtype_if_they_fit(dtype: int, value:
     assert array.dtype == NUMPY[dtype]
     if expected is not None:
         assert array.tolist() == expected
-        assert array.shape == np.shape(value)
+        assert array.shape == np.shape(expected)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,8 @@ def test_pythons_values_become_the_expected_dtype_if_they_fit(dtype: int, value:
         (UINT8, 256, "256 does not fit"),
         (FLOAT32, 1j, "and not complex128"),
         (FLOAT32, "1.0", "and not text"),
-        (FLOAT32, [None], "and not objects"),
+        (FLOAT32, [None], "and not a Python NoneType"),
+        (INT64, 2**80, "and not an integer of more than 64 bits"),
         (FLOAT32, [[1], [1, 2]], "float32"),
         (BOOL, 1, "must be bool"),
         (INT32, True, "and not bool"),
@@ -93,6 +98,8 @@ def test_the_other_byte_order_is_the_same_dtype() -> None:
 def test_numpys_own_strings_become_bytes() -> None:
     assert as_array(np.array([["a", "é"]]), port(STRING)).tolist() == [[b"a", "é".encode()]]
     assert as_array(np.array([b"ab", b"c"]), port(STRING)).tolist() == [b"ab", b"c"]
+    if hasattr(np.dtypes, "StringDType"):  # numpy 2
+        assert as_array(np.array(["a", "é"], np.dtypes.StringDType()), port(STRING)).tolist() == [b"a", "é".encode()]
 
 
 def test_a_scalar_stays_without_dimensions() -> None:

@@ -6,7 +6,8 @@ placed on a device that this machine lacks runs on another, as in ``tf.saved_mod
 
 from __future__ import annotations
 
-_VARINT, _BYTES = 0, 2
+from hubclient.capi.wire import encode
+
 _UINT64 = (1 << 64) - 1
 
 # the fields' numbers, by message
@@ -28,31 +29,18 @@ def config(
     """A ConfigProto. 0 threads are TensorFlow's default; -1 for `inter_op_threads` is the caller's thread."""
     parts = _number(_SOFT_PLACEMENT, 1)
     if not gpu:
-        parts += _message(_DEVICE_COUNT, _message(_KEY, b"GPU") + _number(_VALUE, 0))
+        parts += encode(_DEVICE_COUNT, encode(_KEY, b"GPU") + _number(_VALUE, 0))
     if intra_op_threads:
         parts += _number(_INTRA_OP, intra_op_threads)
     if inter_op_threads:
         parts += _number(_INTER_OP, inter_op_threads)
     if gpu_memory_growth:
-        parts += _message(_GPU_OPTIONS, _number(_ALLOW_GROWTH, 1))
+        parts += encode(_GPU_OPTIONS, _number(_ALLOW_GROWTH, 1))
     if not grappler:
-        parts += _message(_GRAPH_OPTIONS, _message(_REWRITE_OPTIONS, _number(_DISABLE_META_OPTIMIZER, 1)))
+        parts += encode(_GRAPH_OPTIONS, encode(_REWRITE_OPTIONS, _number(_DISABLE_META_OPTIMIZER, 1)))
     return parts
 
 
 def _number(field: int, value: int) -> bytes:
-    """A varint field; a negative number takes ten bytes, in two's complement."""
-    return _varint(field << 3 | _VARINT) + _varint(value & _UINT64)
-
-
-def _message(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | _BYTES) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    """A varint field; a negative number is written in two's complement."""
+    return encode(field, value & _UINT64)

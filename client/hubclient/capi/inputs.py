@@ -78,8 +78,7 @@ def _numbers(value: Any, port: Port) -> numpy.ndarray[Any, Any]:
     if array.size == 0 and array.dtype.kind == "f":  # an empty list has no dtype of its own
         return array.astype(wanted)
     if array.dtype.kind not in _WIDENS_TO or _kind(wanted) not in _WIDENS_TO[array.dtype.kind]:
-        given = "text" if array.dtype.kind in "US" else "objects" if array.dtype.kind == "O" else str(array.dtype)
-        raise _wrong_dtype(port, given)
+        raise _wrong_dtype(port, _given(array))
     if _kind(wanted) not in "iu":
         with numpy.errstate(over="ignore"):  # too large for a half is infinite there, as in TensorFlow
             return array.astype(wanted)
@@ -88,6 +87,13 @@ def _numbers(value: Any, port: Port) -> numpy.ndarray[Any, Any]:
     if not (back == array).all() or ((array < 0) != (converted < 0)).any():
         raise InputInvalid(f"{port.label} must be {port.expected}: {_range(array)} does not fit into it")
     return converted
+
+
+def _given(array: numpy.ndarray[Any, Any]) -> str:
+    if array.dtype.kind != "O":
+        return "text" if array.dtype.kind in "US" else str(array.dtype)
+    odd = next((item for item in array.flat if not isinstance(item, float)), None)
+    return "an integer of more than 64 bits" if isinstance(odd, int) else f"a Python {type(odd).__name__}"
 
 
 def _range(array: numpy.ndarray[Any, Any]) -> str:
@@ -107,15 +113,16 @@ def _strings(value: Any, port: Port) -> numpy.ndarray[Any, Any]:
     import numpy
 
     # Not by numpy's own "S" and "U", which end at the last byte that is not NUL.
-    array = numpy.asarray(value) if hasattr(value, "dtype") else numpy.array(value, dtype=object)
-    if array.dtype.kind not in "OSU":
-        raise _wrong_dtype(port, str(array.dtype))
-    if array.dtype.kind == "O":
-        flat = array.ravel().tolist()
-        if all(type(item) is bytes for item in flat):
-            return array
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        array = numpy.empty((), dtype=object)
+        array[()] = value
     else:
-        flat = array.ravel().tolist()
+        array = numpy.asarray(value) if hasattr(value, "dtype") else numpy.array(value, dtype=object)
+    if array.dtype.kind not in "OSUT":
+        raise _wrong_dtype(port, str(array.dtype))
+    flat = array.ravel().tolist()
+    if array.dtype.kind == "O" and all(type(item) is bytes for item in flat):
+        return array
     converted = numpy.empty(len(flat), dtype=object)
     for index, item in enumerate(flat):
         if isinstance(item, str):

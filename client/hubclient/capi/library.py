@@ -134,14 +134,14 @@ class Library:
         # Only for names that are not there: mypy learns from it that the others are functions.
         raise AttributeError(name)
 
-    def before_session(self, intra_op_threads: int, inter_op_threads: int) -> None:
+    def before_session(self, *, needs_threads: bool) -> None:
         """Take note of a session to be made. Raises `Forked` if it could never answer.
 
-        The first session of a process, Python's or this one, starts the threads that all of them share. With one thread
-        and `inter_op_threads` below 0 a session computes in the caller's thread alone, and a forked child may go on.
+        The first session of a process, Python's or this one, starts the threads that all of them share. A forked child
+        may go on if no session so far, nor Python, needed any.
         """
         self.check_fork()
-        if intra_op_threads != 1 or inter_op_threads >= 0 or _python_computes():
+        if needs_threads or _python_computes():
             self._threads_pid = os.getpid()
 
     def is_usable(self) -> bool:
@@ -155,7 +155,8 @@ class Library:
                 "TensorFlow's threads were started before this process was forked and did not follow into it, so that "
                 "this call would hang. Call signatures() in the child and not in its parent; or start processes with "
                 "multiprocessing's 'spawn' or 'forkserver'; or make every signatures() of the parent with "
-                "intra_op_threads=1 and inter_op_threads=-1, which needs no threads"
+                "intra_op_threads=1 and inter_op_threads=-1, which needs no threads unless a module reads datasets or "
+                "batches its calls"
             )
 
 

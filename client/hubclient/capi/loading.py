@@ -29,8 +29,9 @@ from hubclient.opening import OpenModule
 if TYPE_CHECKING:
     from hubclient.capi.plan import Plan, Restore
 
-_VARIABLES = frozenset(("VarHandleOp", "VariableV2", "Variable"))
 _OWN = "hubclient_restore"
+# What the operations that compute in threads of their own have in their names: tf.data, and batching.
+_WITH_THREADS = b"Dataset", b"BatchFunction"
 
 
 class Settings(NamedTuple):
@@ -43,6 +44,11 @@ class Settings(NamedTuple):
 
     def config(self, *, grappler: bool) -> bytes:
         return config(grappler=grappler, **self._asdict())
+
+    @property
+    def need_threads(self) -> bool:
+        """Whether a session computes in other threads than its callers'."""
+        return self.intra_op_threads != 1 or self.inter_op_threads >= 0
 
 
 def load(
@@ -71,7 +77,7 @@ def load_planned(library: Library, plan: Plan, settings: Settings) -> Session:
     graph = Graph(library)
     _import(graph, plan.graph_def)
     assignments = _add_restore(graph, plan.restores)
-    library.before_session(settings.intra_op_threads, settings.inter_op_threads)
+    library.before_session(needs_threads=settings.need_threads or _starts_threads(plan.graph_def))
     with (
         session_options(library, settings.config(grappler=plan.keep_grappler)) as options,
         new_status(library) as status,
@@ -89,9 +95,12 @@ def load_planned(library: Library, plan: Plan, settings: Settings) -> Session:
 
 def load_whole(library: Library, path: str, tags: Sequence[str], settings: Settings) -> Session:
     """A session of the whole graph, by TF_LoadSessionFromSavedModel."""
+    from hubclient.capi.node_def import VARIABLES
+
     graph = Graph(library)
     names = (ctypes.c_char_p * len(tags))(*[tag.encode() for tag in tags])
-    library.before_session(settings.intra_op_threads, settings.inter_op_threads)
+    with open(os.path.join(path, "saved_model.pb"), "rb") as file:
+        library.before_session(needs_threads=settings.need_threads or _starts_threads(file.read()))
     with session_options(library, settings.config(grappler=True)) as options, new_status(library) as status:
         pointer = library.TF_LoadSessionFromSavedModel(
             options, None, os.fsencode(path), names, len(tags), graph.pointer, None, status.pointer
@@ -100,7 +109,7 @@ def load_whole(library: Library, path: str, tags: Sequence[str], settings: Setti
     session = Session(graph, pointer)
     # Without this file TensorFlow skips the restoring and reports success.
     index = os.path.join(path, "variables", "variables.index")
-    if not os.path.exists(index) and not _VARIABLES.isdisjoint(graph.operation_types()):
+    if not os.path.exists(index) and not VARIABLES.isdisjoint(graph.operation_types()):
         raise ModuleBroken(f"the module has variables and no {index} with their values")
     return session
 
@@ -120,6 +129,10 @@ def _meanwhile(prepare: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         thread.join()
+
+
+def _starts_threads(graph: bytes) -> bool:
+    return any(operation in graph for operation in _WITH_THREADS)
 
 
 def _wanted(known: Mapping[str, Signature], names: Collection[str] | None) -> dict[str, Signature]:

@@ -102,7 +102,27 @@ def _by_saver(graph: Graph, restore_op: str) -> Saved:
         if last_text(graph.data, place, 4) or last_text(graph.data, place, 6):  # number_attr, type_list_attr
             raise ModuleUnsupported("the saver's function takes lists")
         arguments[last_text(graph.data, place, 1)] = reference
-    return _assignments(graph, graph.function_nodes(functions[0]), arguments)
+    found = _assignments(graph, graph.function_nodes(functions[0]), arguments)
+    for name, source in list(found.sources.items()):
+        original = _original(graph, name)
+        if original is not None:
+            found.sources.setdefault(original, source)
+    return found
+
+
+def _original(graph: Graph, variable: str) -> str | None:
+    """The variable that this one is a copy of.
+
+    ``tf.saved_model.save`` of a Keras 3 model saves copies of the variables that the signatures read: new ones, whose
+    initial values are theirs (KerasVariable._export_to_saved_model_graph, keras/src/backend/tensorflow/core.py).
+    """
+    if f"{variable}/Assign" not in graph.node_places:
+        return None
+    inputs = graph.node(f"{variable}/Assign").inputs
+    if len(inputs) < 2 or node_name(inputs[0]) != variable:
+        return None
+    value = graph.node(node_name(inputs[1]))
+    return _variable(graph, value.inputs[0]) if value.op == "ReadVariableOp" and value.inputs else None
 
 
 def _assignments(graph: Graph, nodes: Mapping[str, Node], arguments: Mapping[str, str] | None) -> Saved:

@@ -50,22 +50,15 @@ class Tensors:
             return self._from_strings(array.ravel().tolist(), dims, rank)
         size_bytes: int = array.nbytes
         if size_bytes < SHARED_FROM_BYTES:
-            tensor: int = library.TF_AllocateTensor(port.dtype, dims, rank, size_bytes)
-            if tensor and size_bytes:
-                ctypes.memmove(library.TF_TensorData(tensor), array.tobytes(), size_bytes)
-        else:
-            if not array.flags.c_contiguous:
-                array = array.copy(order="C")
-            address: int = array.ctypes.data
-            if address % ALIGNMENT_BYTES == 0:
-                ticket = next(self._tickets)
-                self._lent[ticket] = array
-                tensor = library.TF_NewTensor(port.dtype, dims, rank, address, size_bytes, self._give_back, ticket)
-            else:
-                tensor = library.TF_AllocateTensor(port.dtype, dims, rank, size_bytes)
-                if tensor:
-                    ctypes.memmove(library.TF_TensorData(tensor), address, size_bytes)
-        return _made(tensor, shape)
+            return self._copied(array.tobytes(), port.dtype, dims, size_bytes)
+        if not array.flags.c_contiguous:
+            array = array.copy(order="C")
+        address: int = array.ctypes.data
+        if address % ALIGNMENT_BYTES:
+            return self._copied(address, port.dtype, dims, size_bytes)
+        ticket = next(self._tickets)
+        self._lent[ticket] = array
+        return _made(library.TF_NewTensor(port.dtype, dims, rank, address, size_bytes, self._give_back, ticket), shape)
 
     def from_bytes(self, items: list[bytes]) -> int:
         """A new vector of strings."""
@@ -103,6 +96,18 @@ class Tensors:
         finally:
             if not keep:
                 library.TF_DeleteTensor(tensor)
+
+    def _copied(self, source: bytes | int, dtype: int, dims: Any, size_bytes: int) -> int:
+        """A new tensor with the bytes of `source`, an object or an address. Raises `RunFailed`."""
+        library = self._library
+        tensor = _made(library.TF_AllocateTensor(dtype, dims, len(dims), size_bytes), tuple(dims))
+        if size_bytes:
+            data = library.TF_TensorData(tensor)
+            if not data:
+                library.TF_DeleteTensor(tensor)
+                raise RunFailed(f"there is no memory for a tensor of {size_bytes} bytes, of shape {tuple(dims)}")
+            ctypes.memmove(data, source, size_bytes)
+        return tensor
 
     def _from_strings(self, items: list[bytes], dims: Any, rank: int) -> int:
         library = self._library

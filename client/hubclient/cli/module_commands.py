@@ -72,9 +72,7 @@ def _run(
         from hubclient.cli import run
 
         try:
-            given = values.parse(inputs or [])
-            if inputs_file is not None:
-                given += values.parse_file(inputs_file)
+            given = values.parse(inputs or [], inputs_file)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         variant = None if tags is None else [tag for tag in tags.split(",") if tag]

@@ -44,7 +44,7 @@ def run(
     names = None if signature is None else [signature]
     with _without_log(), signatures(handle, tags=tags, names=names) as found:
         runner = found[signature or _default(found)]
-        outputs = runner(values.bind(inputs, runner.inputs))
+        outputs = values.flat(runner(values.bind(inputs, runner.inputs)))
     if not quiet and not as_json:
         say(f"ran {runner.name} in {duration(time.monotonic() - started)}, loading included")
     if output is not None:
@@ -58,21 +58,21 @@ def run(
 
 def show(handle: str, *, tags: Sequence[str] | None, quiet: bool, as_json: bool) -> int:
     """Print the signatures of a variant with their inputs and outputs; nothing is loaded."""
-    from hubclient.contract.saved_model import to_json
+    from hubclient.contract.saved_model import MetaGraph, to_json
     from hubclient.opening import open_module
 
     bring(handle, quiet=quiet, as_json=as_json)
     with open_module(handle, tags) as module:
-        graphs = [] if module.graph is None else [module.graph]
+        known = {} if module.graph is None else module.graph.signatures
+    public = {name: one for name, one in known.items() if not name.startswith("__saved_model_")}
     if as_json:
-        emit_json(to_json(graphs)[0]["signatures"] if graphs else {})
+        emit_json(to_json([MetaGraph((), public)])[0]["signatures"])
         return 0
     lines = []
-    for name, found in sorted(graphs[0].signatures.items() if graphs else ()):
-        if name != "__saved_model_init_op":
-            lines.append(name)
-            lines += [f"  input   {key}: {_spec(spec)}" for key, spec in sorted(found.inputs.items())]
-            lines += [f"  output  {key}: {_spec(spec)}" for key, spec in sorted(found.outputs.items())]
+    for name, found in sorted(public.items()):
+        lines.append(name)
+        lines += [f"  input   {key}: {_spec(spec)}" for key, spec in sorted(found.inputs.items())]
+        lines += [f"  output  {key}: {_spec(spec)}" for key, spec in sorted(found.outputs.items())]
     emit("".join(line + "\n" for line in lines))
     return 0
 

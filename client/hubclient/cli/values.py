@@ -30,23 +30,26 @@ class Value(NamedTuple):
     text: str | None
 
 
-def parse(arguments: Iterable[str]) -> list[tuple[str | None, Value]]:
+def parse(arguments: Iterable[str], file: str | None = None) -> list[tuple[str | None, Value]]:
     """``NAME=VALUE`` or a bare ``VALUE``, where a value is JSON, ``@FILE`` or plain text; ``ValueError`` if it is none.
 
     ``@x.npy`` is an array, ``@x.json`` JSON, ``@-`` JSON from stdin, and any other file its bytes (an image, say).
+    `file` holds further inputs by name: ``@x.npz``, or a JSON object in ``@x.json`` or ``@-``.
     """
-    parsed: list[tuple[str | None, Value]] = []
+    parsed = [] if file is None else _parse_file(file)
+    names = {name for name, _ in parsed}
     for argument in arguments:
         match = _ASSIGNMENT.fullmatch(argument)
         name, text = (match[1], match[2]) if match else (None, argument)
-        if name is not None and name in [earlier for earlier, _ in parsed]:
-            raise ValueError(f"the input {name!r} is given twice")
+        if name in names:
+            what = "a value without NAME=" if name is None else f"the input {name!r}"
+            raise ValueError(f"{what} is given twice")
+        names.add(name)
         parsed.append((name, _value(text)))
     return parsed
 
 
-def parse_file(argument: str) -> list[tuple[str | None, Value]]:
-    """All inputs from one file: ``@x.npz``, or a JSON object in ``@x.json`` or ``@-``; ``ValueError`` if it is none."""
+def _parse_file(argument: str) -> list[tuple[str | None, Value]]:
     content = _from_file(argument.removeprefix("@"), several=True)
     if not isinstance(content, Mapping):
         raise ValueError(f"{argument} must hold inputs by name: a .npz file, or a JSON object")
@@ -61,13 +64,30 @@ def bind(values: Iterable[tuple[str | None, Value]], specs: Mapping[str, TensorS
             if len(specs) != 1:
                 raise InputInvalid(f"the signature has the inputs {sorted(specs)}: say which with NAME=VALUE")
             (name,) = specs
+        if name in bound:
+            raise InputInvalid(f"the input {name!r} is given twice, once without its name")
         is_text = name in specs and specs[name].dtype == "string" and isinstance(value, int | float | None)
         bound[name] = text if is_text and text is not None else value
     return bound
 
 
+def flat(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays alone: the parts of a sparse output become ``NAME/indices`` and so on, of a ragged one ``NAME/0``, ..."""
+    arrays: dict[str, Any] = {}
+    for name, output in outputs.items():
+        if isinstance(output, tuple):
+            parts = zip(getattr(output, "_fields", range(len(output))), output, strict=True)
+            arrays |= {f"{name}/{part}": array for part, array in parts}
+        else:
+            arrays[name] = output
+    return arrays
+
+
 def to_json(array: Any) -> Any:
-    """Lists and numbers; strings that are no UTF-8 become ``{"b64": ...}``, complex numbers ``[real, imaginary]``."""
+    """Lists and numbers; strings that are no UTF-8 become ``{"b64": ...}``, complex numbers ``[real, imaginary]``.
+
+    NaN and the infinities stay what they are, and are written as Python and TensorFlow Serving do: NaN, Infinity.
+    """
     if array.dtype.kind == "O":
         return _map(array.tolist(), _text)
     if array.dtype.kind == "c":
@@ -170,7 +190,7 @@ def _arrays(path: str) -> Any:
     try:
         loaded = numpy.load(path, allow_pickle=False)
         return dict(loaded) if path.endswith(".npz") else loaded
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
 
 
@@ -178,7 +198,10 @@ def _decoded(value: Any) -> Any:
     """JSON with each ``{"b64": ...}`` as the bytes that it stands for, as in TensorFlow Serving's REST API."""
     if isinstance(value, dict):
         if set(value) == {"b64"}:
-            return base64.b64decode(value["b64"], validate=True)
+            try:
+                return base64.b64decode(value["b64"], validate=True)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{value} is no base64: {error}") from None
         return {key: _decoded(one) for key, one in value.items()}
     return [_decoded(one) for one in value] if isinstance(value, list) else value
 
