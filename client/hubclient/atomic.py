@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -65,7 +66,7 @@ def new_file(path: str, *, replace: bool = False) -> Iterator[BinaryIO]:
 
     Raises as `new_directory`.
     """
-    if not replace or os.path.isdir(path):
+    if not replace or not _is_file(path):
         refuse_existing(path)
     with _told(path):
         staged = _beside(path)
@@ -83,6 +84,15 @@ def new_file(path: str, *, replace: bool = False) -> Iterator[BinaryIO]:
                 os.unlink(staged)
             raise
         _sync(os.path.dirname(path))
+
+
+def _is_file(path: str) -> bool:
+    """Whether a file or a link is there: neither a directory nor a device."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and not os.path.isdir(path))
 
 
 @contextmanager

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 
 from hubclient.atomic import absolute, new_directory, refuse_existing
 from hubclient.contract.errors import AccessDenied, HubError
+from hubclient.exports.operations import refuse_python
 from hubclient.exports.parts import Parts, parts_of, union
 from hubclient.exports.variants import RESOURCES, join
 from hubclient.model_errors import ExportInvalid
 from hubclient.opening import import_tensorflow
 
 _SERVE = ("serve",)
+_KEYS = {"signatures": "name", "variants": "tags"}
 # What the interface owns: attributes of these names are not taken over from the object.
 _RESERVED = frozenset(
     ("__call__", "variables", "trainable_variables", "regularization_losses", "signatures", RESOURCES)
@@ -47,7 +49,8 @@ def export(
     `obj` is a ``tf.Module``, a Keras 3 or tf_keras model or layer, a loaded module, a ``tf.function`` or concrete
     function, or any callable. What it takes is known from its ``input_signature`` or its Keras inputs, and else said
     by `inputs`: one ``tf.TypeSpec``, or a list or dict of them: the one argument, or for a callable that requires
-    several, its arguments by position or name. A callable with an argument `training` is traced for both.
+    several, its arguments by position or name; a dict may name optional ones too. A callable with an argument
+    `training` is traced for both.
 
     The module has ``__call__``, ``variables``, ``trainable_variables`` and ``regularization_losses`` (callables
     without arguments), those of the object or, in Keras, of its weights; the functions and variables that a
@@ -59,7 +62,7 @@ def export(
     object of its own: what they share is stored once, and all of them list all variables. `load` with the tags gives
     such a variant as a callable object, other loaders its signatures.
 
-    Missing parents of `path` are made. Whatever ends this early, Ctrl-C too, leaves nothing behind.
+    Missing parents of `path` are made, and stay. Whatever ends this early, Ctrl-C too, leaves nothing else behind.
 
     Raises `PathExists`, `ExportInvalid`, `DiskFull`, `AccessDenied`, `TensorFlowMissing`.
     """
@@ -68,6 +71,11 @@ def export(
     refuse_existing(target)
     if not tensorflow.executing_eagerly():
         raise ExportInvalid("export() needs eager mode: call it outside of tf.Graph and tf.function")
+    if tensorflow.distribute.in_cross_replica_context() and tensorflow.distribute.has_strategy():
+        raise ExportInvalid("export() would trace the functions for many replicas: call it outside of strategy.scope()")
+    for name, named in (("signatures", signatures), ("variants", variants)):
+        if named is not None and not isinstance(named, Mapping):
+            raise ExportInvalid(f"{name}= is a dict of them by {_KEYS[name]}, not a {type(named).__name__}")
     wanted = [(_SERVE if tags is None else _tag_set(tags), obj, signatures or {})]
     wanted += [(_tag_set(named), other, {}) for named, other in (variants or {}).items()]
     if len({named for named, _, _ in wanted}) < len(wanted):
@@ -86,7 +94,10 @@ def export(
 
 
 def _tag_set(tags: str | Iterable[str]) -> tuple[str, ...]:
-    return (tags,) if isinstance(tags, str) else tuple(sorted(set(tags)))
+    named = (tags,) if isinstance(tags, str) else tuple(tags) if isinstance(tags, Iterable) else (tags,)
+    if not all(isinstance(tag, str) and tag for tag in named):
+        raise ExportInvalid(f"tags are text, or a collection of it, not {tags!r}")
+    return tuple(sorted(set(named)))
 
 
 def _shared(tensorflow: Any, parts: list[Parts]) -> list[Parts]:
@@ -119,6 +130,7 @@ def _save(tensorflow: Any, parts: Parts, directory: str) -> None:
     # Without its custom gradients a module can be used, but not fine-tuned.
     options = tensorflow.saved_model.SaveOptions(experimental_custom_gradients=True)
     tensorflow.saved_model.save(root, directory, signatures=parts.signatures, options=options)
+    refuse_python(directory)
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class _Entry(NamedTuple):
     name: str  # "." or "./..."
     path: str
     size_bytes: int | None  # None: a directory
+    mtime_ns: int = 0  # of a file
 
 
 def pack(
@@ -67,11 +68,11 @@ def pack(
     Raises `NotFound`, `NotAModule`, `PathExists`, `DiskFull`, `AccessDenied`, and `ExportInvalid` for links, special
     files, names that no archive should have, an `out` inside the directory, and a directory that changes meanwhile.
     """
-    root = module_directory(os.fspath(directory))
+    root = source_directory(directory)
     target = absolute(out)
     _check(root)
     if _is_within(os.path.realpath(os.path.dirname(target)), os.path.realpath(root)):
-        raise ExportInvalid(f"{target} is inside the module: an archive cannot hold itself")
+        raise ExportInvalid(f"{target} is inside the module: an archive cannot hold itself, so name another place")
     left_out: list[str] = []
     entries = _entries(root, left_out)
     content_bytes = sum(entry.size_bytes or 0 for entry in entries)
@@ -88,7 +89,17 @@ def pack(
                         progress(packed_bytes, content_bytes)
                 archive.write(bytes(-entry.size_bytes % tarfile.BLOCKSIZE))
         archive.finish()
+        if (later := _changed(entries, _entries(root, []))) is not None:
+            raise ExportInvalid(f"{later} changed while it was packed")
     return Packed(target, f"sha256:{archive.digest.hexdigest()}", archive.size_bytes, content_bytes, tuple(left_out))
+
+
+def source_directory(directory: str | os.PathLike[str]) -> str:
+    """The directory in full; raises as `pack`."""
+    named = os.fspath(directory)
+    if named.startswith(("http://", "https://")):
+        raise ExportInvalid(f"{named} is a URL: `hubctl get` tells the directory of a published module")
+    return module_directory(named)
 
 
 class _Archive:
@@ -159,14 +170,19 @@ def _entries(root: str, left_out: list[str]) -> list[_Entry]:
 def _entry(name: str, path: str, status: os.stat_result) -> _Entry:
     # What hubd's reader refuses in an archive had better not get into one.
     if not name.isprintable():
-        raise ExportInvalid(f"{name!r} has control characters in its name, or is not UTF-8: rename it")
+        raise ExportInvalid(f"{name!r} has characters in its name that cannot be printed, or is not UTF-8: rename it")
     if stat.S_ISDIR(status.st_mode):
         return _Entry(name, path, None)
     if stat.S_ISREG(status.st_mode):
-        return _Entry(name, path, status.st_size)
+        return _Entry(name, path, status.st_size, status.st_mtime_ns)
     if stat.S_ISLNK(status.st_mode):
         raise ExportInvalid(f"{path} is a symbolic link: put the file itself there")
     raise ExportInvalid(f"{path} is neither a file nor a directory")
+
+
+def _changed(before: list[_Entry], after: list[_Entry]) -> str | None:
+    """The path of one that came, went, or was written to meanwhile."""
+    return min((entry.path for entry in set(before) ^ set(after)), default=None)
 
 
 def _header(entry: _Entry) -> bytes:
@@ -189,6 +205,8 @@ def _content(entry: _Entry, size_bytes: int) -> Iterator[bytes]:
                 if left_bytes < 0:
                     break
                 yield piece
+    except FileNotFoundError:
+        raise ExportInvalid(f"{entry.path} changed while it was packed: it is gone") from None
     except OSError as error:
         raise AccessDenied(f"cannot read {entry.path}: {error.strerror}") from error
     if left_bytes:

@@ -171,6 +171,36 @@ def test_inputs_are_named_after_arguments_keys_and_specs(
         assert loaded.signatures[signature](**names)[output].numpy().tolist() == (3 * X).numpy().tolist()
 
 
+@pytest.mark.parametrize(
+    ("call", "inputs", "names"),
+    [
+        (lambda x, y=1.0: x + y, {"x": SPEC, "y": SPEC}, {"x": X, "y": 2 * X}),
+        (lambda *xs: tf.add_n(list(xs)), [SPEC, SPEC], {"xs_0": X, "xs_1": 2 * X}),
+        (lambda **xs: xs["a"] + xs["b"], {"a": SPEC, "b": SPEC}, {"a": X, "b": 2 * X}),
+        (lambda: 3 * X, [], {}),
+        (
+            lambda d: d["_a"] + d["1"] + d["é.b"],
+            dict.fromkeys(["_a", "1", "é.b"], SPEC),
+            ["input_a", "input_1", "input_b"],
+        ),
+    ],
+    ids=["optional", "any number", "any names", "none", "odd keys"],
+)
+def test_optional_many_and_oddly_named_inputs(tmp_path: Path, call: Any, inputs: Any, names: Any) -> None:
+    loaded = hubclient.load(hubclient.export(call, tmp_path / "m", inputs=inputs))
+    names = dict.fromkeys(names, X) if isinstance(names, list) else names
+    assert loaded.signatures["default"](**names)["default"].numpy().tolist() == (3 * X).numpy().tolist()
+
+
+def test_a_variable_of_a_strategy_is_stored_once(tmp_path: Path, load: Callable[[str], Any]) -> None:
+    with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
+        module = Affine()
+    path = hubclient.export(module, tmp_path / "m")
+    assert len(stored(path)) == 3
+    assert len(load(path).variables) == 3
+    assert load(path)(X).numpy().tolist() == expected()
+
+
 def test_sparse_and_ragged_inputs(tmp_path: Path, load: Callable[[str], Any]) -> None:
     sparse = tf.sparse.from_dense(X)
     dense = load(

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.tensorflow
 tf: Any = pytest.importorskip("tensorflow")
 
 SPEC = tf.TensorSpec([None], tf.float32)
+FUNCTION = tf.function(lambda x: {"y": x}, input_signature=[SPEC])
 
 
 def test_something_at_the_path_is_not_overwritten(tmp_path: Path) -> None:
@@ -61,10 +62,19 @@ def test_missing_parents_are_made(tmp_path: Path) -> None:
         (lambda a, b: a, {"inputs": SPEC}, "the arguments a, b"),
         (lambda x: {"a": {"b": x}}, {"inputs": SPEC}, "flat dict"),
         (lambda x: None, {"inputs": SPEC}, "flat dict"),
+        (lambda x: tf.numpy_function(abs, [x], tf.float32), {"inputs": SPEC}, "calls Python while it runs"),
+        (lambda x: tf.py_function(abs, [x], tf.float32), {"inputs": SPEC}, "calls Python while it runs"),
         (lambda x: x + "text", {"inputs": SPEC}, "tracing"),
         (lambda x: tf.Variable(1.0) * x, {"inputs": SPEC}, "tracing"),
         (lambda x: x, {"inputs": SPEC, "signatures": {"s": lambda x: x}}, "input_signature"),
+        (lambda x: x, {"inputs": SPEC, "signatures": [FUNCTION]}, "signatures= is a dict"),
+        (lambda x: x, {"inputs": SPEC, "signatures": {"": FUNCTION}}, "the name ''"),
+        (lambda x: x, {"inputs": SPEC, "signatures": {3: FUNCTION}}, "the name 3"),
+        (lambda x: x, {"inputs": SPEC, "signatures": {"__saved_model_init_op": FUNCTION}}, "the name '__saved"),
         (lambda x: x, {"inputs": SPEC, "variants": {"serve": lambda x: x}}, "tags of its own"),
+        (lambda x: x, {"inputs": SPEC, "variants": [lambda x: x]}, "variants= is a dict"),
+        (lambda x: x, {"inputs": SPEC, "tags": 3}, "tags are text"),
+        (lambda x: x, {"inputs": SPEC, "tags": ["a", ""]}, "tags are text"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -92,6 +102,12 @@ def test_a_table_that_the_object_does_not_hold_is_told_with_the_remedy(tmp_path:
 
 def test_graph_mode_is_refused(tmp_path: Path) -> None:
     with tf.Graph().as_default(), pytest.raises(hubclient.ExportInvalid, match="eager"):
+        hubclient.export(lambda x: x, tmp_path / "m", inputs=SPEC)
+
+
+def test_the_scope_of_a_strategy_is_refused(tmp_path: Path) -> None:
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    with strategy.scope(), pytest.raises(hubclient.ExportInvalid, match=r"outside of strategy\.scope"):
         hubclient.export(lambda x: x, tmp_path / "m", inputs=SPEC)
 
 

@@ -61,7 +61,7 @@ def test_a_model_gives_its_numbers_in_inference_and_in_training(
     assert loaded.signatures["serving_default"](features=X)["output_0"].numpy() == pytest.approx(wanted)
     statistics = [v for v in loaded.variables if "moving" in v.name]
     before = [v.numpy().tolist() for v in statistics]
-    in_training = loaded(X, training=True).numpy()
+    in_training = loaded(tf.repeat(X, 20, axis=0), training=True).numpy()
     assert (in_training == 0).any()  # dropout
     assert [v.numpy().tolist() for v in statistics] != before  # batch norm
     assert model(X, training=False).numpy() == pytest.approx(wanted)
@@ -156,6 +156,38 @@ def test_a_sequential_model_without_an_input_is_told_so(tmp_path: Path, keras: A
         hubclient.export(keras.Sequential([keras.layers.Dense(2)]), tmp_path / "m")
 
 
+def test_the_batch_size_of_the_first_call_binds_nobody(tmp_path: Path, keras: Any, load: Callable[[str], Any]) -> None:
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model(X[:1])
+    assert load(hubclient.export(model, tmp_path / "m"))(X).numpy() == pytest.approx(model(X).numpy())
+
+
+@pytest.mark.parametrize("wrap", [list, lambda pair: dict(zip("ab", pair, strict=True))], ids=["list", "dict"])
+def test_a_subclassed_model_that_was_called_knows_its_structure(tmp_path: Path, keras: Any, wrap: Any) -> None:
+    class Sum(keras.Model):  # type: ignore[misc]  # Keras is untyped
+        def call(self, pair: Any) -> Any:
+            return tf.add_n(tf.nest.flatten(pair))
+
+    model = Sum()
+    model(wrap([X, X]))
+    loaded = hubclient.load(hubclient.export(model, tmp_path / "m"))
+    assert loaded(wrap([X[:2], 2 * X[:2]])).numpy() == pytest.approx(3 * X[:2].numpy())
+
+
+def test_a_model_of_several_arguments_keeps_them(tmp_path: Path, keras: Any, load: Callable[[str], Any]) -> None:
+    class Difference(keras.Model):  # type: ignore[misc]  # Keras is untyped
+        def call(self, a: Any, b: Any, training: Any = None) -> Any:
+            return b - a if training else a - b
+
+    spec = tf.TensorSpec([None, 3], tf.float32)
+    with pytest.raises(hubclient.ExportInvalid, match="the arguments a, b"):
+        hubclient.export(Difference(), tmp_path / "m", inputs=spec)
+    loaded = load(hubclient.export(Difference(), tmp_path / "m", inputs=[spec, spec]))
+    assert loaded(X, 3 * X).numpy() == pytest.approx(-2 * X.numpy())
+    assert loaded(X, 3 * X, training=True).numpy() == pytest.approx(2 * X.numpy())
+    assert loaded.signatures["default"](a=X, b=3 * X)["default"].numpy() == pytest.approx(-2 * X.numpy())
+
+
 def test_a_layer_with_a_spec(tmp_path: Path, keras: Any, load: Callable[[str], Any]) -> None:
     layer = keras.layers.Dense(2)
     spec = tf.TensorSpec([None, 3], tf.float32)
@@ -164,11 +196,21 @@ def test_a_layer_with_a_spec(tmp_path: Path, keras: Any, load: Callable[[str], A
     assert len(loaded.trainable_variables) == 2
 
 
-def test_a_text_model_with_a_vocabulary(tmp_path: Path, load: Callable[[str], Any]) -> None:
-    look_up = keras3.layers.StringLookup(vocabulary=["one", "two"])
-    model = keras3.Sequential([keras3.Input((), dtype="string", name="words"), look_up])
+def test_a_text_model_with_a_vocabulary(tmp_path: Path, keras: Any, load: Callable[[str], Any]) -> None:
+    look_up = keras.layers.StringLookup(vocabulary=["one", "two"])
+    model = keras.Sequential([keras.layers.Input((), dtype="string", name="words"), look_up])
     loaded = load(hubclient.export(model, tmp_path / "m"))
     assert loaded(tf.constant(["two", "x"])).numpy().tolist() == [2, 0]
+
+
+def test_a_text_model_that_was_adapted(tmp_path: Path, keras: Any, load: Callable[[str], Any]) -> None:
+    words = keras.layers.TextVectorization(max_tokens=9, output_sequence_length=3)
+    words.adapt(tf.constant(["the cat", "the the dog"]))
+    model = keras.Sequential([keras.layers.Input((), dtype="string"), words, keras.layers.Embedding(9, 2)])
+    text = tf.constant(["the cow", "cat the"])
+    loaded = load(hubclient.export(model, tmp_path / "m"))
+    assert loaded(text).numpy() == pytest.approx(model(text).numpy())
+    assert [tuple(v.shape) for v in loaded.variables] == [(9, 2)]
 
 
 def test_a_tf_module_around_a_keras_3_layer_stores_its_weights_once(tmp_path: Path, load: Callable[[str], Any]) -> None:
@@ -185,6 +227,17 @@ def test_a_tf_module_around_a_keras_3_layer_stores_its_weights_once(tmp_path: Pa
     loaded = load(path)
     assert loaded(X).numpy() == pytest.approx((3 * module.dense(X)).numpy())
     assert len(loaded.trainable_variables) == 3
+
+
+def test_a_tf_module_around_a_model_counts_each_regularizer_once(tmp_path: Path, keras: Any) -> None:
+    module = tf.Module()
+    module.model = regularized(keras)
+    module.first = module.model.layers[0]
+    module.__call__ = tf.function(lambda x: module.model(x), input_signature=[tf.TensorSpec([None, 3], tf.float32)])
+    loaded = hubclient.load(hubclient.export(module, tmp_path / "m"))
+    assert [float(loss()) for loss in loaded.regularization_losses] == pytest.approx(
+        [float(loss) for loss in module.model.losses]
+    )
 
 
 def test_training_and_inference_as_variants_of_one_model(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def test_stdout_is_the_archives_path_and_stderr_its_digest(module: Path, tmp_pat
 
 def test_a_trailing_slash_or_a_dot_changes_no_name(module: Path, tmp_path: Path) -> None:
     assert hubctl(tmp_path, "my-module/").stdout == f"{tmp_path}/my-module.tar.gz\n"
+    assert hubctl(tmp_path, f"file://{module}", "--force").stdout == f"{tmp_path}/my-module.tar.gz\n"
     out = str(tmp_path / "elsewhere" / "1.tar.gz")
     assert hubctl(module, ".", "-o", out).stdout == f"{out}\n"
 
@@ -66,6 +67,13 @@ def test_what_is_no_module_ends_with_1_and_wrong_usage_with_2(tmp_path: Path) ->
     assert (done.returncode, done.stdout) == (1, "")
     assert "[not-found]" in done.stderr
     assert hubctl(tmp_path).returncode == 2
+
+
+def test_a_dash_is_no_name_for_stdout(module: Path, tmp_path: Path) -> None:
+    done = hubctl(tmp_path, "my-module", "-o", "-")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "name the file" in done.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["my-module"]
 
 
 def test_the_help_teaches_by_examples(tmp_path: Path) -> None:

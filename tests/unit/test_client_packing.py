@@ -228,6 +228,37 @@ def test_a_file_that_changes_meanwhile_is_told(module: Path, tmp_path: Path, cha
     assert [entry.name for entry in tmp_path.iterdir()] == ["module"]
 
 
+@pytest.mark.parametrize("change", ["written", "came", "went"])
+def test_a_directory_that_changes_meanwhile_is_told(module: Path, tmp_path: Path, change: str) -> None:
+    index = module / "variables" / "variables.index"
+    content = index.read_bytes()
+    os.utime(index, (1, 1))
+
+    def meddle(done_bytes: int, total_bytes: int) -> None:
+        if done_bytes == total_bytes and change == "written":
+            index.write_bytes(content[::-1])
+        elif change == "came":
+            (module / "late").touch()
+        elif change == "went":
+            index.unlink(missing_ok=True)
+
+    with pytest.raises(hubclient.ExportInvalid, match=r"(variables\.index|late) changed while it was packed"):
+        pack(module, tmp_path / "m.gz", progress=meddle)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["module"]
+
+
+def test_force_replaces_no_device(module: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(hubclient.PathExists):
+        pack(module, tmp_path / "pipe", force=True)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_the_url_of_a_published_module_is_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(hubclient.ExportInvalid, match="hubctl get"):
+        pack("https://example.org/m/1", tmp_path / "m.gz")
+
+
 def test_an_interruption_leaves_nothing_behind(module: Path, tmp_path: Path) -> None:
     def interrupt(done_bytes: int, total_bytes: int) -> None:
         raise KeyboardInterrupt

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hubclient.atomic import absolute
 from hubclient.cli.output import emit, emit_json, say
 from hubclient.cli.wording import duration, short, size
-from hubclient.packing import Progress
+from hubclient.model_errors import ExportInvalid
+from hubclient.packing import Progress, source_directory
 from hubclient.packing import pack as pack_module
 
 _REDRAWS_PER_SECOND = 10
@@ -23,7 +23,9 @@ _REDRAWS_PER_SECOND = 10
 def pack(directory: str, out: str | None, *, force: bool, quiet: bool, as_json: bool) -> None:
     """Pack and tell; `out` is None for the directory's name with .tar.gz behind it, in the working directory."""
     started = time.monotonic()
-    target = out if out is not None else os.path.basename(absolute(directory)) + ".tar.gz"
+    if out == "-":
+        raise ExportInvalid("the archive goes to a file and not to stdout, which gets its path: name the file")
+    target = out if out is not None else os.path.basename(source_directory(directory)) + ".tar.gz"
     with _progress(directory, shown=not quiet) as progress:
         packed = pack_module(directory, target, force=force, progress=progress)
     if not quiet and not as_json:

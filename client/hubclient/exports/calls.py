@@ -90,7 +90,21 @@ def _of_concrete(concrete: Any) -> Call:
 
 
 def _keras_callable(obj: Any) -> Any:
-    if "training" not in _parameters(obj.call):
+    parameters = _parameters(obj.call)
+    if len(_required(parameters)) > 1:
+        shown = inspect.Signature(
+            [
+                parameter.replace(default=False) if name == "training" else parameter
+                for name, parameter in parameters.items()
+            ]
+        )
+
+        def call_by_name(*args: Any, **kwargs: Any) -> Any:
+            return obj(**shown.bind(*args, **kwargs).arguments)  # Keras takes nothing but tensors by position
+
+        call_by_name.__signature__ = shown  # type: ignore[attr-defined]  # what inspect reads
+        return call_by_name
+    if "training" not in parameters:
         return lambda inputs: obj(inputs)
 
     def call(inputs: Any, training: Any = False) -> Any:
@@ -117,21 +131,30 @@ def _parameters(what: Any) -> Mapping[str, inspect.Parameter]:
 def _bound(
     inputs: Any, parameters: Mapping[str, inspect.Parameter], name: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and named arguments: `inputs` as a whole, or if several are required, one by one."""
-    required = [
+    """Positional and named arguments: `inputs` as a whole, or if it names or numbers several arguments, one by one."""
+    required = _required(parameters)
+    kinds = {parameter.kind for parameter in parameters.values()}
+    if isinstance(inputs, Mapping):
+        names_several = len(inputs) > 1 and set(required) <= set(inputs) <= set(parameters)
+        if names_several or kinds == {inspect.Parameter.VAR_KEYWORD}:
+            return (), dict(inputs)
+    elif isinstance(inputs, list | tuple):
+        takes_any_number = inspect.Parameter.VAR_POSITIONAL in kinds
+        if not parameters or takes_any_number or 1 < len(required) == len(inputs):
+            return tuple(inputs), {}
+    if len(required) < 2:
+        return (inputs,), {}
+    raise ExportInvalid(f"{name} takes the arguments {', '.join(required)}: inputs= must give a spec for each")
+
+
+def _required(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    return [
         key
         for key, parameter in parameters.items()
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         and key != "training"
     ]
-    if len(required) < 2:
-        return (inputs,), {}
-    if isinstance(inputs, Mapping) and set(required) <= set(inputs) <= set(parameters):
-        return (), dict(inputs)
-    if isinstance(inputs, list | tuple) and len(inputs) == len(required):
-        return tuple(inputs), {}
-    raise ExportInvalid(f"{name} takes the arguments {', '.join(required)}: inputs= must give a spec for each")
 
 
 def _is_for_training(concrete: Any) -> bool:

@@ -44,8 +44,11 @@ def parts_of(obj: Any, inputs: Any, signatures: Mapping[str, Any]) -> Parts:
         *all_signatures.values(),
     ]
     of_layers = [_tensorflow_variables(layer.variables) for layer in layers]
-    captured = [function.variables for function in functions]
-    variables = union(_tensorflow_variables(getattr(obj, "variables", ())), *of_layers, *captured)
+    stated = union(_tensorflow_variables(getattr(obj, "variables", ())), *of_layers)
+    variables = union(stated, *(function.variables for function in functions))
+    # Of a variable that a strategy distributes, functions capture one component: it is stored with the whole.
+    components = {id(v) for whole in stated if isinstance(whole, tf.distribute.DistributedValues) for v in whole.values}
+    variables = [v for v in variables if id(v) not in components]
     trainable = _trainable_variables(tf, obj, layers)
     if trainable is None:
         trainable = [v for v in variables if v.trainable]
@@ -77,7 +80,7 @@ def _losses(obj: Any, layers: list[Any]) -> list[Any]:
     own = getattr(obj, "regularization_losses", None)
     own = own() if callable(own) else own
     if own is None:
-        return [_without_arguments(loss) for loss in union(*map(keras_regularization_losses, layers))]
+        return [_without_arguments(loss) for loss in keras_regularization_losses(layers)]
     if isinstance(own, str | bytes) or not isinstance(own, Iterable):
         raise ExportInvalid(f"the object's regularization_losses must be a list, not {type(own).__name__}")
     return [_without_arguments(loss) for loss in own]
@@ -92,11 +95,15 @@ def _trainable_variables(tf: Any, obj: Any, layers: list[Any]) -> list[Any] | No
 
 
 def _tensorflow_variables(variables: Any) -> list[Any] | None:
-    """The tf.Variables of a list of them, or of Keras's own; None if it is no list."""
+    """The tf.Variables of a list of them, or of Keras's own; None if it is no list.
+
+    tf_keras lists tables there too, each in a wrapper: those are resources.
+    """
     import tensorflow as tf
 
     if isinstance(variables, str | bytes) or not isinstance(variables, Iterable):
         return None
+    variables = [v for v in variables if not hasattr(v, "get_tensors")]
     found = [v if isinstance(v, tf.Variable) else getattr(v, "value", None) for v in variables]
     for v, original in zip(found, variables, strict=True):
         if not isinstance(v, tf.Variable):

@@ -13,10 +13,15 @@ from hubclient.exports.calls import Call
 from hubclient.model_errors import ExportInvalid
 
 _SERVING_DEFAULT, _DEFAULT = "serving_default", "default"
+# Of such names are TensorFlow's own signatures, by which loaders initialise a module.
+_TENSORFLOWS = "__saved_model_"
 
 
 def with_defaults(given: Mapping[str, Any], call: Call | None) -> dict[str, Any]:
     """All signatures as concrete functions. Raises `ExportInvalid` for what can be none."""
+    for name in given:
+        if not isinstance(name, str) or not name or name.startswith(_TENSORFLOWS):
+            raise ExportInvalid(f"a signature cannot have the name {name!r}")
     signatures = {name: _concrete(name, function) for name, function in given.items()}
     if call is not None:
         for name in (_SERVING_DEFAULT, _DEFAULT):
@@ -73,7 +78,7 @@ def _flat(function: Any, concrete: Any, name: str) -> Any:
         return _outputs(function(*packed_args, **packed_kwargs), name)
 
     try:
-        return tf.function(flat).get_concrete_function(**specs)
+        return tf.function(flat, autograph=False).get_concrete_function(**specs)
     except ExportInvalid:
         raise
     except Exception as error:
@@ -128,8 +133,9 @@ def _renamed(spec: Any, name: str | None) -> Any:
 
 
 def _unique(name: str, taken: Mapping[str, Any]) -> str:
-    name = re.sub(r"\W", "_", name)
-    name = f"_{name}" if name[:1].isdigit() else name
+    """The name, or one like it, that TensorFlow does not change in its turn."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    name = name if name[:1].isalpha() else f"input_{name.lstrip('_')}"
     number = 0
     while (candidate := name if not number else f"{name}_{number}") in taken:
         number += 1
