@@ -155,6 +155,14 @@ def test_ragged_and_sparse_inputs(modules: Modules) -> None:
     equal(keras.Model(values, layer(values))(matrix), hub.load(modules("tf2/sparse"))(matrix))
 
 
+def test_a_dense_input_that_keras_calls_sparse_is_dense(modules: Modules) -> None:
+    images = keras.Input((8, 8, 3))
+    doubled = images * 2
+    assert doubled.sparse  # although neither factor is
+    path = modules("tf2/image_feature_vector")
+    equal(keras.Model(images, hub.KerasLayer(path)(doubled)).predict(IMAGES, verbose=0), hub.load(path)(2 * IMAGES))
+
+
 def test_ragged_and_sparse_outputs(modules: Modules) -> None:
     rows = tf.ragged.constant([[1.0], [2.0, 3.0]])
     loaded = hub.load(modules("tf2/ragged"))

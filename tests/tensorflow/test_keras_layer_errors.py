@@ -65,7 +65,7 @@ def test_an_object_has_neither_tags_nor_load_options(modules: Modules) -> None:
 
 
 def test_an_object_without_anything_to_call_is_refused() -> None:
-    with pytest.raises(hub.SignatureNotFound, match="cannot be called without a signature"):
+    with pytest.raises(hub.SignatureNotFound, match="cannot be called without a signature, and has none"):
         hub.KerasLayer(object())
 
 
@@ -102,6 +102,22 @@ def test_inputs_of_a_signature_that_do_not_fit_are_told(modules: Modules) -> Non
         layer({"a": np.ones((1, 2))})
     with pytest.raises(hub.InputInvalid, match=r"is float32 of shape \(None, 2\), not"):
         layer({"a": np.ones((1, 3)), "b": np.ones((1, 2))})
+
+
+def test_arguments_that_the_module_does_not_take_are_told(modules: Modules) -> None:
+    layer = hub.KerasLayer(modules("tf2/with_arguments"), arguments={"fctor": 2.0})
+    with pytest.raises(hub.InputInvalid, match=r"cannot be called with the arguments \['fctor'\]"):
+        layer(np.ones((1, 2), "float32"))
+
+
+def test_a_module_of_tensorflow_1_cannot_be_distributed(modules: Modules) -> None:
+    with (
+        tf.distribute.MirroredStrategy(["CPU:0"]).scope(),
+        pytest.raises(hub.ModuleUnsupported, match="only modules of TensorFlow 2 can be distributed"),
+    ):
+        hub.KerasLayer(modules("tf1/variants"))
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+        assert hub.KerasLayer(modules("tf1/variants"))(np.ones((1, 3))).shape == (1, 4)
 
 
 def test_values_that_make_no_tensor_are_told(modules: Modules) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +129,15 @@ def test_a_fine_tuned_model_is_saved_and_loaded(modules: Modules, layer_class: A
     again = keras.models.load_model(tmp_path / name, custom_objects={"KerasLayer": layer_class})
     assert isinstance(again.layers[0], layer_class)
     np.testing.assert_allclose(again.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0), rtol=1e-5)
+
+
+def test_a_file_whose_module_has_moved_tells_where_it_was(modules: Modules, layer_class: Any, tmp_path: Path) -> None:
+    was = tmp_path / "module"
+    shutil.copytree(modules("tf2/image_feature_vector"), was)
+    keras.Sequential([keras.Input((8, 8, 3)), layer_class(was)]).save(tmp_path / "model.keras")
+    was.rename(tmp_path / "moved")
+    with pytest.raises(hub.NotFound, match=re.escape(f"there is no directory {was}")):
+        keras.models.load_model(tmp_path / "model.keras")
 
 
 def test_a_layer_of_an_object_is_saved_as_a_saved_model(modules: Modules, layer_class: Any, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -101,6 +103,16 @@ def test_a_tf1_module_survives_a_keras_file(modules: Modules, tmp_path: Path) ->
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(again.predict(rows, verbose=0), model.predict(rows, verbose=0), rtol=1e-5)
+
+
+def test_a_keras_file_whose_module_has_moved_tells_where_it_was(modules: Modules, tmp_path: Path) -> None:
+    was = tmp_path / "module"
+    shutil.copytree(modules("tf2/image_feature_vector"), was)
+    inner = keras.Sequential([keras.Input((8, 8, 3)), hub.KerasLayer(was)])
+    keras.Sequential([keras.Input((8, 8, 3)), inner]).save(tmp_path / "model.keras")
+    was.rename(tmp_path / "moved")
+    with pytest.raises(hub.NotFound, match=re.escape(f"there is no directory {was}")):
+        keras.models.load_model(tmp_path / "model.keras")
 
 
 def test_another_process_loads_a_keras_file_once_the_layer_was_touched(modules: Modules, tmp_path: Path) -> None:

@@ -159,6 +159,28 @@ def test_regularization_counts_once_however_often_the_layer_is_called(modules: M
     assert model.evaluate([x, x], TARGETS, verbose=0) == pytest.approx(without + expected, rel=1e-4)
 
 
+def test_freezing_some_weights_keeps_the_regularization(modules: Modules) -> None:
+    layer = hub.KerasLayer(modules("tf2/image_feature_vector"), trainable=True)
+    (expected,) = layer.losses
+    *some, last = layer.trainable_weights
+    for weight in some:
+        weight.trainable = False
+        assert [loss.numpy() for loss in layer.losses] == [expected.numpy()]
+    last.trainable = False
+    assert layer.losses == []
+
+
+def test_replicas_train_a_module_together(modules: Modules) -> None:
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        layer = hub.KerasLayer(modules("tf2/image_feature_vector"), trainable=True)
+        model = keras.Sequential([keras.Input((8, 8, 3)), layer, head()])
+        before = values(layer.weights)
+        fit(model, IMAGES)
+    assert changed(before, layer.weights) == before.keys()
+    np.testing.assert_array_equal(layer(IMAGES), layer.resolved_object(IMAGES))
+
+
 def test_regularization_trains(modules: Modules) -> None:
     layer = hub.KerasLayer(modules("tf2/image_feature_vector"), trainable=True)
     images = keras.Input((8, 8, 3))

@@ -41,7 +41,7 @@ class AppliedModule:
         self._check_signature()
         if settings.signature is None:
             #: nests of ``tf.TypeSpec``s that the module takes; empty: unknown
-            self.expected_inputs = tensors.expected_inputs(self.resolved)
+            self.expected_inputs = inputs_of.expected_inputs(self.resolved)
         variables = tf.__internal__.tracking.AutoTrackable()
         variables.all = _distinct(self._instance.variables)  # Keras's own lists of weights are unknown to TensorFlow
         #: what a layer must have as attributes to be saved with the module's variables and tables
@@ -82,6 +82,13 @@ class AppliedModule:
         import tensorflow as tf
 
         return [spec.dtype.name for spec in tf.nest.flatten(self.expected_inputs[0])] if self.expected_inputs else []
+
+    def may_take_sparse(self) -> bool:
+        """Whether an input may be sparse: one of the module's is, or nothing is known of them."""
+        import tensorflow as tf
+
+        specs = tf.nest.flatten(self.expected_inputs)
+        return not specs or any(isinstance(spec, tf.SparseTensorSpec) for spec in specs)
 
     def as_tensors(self, inputs: Any) -> Any:
         """A text, a number, or a list of them as a tensor: Keras would take a list for several inputs.
@@ -153,9 +160,8 @@ class AppliedModule:
         settings, signatures = self.settings, self._instance.signatures
         if settings.signature is None:
             if self._instance.call is None:
-                raise SignatureNotFound(
-                    f"{self.handle} cannot be called without a signature: give signature=, one of {sorted(signatures)}"
-                )
+                told = f": give signature=, one of {sorted(signatures)}" if signatures else ", and has none"
+                raise SignatureNotFound(f"{self.handle} cannot be called without a signature{told}")
             if settings.signature_outputs_as_dict:
                 raise InputInvalid("signature_outputs_as_dict is about a signature, and signature= names none")
             if "training" in settings.arguments and getattr(self._instance, "has_training", False):
@@ -199,7 +205,9 @@ class AppliedModule:
         if settings.output_key is None:
             return outputs
         if not isinstance(outputs, dict):
-            raise OutputNotFound(f"the module returns {tensors.described(outputs)}: output_key is for outputs by name")
+            raise OutputNotFound(
+                f"the module returns {inputs_of.described(outputs)}: output_key is for outputs by name"
+            )
         if settings.output_key not in outputs:
             raise OutputNotFound(f"the module has no output {settings.output_key!r}; it has {sorted(outputs)}")
         return outputs[settings.output_key]
@@ -218,8 +226,11 @@ class AppliedModule:
         except (TypeError, ValueError) as error:
             if not self.expected_inputs:
                 raise
-            wanted = " or ".join(map(tensors.described, self.expected_inputs))
-            raise InputInvalid(f"{self.handle} takes {wanted}, not {tensors.described(inputs)}") from error
+            wanted = " or ".join(map(inputs_of.described, self.expected_inputs))
+            if self.settings.arguments and any(tensors.fit(inputs, specs) for specs in self.expected_inputs):
+                names = sorted(self.settings.arguments)
+                raise InputInvalid(f"{self.handle} cannot be called with the arguments {names}: {error}") from error
+            raise InputInvalid(f"{self.handle} takes {wanted}, not {inputs_of.described(inputs)}") from error
 
 
 def _nests_of(specs: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[Any]:

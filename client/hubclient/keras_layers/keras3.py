@@ -19,6 +19,25 @@ def _layer_class() -> Any:
     tf = import_tensorflow("KerasLayer")
     keras = keras_on_tensorflow()
     base_layer: Any = keras.layers.Layer
+    base_variable: Any = keras.Variable
+
+    class ModuleWeight(base_variable):  # type: ignore[misc]  # Keras is untyped
+        """A variable of the module, which may carry the module's losses.
+
+        Keras asks each weight that is trainable now for its regularization, once, however often the layer was called.
+        The first of them answers for the whole module.
+        """
+
+        _loss: Any = None
+        _candidates: Any = ()
+
+        def carry(self, loss: Any, candidates: list[Any]) -> None:
+            self._loss, self._candidates = loss, candidates
+
+        @property
+        def regularizer(self) -> Any:
+            first = next((weight for weight in self._candidates if weight.trainable), None)
+            return self._loss if self is first else None
 
     class KerasLayer(base_layer):  # type: ignore[misc]  # Keras is untyped
         """A module as a layer: ``KerasLayer(handle)`` in any model of Keras 3.
@@ -85,9 +104,9 @@ def _layer_class() -> Any:
                     self._alias(variable, trainable=False)
             losses = applied.regularization_losses
             weights = [weight for weight in trained if weight is not None]
-            if losses and weights:
-                # Keras asks each trainable weight for its regularization once, however often the layer was called.
-                weights[0].regularizer = lambda _: tf.add_n([loss() for loss in losses])
+            if losses:
+                for weight in weights:
+                    weight.carry(lambda _: tf.add_n([loss() for loss in losses]), weights)
             self.built = type(self).build is base_layer.build
 
         @property
@@ -109,7 +128,8 @@ def _layer_class() -> Any:
 
         def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
             """``KerasTensor``s for the outputs, found by tracing the module with tensors of such shapes."""
-            specs = keras.tree.map_structure(_to_type_spec, inputs)
+            may_be_sparse = self._applied.may_take_sparse()
+            specs = keras.tree.map_structure(lambda value: _to_type_spec(value, may_be_sparse), inputs)
             traced = self._applied.output_specs(
                 specs, training, self.trainable, self.compute_dtype, self.variable_dtype
             )
@@ -133,13 +153,21 @@ def _layer_class() -> Any:
             """All arguments. Raises `ModuleUnsupported` for a layer of an object, which no config can name."""
             return {**super().get_config(), **self._applied.config()}
 
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            """The layer with these arguments. Raises what the constructor raises; Keras alone would say TypeError."""
+            arguments = {name: value for name, value in config.items() if name != "batch_input_shape"}  # of tf_keras
+            if isinstance(config.get("dtype"), dict):
+                arguments["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
+            return cls(**arguments)
+
         def _alias(self, variable: Any, trainable: bool) -> Any:
             """A Keras variable that is the module's; None for what Keras can neither train nor save."""
             numeric = variable.dtype.is_floating or variable.dtype.is_integer or variable.dtype.is_bool
             if not ((numeric or variable.dtype.is_complex) and variable.shape.is_fully_defined()):
                 return None
             name = variable.name.removesuffix(":0").replace("/", "_").replace(":", "_")
-            weight = keras.Variable(
+            weight = ModuleWeight(
                 variable, dtype=variable.dtype.base_dtype.name, trainable=trainable, autocast=False, name=name
             )
             self._track_variable(weight)
@@ -156,10 +184,11 @@ def _layer_class() -> Any:
             kind = {"SparseTensorSpec": "sparse", "RaggedTensorSpec": "ragged"}.get(type(spec).__name__)
             return keras.KerasTensor(tuple(spec.shape), spec.dtype.name, **({kind: True} if kind else {}))
 
-    def _to_type_spec(value: Any) -> Any:
+    def _to_type_spec(value: Any, may_be_sparse: bool) -> Any:
         if not isinstance(value, keras.KerasTensor):
             return tf.type_spec_from_value(value)
-        if value.sparse:
+        # Keras calls a dense tensor sparse once it was multiplied by a number.
+        if value.sparse and may_be_sparse:
             return tf.SparseTensorSpec(value.shape, value.dtype)
         if getattr(value, "ragged", False):
             return tf.RaggedTensorSpec(value.shape, value.dtype)

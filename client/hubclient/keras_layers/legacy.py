@@ -59,6 +59,8 @@ def _layer_class() -> Any:
             kwargs["autocast"] = False  # the module's inputs are cast to its own dtypes
             super().__init__(trainable=bool(trainable), **kwargs)
             self._applied = applied
+            #: the name that tensorflow_hub's layer gives it: each reads the other's checkpoints and SavedModels
+            self._func = applied.resolved
             for number, trackable in enumerate(applied.trackables):
                 setattr(self, f"_module_{number}", trackable)  # TensorFlow saves attributes
             for variable in applied.trainable_variables:
@@ -102,10 +104,15 @@ def _layer_class() -> Any:
             """All arguments. Raises `ModuleUnsupported` for a layer of an object, which no config can name."""
             return {**super().get_config(), **self._applied.config()}
 
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            """The layer with these arguments. Raises what the constructor raises; Keras alone would say TypeError."""
+            return cls(**config)
+
         def _adopt(self, variable: Any, trainable: bool) -> None:
             """Make the module's variable a weight of the layer, by the way in which Keras lets a caller make it."""
             self.add_weight(
-                name=variable.name.removesuffix(":0"),
+                name=variable.name,
                 shape=variable.shape,
                 dtype=variable.dtype,
                 trainable=trainable,

@@ -13,7 +13,7 @@ from hubclient.instances.meta_graph import read_meta_graph
 from hubclient.instances.reusable import Reusable
 from hubclient.keras_layers.settings import LayerSettings
 from hubclient.loading import load_object
-from hubclient.model_errors import InputInvalid
+from hubclient.model_errors import InputInvalid, ModuleUnsupported
 from hubclient.opening import open_module
 
 
@@ -27,7 +27,8 @@ class Loaded(NamedTuple):
 def load_handle(handle: Any, settings: LayerSettings) -> Loaded:
     """Trainable, whatever the layer is: layers are frozen and thawed at any time.
 
-    Raises what `load` raises, and `InputInvalid` for settings about loading where the handle is an object.
+    Raises what `load` raises, `InputInvalid` for settings about loading where the handle is an object, and
+    `ModuleUnsupported` for a module of TensorFlow 1 in the scope of a strategy that distributes variables.
     """
     import tensorflow as tf
 
@@ -44,6 +45,12 @@ def load_handle(handle: Any, settings: LayerSettings) -> Loaded:
             from hubclient.instances.tf1_eager import Tf1Eager
             from hubclient.keras_layers.tf1_variants import Tf1Variants
 
+            strategy = tf.distribute.get_strategy()
+            if tf.distribute.has_strategy() and not isinstance(strategy, tf.distribute.OneDeviceStrategy):
+                raise ModuleUnsupported(
+                    f"{handle} is of TensorFlow 1, and its graph knows no variables of a {type(strategy).__name__}: "
+                    "only modules of TensorFlow 2 can be distributed"
+                )
             variants = Tf1Variants(Tf1Eager(opened, meta_graph, True, ""))
             loaded = Loaded(variants, variants, variants.trackables(), opened.is_tf1)
         opened.keep_while(loaded.object)

@@ -8,23 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hubclient.instances.inputs import describe
+from hubclient.instances.inputs import described
 from hubclient.keras_layers.settings import map_shapes
 from hubclient.model_errors import InputInvalid
-
-
-def expected_inputs(function: Any) -> list[Any]:
-    """For each way in which a loaded callable can be called, the nest of ``tf.TypeSpec``s of its first argument.
-
-    Empty for a callable that was not loaded: it may take anything.
-    """
-    specs: list[Any] = []
-    for owner in (function, getattr(function, "__call__", None)):  # noqa: B004 (the loaded function itself is wanted)
-        for concrete in getattr(owner, "concrete_functions", None) or ():
-            positional, _ = concrete.structured_input_signature
-            if positional and positional[0] not in specs:
-                specs.append(positional[0])
-    return specs
 
 
 def as_tensors(inputs: Any, dtype: str | None) -> Any:
@@ -57,12 +43,13 @@ def cast_inputs(inputs: Any, expected: Sequence[Any], otherwise: str) -> Any:
         return tf.nest.map_structure(lambda value: cast_float(value, otherwise), inputs)
     for exactly in (True, False):
         for specs in expected:
-            if _fits(inputs, specs, exactly):
+            if fit(inputs, specs, exactly):
                 return tf.nest.map_structure(lambda value, spec: cast_float(value, spec.dtype), inputs, specs)
     return inputs
 
 
-def _fits(inputs: Any, specs: Any, exactly: bool) -> bool:
+def fit(inputs: Any, specs: Any, exactly: bool = True) -> bool:
+    """Whether tensors have the structure, shapes and dtypes of the specs; not `exactly`: floats of any precision."""
     import tensorflow as tf
 
     try:
@@ -108,19 +95,3 @@ def with_shapes(outputs: Any, shapes: Any, inputs: Any) -> Any:
         raise InputInvalid(
             f"output_shape={shapes!r} is not what the module returns ({described(outputs)}): {error}"
         ) from None
-
-
-def described(values: Any) -> str:
-    """Tensors, or specs of them, in words."""
-    import tensorflow as tf
-
-    def word(value: Any) -> str:
-        if isinstance(value, tf.TypeSpec):
-            return describe(value)
-        return describe(tf.type_spec_from_value(value)) if tf.is_tensor(value) else type(value).__name__
-
-    if isinstance(values, dict):
-        return "{" + ", ".join(f"{key!r}: {described(value)}" for key, value in values.items()) + "}"
-    if isinstance(values, list | tuple):
-        return "[" + ", ".join(map(described, values)) + "]"
-    return word(values)
