@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hubclient.instances import inputs as inputs_of
+from hubclient.instances.graph_names import check_name
 from hubclient.instances.instance import DEFAULT, Instance, SignatureInfo, TensorInfo
 from hubclient.loading import load_object
 from hubclient.model_errors import InputInvalid, OutputNotFound, RunFailed, SignatureNotFound
@@ -28,9 +29,10 @@ class Module:
 
     `handle` is a URL, or a path or ``file://`` URL of a directory, and `tags` names a variant, as for `load`.
     `trainable` lets an optimizer change the variables that the publisher made trainable, and brings the regularization
-    losses and the updates (of moving averages) that go with it. The module is leased until the object is gone.
+    losses and the updates (of moving averages) that go with it. The module is leased until the object is gone, and in a
+    graph until that is: its initializers read the module's files.
 
-    Raises what `load` raises.
+    Raises what `load` raises, and `InputInvalid` for a `name` that is none.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Module:
         tags: Tags = None,
     ) -> None:
         import_tensorflow("Module")
+        check_name(name)
         self._handle = os.fspath(handle)
         self._name = name
         self._trainable = bool(trainable)
@@ -167,7 +170,7 @@ class Module:
         """Write the module with its present weights to a new directory.
 
         From the eager world it becomes a SavedModel with the reusable interface. From a graph it becomes a module in
-        the TF1 format with the values of `session`, which is needed there.
+        the TF1 format with the values of `session`, which is needed there. Attached messages stay in that format alone.
 
         Raises `PathExists`, and `InputInvalid` for a missing session.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -132,6 +133,16 @@ def test_gradients_through_loops_of_tensorflow_1_come_along(modules: Callable[[s
             loss = tf.reduce_sum(tf.square(each({"x": ROWS, "steps": 2})))
         found.append(tape.gradient(loss, each.trainable_variables)[0])
     np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+
+
+def test_a_signature_outlives_the_object_that_it_was_loaded_with(modules: Callable[[str], str], tmp_path: Path) -> None:
+    module = hub.Module(modules("tf1/text"))
+    module.export(tmp_path / "exported")
+    signature = tf.saved_model.load(str(tmp_path / "exported")).signatures["default"]
+    gc.collect()
+    (name,) = signature.structured_input_signature[1]
+    texts = tf.constant(["the quick", "fox"])
+    np.testing.assert_allclose(signature(**{name: texts})["default"], module(texts), rtol=1e-6)
 
 
 def test_nothing_is_overwritten(modules: Callable[[str], str], tmp_path: Path) -> None:

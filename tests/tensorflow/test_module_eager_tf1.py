@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +13,15 @@ import numpy as np
 import pytest
 
 import hubclient as hub
+from hubclient.instances.tf1_resources import make_resource
 from tests.support.weights import weights
 
 pytestmark = pytest.mark.tensorflow
 
 tf: Any = pytest.importorskip("tensorflow")
+from tests.support import tf1_modules  # noqa: E402  # which needs TensorFlow
+
+v1: Any = tf.compat.v1
 
 ROWS = np.array([[1.0, 2.0, 3.0], [-1.0, 0.5, 2.0]], "float32")
 TEXTS = ["the quick", "fox", "unknown the"]
@@ -161,16 +166,58 @@ def test_two_modules_in_one_process_keep_tables_and_functions_apart(modules: Cal
     np.testing.assert_array_equal(first(TEXTS), expected)
 
 
-def test_the_tables_of_a_module_go_with_it(modules: Callable[[str], str]) -> None:
-    module = hub.Module(modules("tf1/text"))
-    (table,) = module._instance.functions.resources.values()  # type: ignore[attr-defined]  # no public way to see it
-    handle = table.resource_handle
-    size = tf.raw_ops.LookupTableSizeV2(table_handle=handle)
-    assert size == 4
-    del module, table
+def test_the_tables_of_a_module_go_with_the_last_function_that_uses_them(modules: Callable[[str], str]) -> None:
+    def made() -> tuple[Any, Any, Any]:
+        module = hub.Module(modules("tf1/text"))
+        (table,) = module._instance.functions.resources.values()  # type: ignore[attr-defined]  # no public way to see it
+        function = tf.function(lambda texts: module(texts)).get_concrete_function(tf.TensorSpec([None], "string"))
+        return function, module(TEXTS), weakref.ref(table.resource_handle)
+
+    function, expected, handle = made()
+    gc.collect()
+    np.testing.assert_array_equal(function(tf.constant(TEXTS)), expected)
+    del function
+    gc.collect()
+    assert handle() is None
+
+
+def test_a_queue_of_a_module_goes_with_the_last_function_that_uses_it() -> None:
+    """Of a queue, unlike of a table, TensorFlow does not count the handles."""
+
+    def made() -> Any:
+        with tf.Graph().as_default() as graph:
+            tf.raw_ops.FIFOQueueV2(component_types=[tf.int64], shared_name="numbers", name="queue")
+        queue = make_resource("queue", graph.as_graph_def())
+        return tf.function(lambda: tf.raw_ops.QueueSizeV2(handle=queue.resource_handle)).get_concrete_function()
+
+    size = made()
+    gc.collect()
+    named = tf.raw_ops.FIFOQueueV2(component_types=[tf.int64], shared_name="numbers")
+    tf.raw_ops.QueueEnqueueV2(handle=named, components=[tf.constant(7, tf.int64)])
+    assert size() == 1
+    del size
     gc.collect()
     with pytest.raises(tf.errors.NotFoundError):
-        tf.raw_ops.LookupTableSizeV2(table_handle=handle)
+        tf.raw_ops.QueueSizeV2(handle=named)
+
+
+def test_a_signature_may_have_two_names_for_one_tensor(tmp_path: Path) -> None:
+    def build() -> tf1_modules.Variant:
+        x = v1.placeholder(tf.float32, [None], "x")
+        return tf1_modules.Variant({"default": ({"x": x, "again": x}, {"default": x * 2.0})})
+
+    path = str(tmp_path / "module")
+    tf1_modules.write(path, {(): build})
+    x = tf.constant([1.0, 2.0])
+    np.testing.assert_array_equal(hub.Module(path)({"x": x, "again": x}), [2, 4])
+
+
+def test_several_replicas_are_refused(modules: Callable[[str], str]) -> None:
+    with (
+        tf.distribute.MirroredStrategy(["/cpu:0"]).scope(),
+        pytest.raises(hub.ModuleUnsupported, match="outside of the scope"),
+    ):
+        hub.Module(modules("tf1/affine"))
 
 
 def test_a_module_made_while_a_function_is_traced_belongs_to_the_eager_world(modules: Callable[[str], str]) -> None:

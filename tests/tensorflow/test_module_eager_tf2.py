@@ -104,3 +104,21 @@ def test_dropout_and_batch_norm_follow_training(modules: Callable[[str], str]) -
     outputs = module(IMAGES, training=True).numpy()
     assert np.any(outputs == 0)
     assert np.any(mean.numpy() != before)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "match"),
+    [
+        ("multi", ROWS, r"takes \{'a': float32 of shape \(None, 2\), 'b': .*\}, not ndarray of float32"),
+        ("multi", {"a": ROWS, "c": ROWS}, r"missing \['b'\], unexpected \['c'\]"),
+        ("text_embedding", ROWS, r"takes string of shape \(None,\), not ndarray of float32 of shape \(2, 3\)"),
+        ("text_embedding", None, "not NoneType"),
+        ("image_feature_vector", tf.ones([1, 8, 8, 4]), r"not float32 of shape \(1, 8, 8, 4\)"),
+        ("ragged", tf.constant([[1]], tf.int64), "takes a ragged int64"),
+    ],
+)
+def test_a_wrong_call_says_what_the_module_takes(
+    modules: Callable[[str], str], name: str, inputs: Any, match: str
+) -> None:
+    with pytest.raises(hub.InputInvalid, match=match):
+        hub.Module(modules(f"tf2/{name}"))(inputs)

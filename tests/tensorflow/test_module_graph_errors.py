@@ -51,6 +51,8 @@ def test_unknown_tags_list_the_variants(modules: Modules) -> None:
 def test_names_that_are_none_are_refused(modules: Modules) -> None:
     for name in ("", "a b", "a/b", "/a", "a:0"):
         assert_refused(Path(modules("tf1/affine")), hub.InputInvalid, "name of a Module", name=name)
+        with pytest.raises(hub.InputInvalid, match="name of a Module"):
+            hub.Module(modules("tf1/affine"), name=name)
 
 
 def test_a_module_of_one_world_is_refused_in_the_other(modules: Modules) -> None:

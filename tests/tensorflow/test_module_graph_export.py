@@ -143,6 +143,44 @@ def test_an_export_names_no_file_of_where_it_came_from(modules: Modules, tmp_pat
     assert [file.name for file in (to / "assets").iterdir()] == ["words.txt"]
 
 
+def test_tables_with_contents_in_the_checkpoint_come_along(tmp_path: Path) -> None:
+    class Scores(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
+        def __init__(self) -> None:
+            self.table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+            self.table.insert(["the", "fox"], tf.constant([1, 2], tf.int64))
+            self.unused = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+            self.scale = tf.Variable(2.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])  # type: ignore[untyped-decorator]
+        def __call__(self, words: Any) -> Any:
+            return tf.cast(self.table.lookup(words), tf.float32) * self.scale
+
+    source, to, again = (str(tmp_path / name) for name in ("source", "exported", "again"))
+    hub.export(Scores(), source)
+    words = np.array(["fox", "the", "no"])
+    for path, target, scale in ((source, to, 2.25), (to, again, 2.5)):
+        wanted = {"default": np.array([2, 1, -1]) * scale}
+        assert_close(changed(path, target, words), wanted)
+        assert_close(in_a_graph(target, words), wanted)
+        np.testing.assert_allclose(hub.Module(target)(words), wanted["default"])
+
+
+def test_the_session_of_another_graph_is_left_out_of_it(modules: Modules, tmp_path: Path) -> None:
+    """TensorFlow's loader asks whatever session is the default one for the names of a table's contents."""
+    source, to = str(tmp_path / "source"), str(tmp_path / "exported")
+    table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+    root = tf.train.Checkpoint(table=table)
+    root.__call__ = tf.function(table.lookup, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    tf.saved_model.save(root, source)
+    graph = tf.Graph()
+    with v1.Session(graph=tf.Graph()), graph.as_default():
+        m = hub.Module(source)
+    with graph.as_default(), v1.Session() as session:
+        initialize(session)
+        m.export(to, session)
+    np.testing.assert_array_equal(hub.Module(to)(["fox"]), [-1])
+
+
 def test_tensorflow_hub_loads_the_exports(modules: Modules, tmp_path: Path) -> None:
     wanted = {}
     for name, inputs in (("tf1/variants", X), ("tf2/image_feature_vector", IMAGES)):

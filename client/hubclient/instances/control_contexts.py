@@ -27,6 +27,12 @@ def read(meta_graph: Any) -> Iterator[tuple[str, Any]]:
                 yield key, kind.FromString(value)
 
 
+def inner_nodes(meta_graph: Any) -> set[str]:
+    """The nodes that are computed inside of any loop or condition."""
+    names = {name for _, context in read(meta_graph) for name in inner_names(context)}
+    return {name.partition(":")[0] for name in names}
+
+
 def inner_names(context: Any) -> set[str]:
     """What is computed inside the context, or in one within it."""
     values = context.values_def

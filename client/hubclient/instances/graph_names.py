@@ -7,6 +7,7 @@ them: below the variable scope, whatever the name scope.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from hubclient.model_errors import InputInvalid
 
@@ -14,15 +15,16 @@ from hubclient.model_errors import InputInvalid
 _LEVEL = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\-]*")
 
 
-def unused_scope(name: str) -> str:
-    """The absolute scope for a module's state: `name` below the variable scope, with a number if that is taken.
+def check_name(name: Any) -> None:
+    """Raises `InputInvalid` for a module's name that TensorFlow cannot use in graphs."""
+    if not isinstance(name, str) or not _LEVEL.fullmatch(name):
+        raise InputInvalid(f"the name of a Module is letters, digits, '_', '.', '-', and begins with no sign: {name!r}")
 
-    Raises `InputInvalid` for a name that TensorFlow cannot use.
-    """
+
+def unused_scope(name: str) -> str:
+    """The absolute scope for a module's state: `name` below the variable scope, with a number if that is taken."""
     import tensorflow as tf
 
-    if not _LEVEL.fullmatch(name):
-        raise InputInvalid(f"the name of a Module is letters, digits, '_', '.', '-', and begins with no sign: {name!r}")
     graph = tf.compat.v1.get_default_graph()
     while True:  # each round takes the next number, and the names in a graph are finite
         with tf.compat.v1.variable_scope(None, default_name=name, auxiliary_name_scope=False) as scope:

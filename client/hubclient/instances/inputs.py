@@ -25,11 +25,19 @@ def by_name(inputs: Any, names: Mapping[str, Any], signature: str) -> dict[str, 
     else:
         wanted = f"a dict with the keys {sorted(names)}" if names else "no inputs"
         raise InputInvalid(f"the signature {signature!r} takes {wanted}, not a bare {type(inputs).__name__}")
-    missing, unexpected = sorted(names.keys() - given.keys()), sorted(map(str, given.keys() - names.keys()))
-    if missing or unexpected:
-        told = [f"{what} {listed}" for what, listed in (("missing", missing), ("unexpected", unexpected)) if listed]
-        raise InputInvalid(f"the inputs of the signature {signature!r} are {sorted(names)}: " + ", ".join(told))
+    if told := differing_keys(given, names):
+        raise InputInvalid(f"the inputs of the signature {signature!r} are {sorted(names)}: {told}")
     return given
+
+
+def differing_keys(given: Any, names: Any) -> str:
+    """Which keys of a dict are missing and unexpected; "" for none, and where one of the two is no dict."""
+    if not (isinstance(given, Mapping) and isinstance(names, Mapping)):
+        return ""
+    missing, unexpected = sorted(names.keys() - given.keys()), sorted(map(str, given.keys() - names.keys()))
+    return ", ".join(
+        f"{what} {listed}" for what, listed in (("missing", missing), ("unexpected", unexpected)) if listed
+    )
 
 
 def to_tensors(inputs: Mapping[str, Any], specs: Mapping[str, Any], signature: str) -> dict[str, Any]:
@@ -85,8 +93,37 @@ def describe(spec: Any) -> str:
     return f"{kind}{spec.dtype.name} of shape {spec.shape}"
 
 
-def _kind(value: Any) -> str:
+def described(values: Any) -> str:
+    """Tensors, or specs of them, in words."""
     import tensorflow as tf
 
+    def word(value: Any) -> str:
+        if isinstance(value, tf.TypeSpec):
+            return describe(value)
+        return describe(tf.type_spec_from_value(value)) if tf.is_tensor(value) else _kind(value)
+
+    if isinstance(values, dict):
+        return "{" + ", ".join(f"{key!r}: {described(values[key])}" for key in sorted(values, key=str)) + "}"
+    if isinstance(values, list | tuple):
+        return "[" + ", ".join(map(described, values)) + "]"
+    return word(values)
+
+
+def expected_inputs(function: Any) -> list[Any]:
+    """For each way in which a loaded callable can be called, the nest of ``tf.TypeSpec``s of its first argument.
+
+    Empty for a callable that was not loaded: it may take anything.
+    """
+    specs: list[Any] = []
+    for owner in (function, getattr(function, "__call__", None)):  # noqa: B004 (the loaded function itself is wanted)
+        for concrete in getattr(owner, "concrete_functions", None) or ():
+            positional, _ = concrete.structured_input_signature
+            if positional and positional[0] not in specs:
+                specs.append(positional[0])
+    return specs
+
+
+def _kind(value: Any) -> str:
     dtype = getattr(value, "dtype", None)
-    return f"{type(value).__name__}" + (f" of {tf.as_dtype(dtype).name}" if dtype is not None else "")
+    shape = f" of shape {value.shape}" if hasattr(value, "shape") else ""
+    return type(value).__name__ + (f" of {getattr(dtype, 'name', dtype)}{shape}" if dtype is not None else "")

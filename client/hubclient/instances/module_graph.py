@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from hubclient.instances import control_contexts
+from hubclient.instances.inlining import inline_calls
 from hubclient.instances.tf1_variables import RESOURCE_VARIABLE
 from hubclient.model_errors import ModuleBroken, ModuleUnsupported, RunFailed
 
@@ -34,8 +35,12 @@ class ModuleGraph:
     def __init__(self, meta_graph: Any, identity: str = "") -> None:
         """`identity` tells apart two modules of the same functions, whose tables come from different files."""
         self._meta_graph = meta_graph
+        inline_calls(meta_graph.graph_def, control_contexts.inner_nodes(meta_graph))
         _tidy(meta_graph.graph_def, identity)
-        self._functions = {function.signature.name: function for function in meta_graph.graph_def.library.function}
+        library = meta_graph.graph_def.library
+        self._functions = {function.signature.name: function for function in library.function}
+        #: functions that are the gradients of others, by the names of those
+        self._gradients = {each.function_name: each.gradient_func for each in library.gradient}
         #: the nodes by name, in which a user of this class may put more
         self.nodes = {node.name: node for node in meta_graph.graph_def.node}
         self._contexts = list(control_contexts.read(meta_graph))
@@ -147,7 +152,7 @@ class ModuleGraph:
             if "_class" in node.attr:
                 groups = node.attr["_class"].list.s
                 groups[:] = [each for each in groups if _colocated(each) in names or not _colocated(each)]
-        functions = _functions_used(part.node, self._functions)
+        functions = _functions_used(part.node, self._functions, self._gradients)
         part.library.function.extend(self._functions[name] for name in functions)
         part.library.gradient.extend(each for each in graph_def.library.gradient if each.function_name in functions)
         return part
@@ -232,12 +237,13 @@ def _functions_of(attribute: Any) -> Iterator[Any]:
             yield from _functions_of(inner)
 
 
-def _functions_used(nodes: Iterable[Any], library: Mapping[str, Any]) -> list[str]:
+def _functions_used(nodes: Iterable[Any], library: Mapping[str, Any], gradients: Mapping[str, str]) -> list[str]:
     used: set[str] = set()
     todo = list(nodes)
     while todo:
         node = todo.pop()
         names = {node.op} | {function.name for value in node.attr.values() for function in _functions_of(value)}
+        names |= {gradients[name] for name in names & gradients.keys()}
         for name in (names & library.keys()) - used:
             used.add(name)
             todo += library[name].node_def

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+from hubclient.instances.inputs import described, differing_keys, expected_inputs
 from hubclient.instances.instance import DEFAULT, SignatureInfo
+from hubclient.model_errors import InputInvalid
 
 SERVING_DEFAULT = "serving_default"
 
@@ -45,15 +47,21 @@ class Reusable:
         function = self._object
         if not callable(function):
             return None
-        training = _training_parameter(function)
-        if training is None:
-            return lambda inputs, training=None, **arguments: function(inputs, **arguments)
-        needs_training = training.default is inspect.Parameter.empty
+        parameter = _training_parameter(function)
 
         def call(inputs: Any, training: bool | None = None, **arguments: Any) -> Any:
-            if training is None and not needs_training:
+            if parameter is not None and (training is not None or parameter.default is inspect.Parameter.empty):
+                arguments["training"] = bool(training)
+            try:
                 return function(inputs, **arguments)
-            return function(inputs, training=bool(training), **arguments)
+            except (TypeError, ValueError) as error:
+                # A callable that was not loaded may raise them for reasons of its own.
+                if not (expected := expected_inputs(function)):
+                    raise
+                wanted = " or ".join(map(described, expected))
+                differing = differing_keys(inputs, expected[0])
+                told = f"the module takes {wanted}, not {described(inputs)}" + (f": {differing}" if differing else "")
+                raise InputInvalid(told) from error
 
         return call
 

@@ -25,12 +25,13 @@ from hubclient.opening import OpenModule
 
 # tf.compat.v1.GraphKeys
 _ASSET_FILEPATHS, _REGULARIZATION_LOSSES = "asset_filepaths", "regularization_losses"
+_TABLE_INITIALIZERS = "table_initializer"
 
 
 class ReusableGraph(Reusable):
     """An `Instance` in the default graph, for which the module is leased as long as that lives.
 
-    Raises `ModuleBroken`, `ModuleUnsupported`, and `InputInvalid` for a name that is none.
+    Raises `ModuleBroken` and `ModuleUnsupported`.
     """
 
     def __init__(self, module: OpenModule, trainable: bool, name: str) -> None:
@@ -43,7 +44,7 @@ class ReusableGraph(Reusable):
         self._name = self._scope.rpartition("/")[2]
         before = len(_collected(_ASSET_FILEPATHS)), len(_collected(tf1_state.GLOBAL))
         with self._home.name_scope(self._scope + "/"):
-            super().__init__(load_object(module), trainable)
+            super().__init__(load_into_graph(module), trainable)
             self._losses = [loss() for loss in super().regularization_losses]
         self._check_assets(_collected(_ASSET_FILEPATHS)[before[0] :])
         #: also those that no interface lists, such as the state of a random generator
@@ -101,6 +102,21 @@ class ReusableGraph(Reusable):
             file = tf.get_static_value(path)
             if file is not None and not os.path.isfile(os.fsdecode(file.item())):
                 raise ModuleBroken(f"the module {self._module.path} lacks its asset {os.fsdecode(file.item())}")
+
+
+def load_into_graph(module: OpenModule) -> Any:
+    """`load_object` for the default graph, whatever session the caller has, and with collections as they should be."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    graph = v1.get_default_graph()
+    # TensorFlow's loader asks the default session, whatever its graph, for the names of what it restores.
+    with v1.Session(graph=graph, config=v1.ConfigProto(device_count={"GPU": 0})):
+        loaded = load_object(module)
+    # It also collects lists of operations, where the collection is one of operations.
+    initializers = graph.get_collection_ref(_TABLE_INITIALIZERS)
+    initializers[:] = tf.nest.flatten(initializers)
+    return loaded
 
 
 def _collected(key: str) -> list[Any]:

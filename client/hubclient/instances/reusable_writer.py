@@ -9,22 +9,23 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hubclient.instances import tf1_writer
 from hubclient.instances.instance import DEFAULT
 from hubclient.instances.module_graph import ModuleGraph, node_of
 from hubclient.instances.reusable import Reusable
+from hubclient.instances.reusable_graph import load_into_graph
 from hubclient.instances.tf1_collections import components, nodes
+from hubclient.instances.tf1_state import add_constant
 from hubclient.instances.tf1_variables import variable_specs
-from hubclient.loading import load_object
 from hubclient.model_errors import ExportInvalid
 from hubclient.opening import OpenModule
 
 _ASSET_FILEPATHS = "asset_filepaths"
 _SAVED_ASSETS = "saved_model_assets"
-_STATE = ("table_initializer", "regularization_losses", _ASSET_FILEPATHS)
+_TABLE_INITIALIZERS, _REGULARIZATION_LOSSES = "table_initializer", "regularization_losses"
 _VARIABLES = ("variables", "trainable_variables")
 _ASSET_MARK = b"SAVEDMODEL-ASSET"
 
@@ -48,13 +49,13 @@ def _variants(module: OpenModule) -> Iterator[Any]:
 
     for tags in ((), ("train",)):
         with tf.Graph().as_default() as graph:
-            loaded = load_object(module)
+            loaded = load_into_graph(module)
             reusable = Reusable(loaded, True)
             if tags and not reusable.has_training:
                 return
             signatures = _signatures(loaded, reusable, True if tags else None)
             for loss in reusable.regularization_losses:
-                tf.compat.v1.add_to_collection("regularization_losses", loss())
+                tf.compat.v1.add_to_collection(_REGULARIZATION_LOSSES, loss())
             for variable in reusable.trainable_variables:
                 tf.compat.v1.add_to_collection("trainable_variables", variable)
             meta_graph = tf.compat.v1.train.export_meta_graph(graph=graph, strip_default_attrs=True)
@@ -149,21 +150,60 @@ def _detach(meta_graph: Any, path: str, assets: dict[str, str]) -> None:
         packed = AnyMessage()
         packed.Pack(asset)
         meta_graph.collection_def[_SAVED_ASSETS].any_list.value.append(packed)
-    for node in meta_graph.graph_def.node:  # what the loader restores from; whoever loads this has its own checkpoint
+    graph = ModuleGraph(meta_graph)
+    used = _used(meta_graph, graph)
+    _keep_contents(graph, used, path)
+    for node in graph.nodes.values():  # what the loader restores from; whoever loads this has its own checkpoint
         if node.op == "Const" and any(path.encode() in text for text in node.attr["value"].tensor.string_val):
             node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(b""))
-    _prune(meta_graph)
+    _prune(meta_graph, graph, used)
 
 
-def _prune(meta_graph: Any) -> None:
-    from tensorflow.core.framework import graph_pb2, variable_pb2
-
-    graph = ModuleGraph(meta_graph)
+def _used(meta_graph: Any, graph: ModuleGraph) -> list[str]:
+    """What signatures, losses and assets name, and what fills the tables that these use."""
     infos = [
         info for each in meta_graph.signature_def.values() for info in (*each.inputs.values(), *each.outputs.values())
     ]
-    wanted = [name for info in infos for name in components(info)]
-    wanted += [name for key in _STATE for name in nodes(meta_graph, key)]
+    used = [name for info in infos for name in components(info)]
+    used += [name for key in (_REGULARIZATION_LOSSES, _ASSET_FILEPATHS) for name in nodes(meta_graph, key)]
+    reached = graph.reach(used)
+    # There may be tables that nothing else uses, such as those of words that a layer has counted.
+    initializers = [name for name in nodes(meta_graph, _TABLE_INITIALIZERS) if _sources(graph, name) & reached]
+    if initializers:
+        meta_graph.collection_def[_TABLE_INITIALIZERS].node_list.value[:] = initializers
+    else:
+        meta_graph.collection_def.pop(_TABLE_INITIALIZERS, None)
+    return [*used, *initializers]
+
+
+def _sources(graph: ModuleGraph, target: str) -> set[str]:
+    """What makes the tables that the target needs."""
+    return {name for name in graph.reach([target]) if not graph.nodes[name].input and graph.nodes[name].op != "Const"}
+
+
+def _keep_contents(graph: ModuleGraph, used: list[str], path: str) -> None:
+    """Make constants of what is restored into tables: in this form of a module a checkpoint holds variables alone."""
+    import tensorflow as tf
+
+    reached = graph.reach(used)
+    restores = {name for name in reached if graph.nodes[name].op == "RestoreV2"}
+    if not restores:
+        return
+    reader = tf.train.load_checkpoint(os.path.join(path, "variables", "variables"))
+    dtypes = reader.get_variable_to_dtype_map()
+    for node in [graph.nodes[name] for name in sorted(reached)]:
+        for number, tensor in enumerate(node.input):
+            restore, _, output = tensor.partition(":")
+            if restore in restores:
+                keys = tf.make_ndarray(graph.nodes[node_of(graph.nodes[restore].input[1])].attr["value"].tensor)
+                key = keys.flat[int(output or 0)].decode()
+                node.input[number] = add_constant(graph, f"{restore}/{output}", reader.get_tensor(key), dtypes[key])
+
+
+def _prune(meta_graph: Any, graph: ModuleGraph, used: Iterable[str]) -> None:
+    from tensorflow.core.framework import graph_pb2, variable_pb2
+
+    wanted = list(used)
     reached = graph.reach(wanted)
     for key in list(meta_graph.collection_def):
         if key in _VARIABLES:
@@ -172,10 +212,10 @@ def _prune(meta_graph: Any) -> None:
             definitions = [each for each in definitions if node_of(each.variable_name) in reached]
             values[:] = [each.SerializeToString(deterministic=True) for each in definitions]
             wanted += [name for each in definitions for name in (each.initializer_name, each.snapshot_name) if name]
-        elif key not in (*_STATE, _SAVED_ASSETS):
+        elif key not in (_TABLE_INITIALIZERS, _REGULARIZATION_LOSSES, _ASSET_FILEPATHS, _SAVED_ASSETS):
             del meta_graph.collection_def[key]
     reached = graph.reach(wanted)
-    kept = graph_pb2.GraphDef(node=[node for node in meta_graph.graph_def.node if node.name in reached])
+    kept = graph_pb2.GraphDef(node=[node for name, node in graph.nodes.items() if name in reached])
     del meta_graph.graph_def.node[:]
     meta_graph.graph_def.node.extend(kept.node)
 

@@ -13,11 +13,11 @@ from typing import Any
 from hubclient.instances import tf1_collections
 from hubclient.instances.instance import SignatureInfo
 from hubclient.instances.meta_graph import read_meta_graph
+from hubclient.instances.prepared_graph import prepare
 from hubclient.instances.tf1_functions import Function, GraphFunctions, told_as_broken
-from hubclient.instances.tf1_graph_def import prepare
 from hubclient.instances.tf1_resources import make_initializer
 from hubclient.instances.tf1_variables import by_full_name, restore, variable_specs
-from hubclient.model_errors import ModuleBroken
+from hubclient.model_errors import ModuleBroken, ModuleUnsupported
 from hubclient.opening import OpenModule, Tags
 
 
@@ -102,8 +102,12 @@ class Tf1Eager:
 
         function = self._function(signature, update=self._trainable and training is not False)
         definition = self._signatures[signature]
-        flat = [part for name in definition.input_tensors for part in _flatten(inputs[name])]
-        results = iter(function(*flat))
+        given = {
+            tensor: part
+            for name, tensors in definition.input_tensors.items()
+            for tensor, part in zip(tensors, _flatten(inputs[name]), strict=True)
+        }
+        results = iter(function(*given.values()))
         return {
             name: tf.nest.pack_sequence_as(spec, [next(results) for _ in definition.output_tensors[name]], True)
             if not isinstance(spec, tf.TensorSpec)
@@ -151,7 +155,7 @@ class Tf1Eager:
         return tf1_collections.attached_message(self._meta_graph, key)
 
     def export(self, path: str, session: Any) -> None:
-        from hubclient.instances.tf1_export import export
+        from hubclient.instances.tf1_eager_export import export
 
         export(self, path)
 
@@ -184,6 +188,11 @@ class Tf1Eager:
                 name=f"{self._name}/{spec.name}" if self._name else spec.name,
                 shape=spec.shape,
             )
+            if isinstance(self._all_variables[spec.name], tf.distribute.DistributedValues):
+                raise ModuleUnsupported(
+                    "the variables of a module of TensorFlow 1 cannot be copied to several replicas: "
+                    "make it outside of the scope of the tf.distribute strategy"
+                )
         return known | values.keys()
 
     def _run_initializer(self, variable: str, initializer: str) -> None:
@@ -204,7 +213,10 @@ class Tf1Eager:
         with self._lock:
             if (signature, update) not in self._applied:
                 definition = self._signatures[signature]
-                feeds = [tensor for tensors in definition.input_tensors.values() for tensor in tensors]
+                # Each once: a signature may have two names for one tensor.
+                feeds = list(
+                    dict.fromkeys(tensor for tensors in definition.input_tensors.values() for tensor in tensors)
+                )
                 fetches = [tensor for name in definition.info.outputs for tensor in definition.output_tensors[name]]
                 # An update that needs the inputs of another signature belongs to that one.
                 updates = [each for each in self._updates if update and not self.functions.placeholders(each, feeds)]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from hubclient.instances.tf1_graph_def import PreparedGraph
+from hubclient.instances.prepared_graph import PreparedGraph
 from hubclient.instances.tf1_resources import make_resource
 from hubclient.model_errors import ModuleBroken, ModuleUnsupported
 
@@ -28,6 +28,8 @@ class GraphFunctions:
         import tensorflow as tf
 
         self._prepared = prepared
+        #: functions that are the gradients of others, by the names of those
+        self.gradients = prepared.gradients
         self._variables = {handle: variables[name] for name, handle in prepared.handles.items()}
         self._path = path
         self._captures: dict[str, Any] = {}  # the placeholders of the handles, by the tensors that they stand for
@@ -59,8 +61,8 @@ class GraphFunctions:
 
         with self._lock, tf.init_scope(), told_as_broken(self._path):
             reached = self._reached([*fetches, *also_run], feeds)
-            if fetches and any(op.type in _CONTROL_FLOW_V1 for op in reached):
-                from hubclient.instances.control_flow_gradients import differentiable
+            if fetches and any(op.type in _CONTROL_FLOW_V1 or op.type in self.gradients for op in reached):
+                from hubclient.instances.graph_gradients import differentiable
 
                 concrete = differentiable(self, reached, feeds, fetches, also_run)
             else:

@@ -33,7 +33,7 @@ class Tf1Graph:
     Losses that need an input of the module are left out: at instantiation there is none. The module is leased for as
     long as the graph lives, for its initializers read the checkpoint and the assets.
 
-    Raises `ModuleBroken`, `ModuleUnsupported`, and `InputInvalid` for a name that is none.
+    Raises `ModuleBroken` and `ModuleUnsupported`.
     """
 
     call = None

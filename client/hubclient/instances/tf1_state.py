@@ -100,7 +100,7 @@ def restorable(
 ) -> list[Variable]:
     """The variables, after the module's graph got for each of those saved an initializer that restores it."""
     definitions, collections = _read(meta_graph)
-    source = _constant(graph, "restore/prefix", prefix) if saved else ""
+    source = add_constant(graph, "restore/prefix", prefix) if saved else ""
     return [
         _variable(graph, spec, definitions.get(spec.name), collections.get(spec.name, (GLOBAL,)), source, saved)
         for spec in specs
@@ -150,8 +150,8 @@ def _variable(
     if spec.name in saved:
         inputs = [
             prefix,
-            _constant(graph, f"{spec.name}/restore/key", [spec.key]),
-            _constant(graph, f"{spec.name}/restore/slice", [spec.slice]),
+            add_constant(graph, f"{spec.name}/restore/key", [spec.key]),
+            add_constant(graph, f"{spec.name}/restore/slice", [spec.slice]),
         ]
         restore = _add(graph, f"{spec.name}/restore", "RestoreV2", inputs, {"dtypes": [spec.dtype.as_datatype_enum]})
         graph.nodes[restore].device = "/device:CPU:0"  # whatever device the caller asks for, it has no other kernel
@@ -161,8 +161,11 @@ def _variable(
     return Variable(spec.name, spec.shape, definition, tuple(collections))
 
 
-def make_constant(graph: ModuleGraph, name: str, value: str | list[str]) -> None:
-    """Let the node give these strings, whatever it did. Raises `ModuleBroken` if there is no such node."""
+def make_constant(graph: ModuleGraph, name: str, value: Any, dtype: Any = None) -> None:
+    """Let the node give this value, whatever it did: strings unless `dtype` says otherwise.
+
+    Raises `ModuleBroken` if there is no such node.
+    """
     import tensorflow as tf
 
     if name not in graph.nodes:
@@ -170,13 +173,14 @@ def make_constant(graph: ModuleGraph, name: str, value: str | list[str]) -> None
     node = graph.nodes[name]
     node.op = "Const"
     node.attr.clear()
-    node.attr["dtype"].type = tf.string.as_datatype_enum
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.string))
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.string if dtype is None else dtype))
+    node.attr["dtype"].type = node.attr["value"].tensor.dtype
 
 
-def _constant(graph: ModuleGraph, name: str, value: str | list[str]) -> str:
+def add_constant(graph: ModuleGraph, name: str, value: Any, dtype: Any = None) -> str:
+    """As `make_constant`, for a new node of about this name; its name."""
     node = _add(graph, name, "Const", (), {})
-    make_constant(graph, node, value)
+    make_constant(graph, node, value, dtype)
     return node
 
 

@@ -41,8 +41,10 @@ def values_in(session: Any, graph: Any, variables: Mapping[str, Any]) -> dict[st
     """
     import tensorflow as tf
 
-    if getattr(session, "graph", None) is None or not callable(getattr(session, "run", None)):
+    if not hasattr(session, "graph") or not callable(getattr(session, "run", None)):
         raise InputInvalid(f"export() needs a tf.compat.v1.Session, not a {type(session).__name__}")
+    if session.graph is None:
+        raise Closed("export() needs a session that is open")
     if session.graph is not graph:
         raise InputInvalid("export() needs a session of the graph that the module is in, and this one is of another")
     try:
@@ -50,7 +52,7 @@ def values_in(session: Any, graph: Any, variables: Mapping[str, Any]) -> dict[st
     except tf.errors.FailedPreconditionError as error:
         raise InputInvalid(
             "export() needs a session in which the module's variables have values: "
-            f"run tf.compat.v1.global_variables_initializer() first ({error.message})"
+            "run tf.compat.v1.global_variables_initializer() first"
         ) from error
     except tf.errors.OpError as error:
         raise RunFailed(f"the session failed to give the module's variables: {error.message}") from error

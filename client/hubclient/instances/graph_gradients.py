@@ -1,4 +1,6 @@
-"""Functions through loops and conditions of TensorFlow 1 (Enter, Switch, Merge), with gradients.
+"""Functions through what only a v1 graph can differentiate, with gradients.
+
+These are loops and conditions of TensorFlow 1 (Enter, Switch, Merge), and its functions with gradients of their own.
 
 Law: the gradient is that of the values that the function has used, whatever has changed them since.
 
@@ -107,6 +109,7 @@ class _Backward:
                 of_results = [_placeholder(result) for result in results]
                 gradients = tf.compat.v1.gradients(results, [*given, *handles], of_results)
                 graph_def = graph.as_graph_def()
+            _call_gradients(graph_def, self._functions.gradients)
             self._present = [gradient is not None for gradient in gradients]
             present = [gradient for gradient in gradients if gradient is not None]
             inputs = [tensor.name for tensor in (*given, *values, *of_results)]
@@ -123,6 +126,18 @@ class _Backward:
 
             specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in (*given, *values, *of_results)]
             return tf.compat.v1.wrap_function(differentiate, specs)
+
+
+def _call_gradients(graph_def: Any, gradients: Mapping[str, str]) -> None:
+    """Have the gradients of functions computed by those that were made for it, which eager functions do not look for.
+
+    They take what SymbolicGradient takes, and give what it gives.
+    """
+    for node in (*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)):
+        gradient = gradients.get(node.attr["f"].func.name) if node.op == "SymbolicGradient" else None
+        if gradient is not None:
+            node.op = gradient
+            node.attr.clear()
 
 
 def _placeholder(like: Any) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import uuid
 from typing import Any, NamedTuple
 
+from hubclient.instances.control_contexts import inner_nodes
+from hubclient.instances.inlining import inline_calls
 from hubclient.instances.ref_variables import dereference
 from hubclient.instances.tf1_resources import resources_of
 from hubclient.instances.tf1_variables import RESOURCE_VARIABLE
@@ -20,6 +22,7 @@ class PreparedGraph(NamedTuple):
     meta_graph: Any  #: ``MetaGraphDef`` with the graph and its control-flow contexts alone
     handles: dict[str, str]  #: the tensors that are variables' handles, by the names of the variables
     resources: dict[str, Any]  #: what makes each other resource, such as a table, by the tensor that is its handle
+    gradients: dict[str, str]  #: functions that are the gradients of others, by the names of those
 
 
 def prepare(meta_graph: Any) -> PreparedGraph:
@@ -30,12 +33,14 @@ def prepare(meta_graph: Any) -> PreparedGraph:
     for collection in CONTEXTS:
         if collection in meta_graph.collection_def:
             prepared.collection_def[collection].CopyFrom(meta_graph.collection_def[collection])
+    inline_calls(prepared.graph_def, inner_nodes(meta_graph))
     handles = {
         node.name: node.name + ":0" for node in meta_graph.graph_def.node if node.op == RESOURCE_VARIABLE
     } | dereference(prepared.graph_def)
     _make_unique(prepared.graph_def, f"_{uuid.uuid4().hex}")
     resources = {name + ":0": made_of for name, made_of in resources_of(prepared.graph_def).items()}
-    return PreparedGraph(prepared, handles, resources)
+    gradients = {each.function_name: each.gradient_func for each in prepared.graph_def.library.gradient}
+    return PreparedGraph(prepared, handles, resources, gradients)
 
 
 def _make_unique(graph_def: Any, suffix: str) -> None:
@@ -43,6 +48,8 @@ def _make_unique(graph_def: Any, suffix: str) -> None:
     functions = {function.signature.name for function in library.function}
     for function in library.function:
         function.signature.name += suffix
+        # Gradients of functions are made by putting them in place: in an eager function there is no other way.
+        function.attr.pop("_noinline", None)
         for node in function.node_def:
             _rename(node, functions, suffix)
     for gradient in library.gradient:
