@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +63,6 @@ def tf1_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     builder.save()
     (directory / "tfhub_module.pb").write_bytes(TF1_MARK)
     return directory
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandmadeCache]:
-    made = HandmadeCache(tmp_path / "cache")
-    monkeypatch.setenv("TFHUB_CACHE_DIR", made.root)
-    monkeypatch.setenv("HUBD_AUTOSTART", "0")
-    monkeypatch.setenv("HUBD_TIMEOUT", "0")
-    monkeypatch.delenv("HUBD_SOCKET", raising=False)
-    yield made
-    gc.collect()
 
 
 def multiplied(loaded: Any, signature: str = "default") -> list[float]:

@@ -59,17 +59,6 @@ def runners(path: Path) -> Iterator[hubclient.Signatures]:
         yield opened
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandmadeCache]:
-    made = HandmadeCache(tmp_path / "cache")
-    monkeypatch.setenv("TFHUB_CACHE_DIR", made.root)
-    monkeypatch.setenv("HUBD_AUTOSTART", "0")
-    monkeypatch.setenv("HUBD_TIMEOUT", "0")
-    monkeypatch.delenv("HUBD_SOCKET", raising=False)
-    yield made
-    gc.collect()
-
-
 def files_of(directory: Path) -> dict[str, bytes]:
     return {str(file.relative_to(directory)): file.read_bytes() for file in directory.rglob("*") if file.is_file()}
 
