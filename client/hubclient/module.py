@@ -64,8 +64,9 @@ class Module:
         """Apply a signature; None: the module's own ``__call__`` where it has one, else its signature "default".
 
         A single input may be bare, several are a dict with exactly the signature's keys. The result is the output
-        "default", or with `as_dict` all outputs by name. `training` is for batch norm and dropout, where the module
-        follows it; it also says whether a trainable module in the eager world updates its moving averages (None: yes).
+        "default", or with `as_dict` all outputs by name. `training` is for batch norm and dropout, where the module's
+        ``__call__`` follows it. A trainable module in the TF1 format updates its moving averages with each call in the
+        eager world, unless it is False.
 
         Raises `SignatureNotFound`, `InputInvalid` and `OutputNotFound`, which name what there is.
         """

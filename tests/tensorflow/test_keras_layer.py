@@ -231,15 +231,10 @@ def test_xla_is_left_out_of_models_with_a_module(modules: Modules) -> None:
     assert not model.jit_compile
 
 
-def test_the_lease_lives_as_long_as_the_layer(
-    modules: Modules, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lease_lives_as_long_as_the_layer(modules: Modules, cache: HandmadeCache) -> None:
     module = Path(modules("tf2/image_feature_vector"))
-    cache = HandmadeCache(tmp_path / "cache")
     files = {str(file.relative_to(module)): file.read_bytes() for file in module.rglob("*") if file.is_file()}
     digest = cache.add("https://example.org/m/1", files)
-    monkeypatch.setenv("TFHUB_CACHE_DIR", cache.root)
-    monkeypatch.setenv("HUBD_AUTOSTART", "0")
     layer = hub.KerasLayer("https://example.org/m/1")
     assert is_leased(cache.layout, digest)
     assert layer(IMAGES).shape == (4, 5)
