@@ -21,8 +21,8 @@ class NoSuchDirectory(NotFound, FileNotFoundError):
 def module_directory(handle: str, digest: str | None = None) -> str:
     """The absolute path of the module directory that a path or a ``file://`` URL names.
 
-    Raises `HandleInvalid`, `NoSuchDirectory`, `NotAModule`, `AccessDenied`, and `RequestInvalid` for a digest: a directory
-    has no archive that it could be compared with.
+    Raises `HandleInvalid`, `NoSuchDirectory`, `NotAModule`, `AccessDenied`, and `RequestInvalid` for a digest: a
+    directory has no archive that it could be compared with.
     """
     path = _path(handle)
     if digest is not None:
