@@ -8,7 +8,6 @@ import pytest
 
 from hubclient.capi.config import config
 
-
 SOFT_PLACEMENT = b"\x38\x01"
 
 
