@@ -322,33 +322,6 @@ def test_a_control_dependency_of_the_caller_holds(modules: Modules) -> None:
             np.testing.assert_allclose(session.run(later), before + 1, rtol=1e-5)
 
 
-def test_the_graph_keeps_the_lease_when_the_module_is_gone(modules: Modules) -> None:
-    import gc
-
-    from hubclient.instances.meta_graph import read_meta_graph
-    from hubclient.instances.tf1_graph import Tf1Graph
-    from hubclient.opening import OpenModule
-
-    class Lease:
-        released = False
-
-        def release(self) -> None:
-            self.released = True
-
-    lease: Any = Lease()
-    graph = tf.Graph()
-    with graph.as_default():
-        module = OpenModule(modules("tf1/affine"), lease, None)
-        Tf1Graph(module, read_meta_graph(module), False, "m")
-        module.release()
-        del module
-        gc.collect()
-        assert not lease.released
-    del graph
-    gc.collect()
-    assert lease.released
-
-
 @pytest.mark.parametrize(
     ("module", "inputs"),
     [("tf1/while_v1", {"x": X, "steps": 3}), ("tf1/cond_v1", X), ("tf1/text", WORDS), ("tf2/plain", X)],
