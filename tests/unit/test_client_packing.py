@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
 import random
 import resource
@@ -13,17 +12,12 @@ import socket
 import subprocess
 import sys
 import tarfile
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 import hubclient
 from hubclient.packing import pack
-from hubd.unpacking.gzip_stream import inflate
-from hubd.unpacking.names import ArchiveLimits
-from hubd.unpacking.tar_reader import TarReader
-from tests.support import unpacking
 from tests.support.archives import MODULE
 
 LISTING = """\
@@ -91,30 +85,6 @@ def test_nothing_of_this_machine_is_in_it(module: Path, tmp_path: Path) -> None:
         for member in tar:
             assert (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", 0)
             assert member.mode == (0o755 if member.isdir() else 0o644)
-
-
-def test_the_strict_reader_takes_it(module: Path, tmp_path: Path) -> None:
-    deep = module / "assets" / ("d" * 120) / ("f" * 140)
-    deep.parent.mkdir(parents=True)
-    deep.write_bytes(b"long names")
-    (module / "assets" / "größe.txt").write_bytes(b"")
-    pack(module, tmp_path / "m.tar.gz")
-    archive = io.BytesIO((tmp_path / "m.tar.gz").read_bytes())
-    reader = TarReader(inflate(partial(archive.read, 65536), 10_000_000), ArchiveLimits(10_000_000, 100, 8, 300))
-    content = {}
-    for member in reader.members():
-        content[member.path] = None if member.is_directory else b"".join(map(bytes, reader.content()))
-    directories = {"": None, "assets": None, f"assets/{'d' * 120}": None, "variables": None}
-    more = {f"assets/{'d' * 120}/{'f' * 140}": b"long names", "assets/größe.txt": b""}
-    assert content == {**directories, **MODULE, **more}
-
-
-async def test_the_unpacking_child_gives_the_module_back(module: Path, tmp_path: Path) -> None:
-    pack(module, tmp_path / "m.tar.gz")
-    (tmp_path / "work").mkdir()
-    outcome = await unpacking.run(tmp_path / "work", (tmp_path / "m.tar.gz").read_bytes())
-    assert outcome.error is None
-    assert unpacking.contents(tmp_path / "work" / "tree-1" / "module") == dict(MODULE)
 
 
 def test_a_module_of_tensorflow_1_and_one_in_text_are_modules_too(tmp_path: Path) -> None:
