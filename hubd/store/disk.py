@@ -83,6 +83,22 @@ class Disk:
     def fsync(self, fd: int) -> None:
         os.fsync(fd)
 
+    def truncate(self, path: str, size_bytes: int) -> None:
+        """Cut the file to this size."""
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.ftruncate(fd, size_bytes)
+        finally:
+            os.close(fd)
+
+    def fdatasync(self, path: str) -> None:
+        """What was written to this file, by whomever, is on the disk to stay, and its size."""
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+
     def fsync_directory(self, path: str) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

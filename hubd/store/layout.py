@@ -86,6 +86,14 @@ class StagingLayout:
     def archive(self) -> str:
         return self.path + "/archive.part"
 
+    @property
+    def transfer(self) -> str:
+        """What is known of the archive when a later fetch is to go on with it."""
+        return self.path + "/transfer.json"
+
+    def entry(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
     def tree(self, attempt: int) -> str:
         return f"{self.path}/tree-{attempt}"
 

@@ -1,6 +1,7 @@
 """What start-up finds after a kill or a power cut, and what it does about it.
 
-Law: records decide. Whatever else is there without one goes, and what this daemon has published since is never touched.
+Law: records decide. Whatever else is there without one goes, partial downloads apart, and what this daemon has
+published since is never touched.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from hubclient.contract import handles
 from hubclient.contract.errors import InUse
 from hubd.store.disk import Disk, storing
 from hubd.store.layout import StoreLayout
+from hubd.store.partials import Partials
 from hubd.store.records import Record, Records
 from hubd.store.trees import Trees
 
@@ -30,15 +32,17 @@ class RecoveryReport:
     trees_in_use: int
 
 
-def clear(layout: StoreLayout, disk: Disk | None = None) -> None:
-    """Move what an earlier daemon was staging into the trash. By renames alone, so quick: call it before serving.
+def clear(layout: StoreLayout, partials: Partials | None = None, disk: Disk | None = None) -> None:
+    """Move what an earlier daemon was staging into the trash, but for the `partials` that a fetch can go on from.
 
-    Raises `Internal`, `DiskFull`.
+    By renames alone, so quick: call it before serving. Raises `Internal`, `DiskFull`.
     """
     disk = disk or Disk()
     with storing("clearing what was staged"):
         for name in os.listdir(layout.staging):
-            disk.rename(layout.staging_entry(name), layout.new_trash())
+            path = layout.staging_entry(name)
+            if partials is None or not partials.adopt(path):
+                disk.rename(path, layout.new_trash())
 
 
 def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]) -> RecoveryReport:

@@ -32,13 +32,17 @@ _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class Staging:
-    """The place of one fetch: its archive and its attempts to unpack it. Nobody else may enter it."""
+    """The place of one fetch: its archive and its attempts to unpack it. Nobody else may enter it.
 
-    def __init__(self, layout: StoreLayout, disk: Disk) -> None:
+    A new one, or, at `path`, one that an earlier fetch left.
+    """
+
+    def __init__(self, layout: StoreLayout, disk: Disk, path: str | None = None) -> None:
         self._layout = layout
         self._disk = disk
-        self._place = StagingLayout(layout.new_staging())
-        disk.mkdir(self.path, 0o700)
+        self._place = StagingLayout(path or layout.new_staging())
+        if path is None:
+            disk.mkdir(self.path, 0o700)
 
     @property
     def path(self) -> str:
@@ -55,6 +59,13 @@ class Staging:
         with storing("making room to unpack"):
             self._disk.mkdir(tree, 0o755)
         return tree
+
+    def strip(self) -> None:
+        """Move all but the archive and what is known of it to the trash. Raises `OSError`."""
+        for name in os.listdir(self.path):
+            entry = self._place.entry(name)
+            if entry not in (self._place.archive, self._place.transfer):
+                self._disk.rename(entry, self._layout.new_trash())
 
     def discard(self) -> None:
         """Move all of it to the trash, which is emptied behind whoever waits: deleting a large archive takes a while.

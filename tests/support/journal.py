@@ -36,6 +36,14 @@ class KilledDisk(Disk):
         self._step()
         super().fsync(fd)
 
+    def truncate(self, path: str, size_bytes: int) -> None:
+        self._step()
+        super().truncate(path, size_bytes)
+
+    def fdatasync(self, path: str) -> None:
+        self._step()
+        super().fdatasync(path)
+
     def fsync_directory(self, path: str) -> None:
         self._step()
         super().fsync_directory(path)
@@ -75,6 +83,20 @@ class KilledDisk(Disk):
         super().remove_tree(path)
 
 
+def killed(fatal: int, action: Callable[[Disk], None]) -> bool:
+    """Whether a forked child that did this to its disk was killed before its call number `fatal`."""
+    child = os.fork()
+    if child == 0:
+        try:
+            action(KilledDisk(fatal))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
+
+
 class Call(NamedTuple):
     """A call that reached the disk."""
 
@@ -91,6 +113,10 @@ class RecordingDisk(Disk):
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self._open: dict[int, str] = {}
+
+    def opened(self, fd: int, path: str) -> None:
+        """A file that was there before, and is written to from here on."""
+        self._open[fd] = path
 
     def _entry(self, made: str, moved: tuple[str, ...], replay: Callable[[Disk], None]) -> None:
         directories = tuple(os.path.dirname(path) for path in (made, *moved))
@@ -116,6 +142,14 @@ class RecordingDisk(Disk):
     def fsync(self, fd: int) -> None:
         super().fsync(fd)
         self._fsync(self._open[fd])
+
+    def truncate(self, path: str, size_bytes: int) -> None:
+        super().truncate(path, size_bytes)
+        self._data(path, lambda disk: disk.truncate(path, size_bytes))
+
+    def fdatasync(self, path: str) -> None:
+        super().fdatasync(path)
+        self._fsync(path)
 
     def fsync_directory(self, path: str) -> None:
         super().fsync_directory(path)
