@@ -6,8 +6,10 @@ Law: a byte counts (in the frontier, in the digest) only once it is written, and
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -16,6 +18,8 @@ from dataclasses import dataclass
 from hubclient.contract.errors import ArchiveTooLarge, UpstreamUnavailable
 
 _MOST_WAITING_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
+_MOST_READ_BYTES = 16 << 20  # at one go: so long may the end of a cancelled transfer take
 
 
 @dataclass(frozen=True)
@@ -34,16 +38,19 @@ async def receive(
     limit_bytes: int,
     on_frontier: Callable[[int], None],
     threads: Executor | None = None,
+    from_bytes: int = 0,
 ) -> Received:
     """Writes the body to a new file `spool`; tells each new frontier (bytes ``[0, frontier)`` are there).
 
-    Raises `ArchiveTooLarge`, `UpstreamUnavailable` when the body is not `total_bytes` long, and `OSError` of the disk.
+    With `from_bytes` the file is there already, has so many bytes, and the body goes on after them. Raises
+    `ArchiveTooLarge`, `UpstreamUnavailable` when the whole is not `total_bytes` long, and `OSError` of the disk.
     """
     if total_bytes is not None and total_bytes > limit_bytes:
         raise ArchiveTooLarge(f"the archive has {total_bytes} bytes, more than limits.archive ({limit_bytes})")
-    writer = _Writer(spool, on_frontier, threads)
+    writer = _Writer(spool, on_frontier, threads, from_bytes)
     try:
-        arrived = 0
+        writer.begin()
+        arrived = from_bytes
         async for chunk in chunks:
             arrived += len(chunk)
             if arrived > limit_bytes:
@@ -60,16 +67,25 @@ async def receive(
 class _Writer:
     """Writes and hashes in a thread, beside the receiving; what arrives meanwhile is the next piece."""
 
-    def __init__(self, spool: str, on_frontier: Callable[[int], None], threads: Executor | None) -> None:
-        self._fd = os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    def __init__(
+        self, spool: str, on_frontier: Callable[[int], None], threads: Executor | None, from_bytes: int
+    ) -> None:
+        self._fd = _reopened(spool, from_bytes) if from_bytes else _created(spool)
         self._on_frontier = on_frontier
         self._threads = threads
         self._digest = hashlib.sha256()
-        self._frontier_bytes = 0
+        self._frontier_bytes = from_bytes
+        self._reading = _Reading(self._fd, threads) if from_bytes else None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._writing: asyncio.Future[int] | None = None
         self._error: BaseException | None = None
+
+    def begin(self) -> None:
+        """Tells of what is there already, if anything is."""
+        if self._reading is not None:
+            self._reading.reach(self._frontier_bytes)
+            self._on_frontier(self._frontier_bytes)
 
     async def write(self, chunk: bytes) -> None:
         """Takes the chunk; waits while too much waits to be written."""
@@ -85,7 +101,8 @@ class _Writer:
             await self._progress()
         if self._error is not None:
             raise self._error
-        return Received(self._frontier_bytes, self._digest.hexdigest())
+        digest = await self._reading.finish() if self._reading is not None else self._digest.hexdigest()
+        return Received(self._frontier_bytes, digest)
 
     async def close(self) -> None:
         """Never leaves a thread behind that writes to a descriptor that is something else by then."""
@@ -93,6 +110,8 @@ class _Writer:
         while self._writing is not None:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({self._writing})
+        if self._reading is not None:
+            await self._reading.close()
         os.close(self._fd)
 
     async def _progress(self) -> None:
@@ -112,7 +131,8 @@ class _Writer:
             rest = memoryview(piece)
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
-            self._digest.update(piece)
+            if self._reading is None:
+                self._digest.update(piece)
         return sum(map(len, pieces))
 
     def _written(self, writing: asyncio.Future[int]) -> None:
@@ -121,5 +141,83 @@ class _Writer:
             self._error = error
             return
         self._frontier_bytes += writing.result()
+        if self._reading is not None:
+            self._reading.reach(self._frontier_bytes)
         self._on_frontier(self._frontier_bytes)
         self._start()
+
+
+class _Reading:
+    """The digest of a spool that was begun before: read from its first byte in a thread, behind the writing.
+
+    So a large beginning keeps neither the origin nor the unpacking waiting.
+    """
+
+    def __init__(self, fd: int, threads: Executor | None) -> None:
+        self._fd = fd
+        self._threads = threads
+        self._digest = hashlib.sha256()
+        self._read_bytes = 0
+        self._frontier_bytes = 0
+        self._running: asyncio.Future[int] | None = None
+        self._error: BaseException | None = None
+
+    def reach(self, frontier_bytes: int) -> None:
+        """The bytes ``[0, frontier_bytes)`` are there to read."""
+        self._frontier_bytes = frontier_bytes
+        self._start()
+
+    async def finish(self) -> str:
+        """The digest of all, hex."""
+        while self._running is not None:
+            await asyncio.wait({self._running})
+        if self._error is not None:
+            raise self._error
+        return self._digest.hexdigest()
+
+    async def close(self) -> None:
+        self._frontier_bytes = 0
+        while self._running is not None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({self._running})
+
+    def _start(self) -> None:
+        if self._running is None and self._read_bytes < self._frontier_bytes and self._error is None:
+            end = min(self._frontier_bytes, self._read_bytes + _MOST_READ_BYTES)
+            self._running = asyncio.get_running_loop().run_in_executor(self._threads, self._read, self._read_bytes, end)
+            self._running.add_done_callback(self._read_on)
+
+    def _read(self, start: int, end: int) -> int:
+        while start < end:
+            piece = os.pread(self._fd, min(_READ_BYTES, end - start), start)
+            if not piece:
+                raise OSError(errno.EIO, "the spool has become shorter")
+            self._digest.update(piece)
+            start += len(piece)
+        return end
+
+    def _read_on(self, reading: asyncio.Future[int]) -> None:
+        self._running = None
+        if (error := reading.exception()) is not None:
+            self._error = error
+            return
+        self._read_bytes = reading.result()
+        self._start()
+
+
+def _created(spool: str) -> int:
+    return os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _reopened(spool: str, from_bytes: int) -> int:
+    """The spool of an earlier transfer, which has just these bytes, open at its end."""
+    fd = os.open(spool, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != from_bytes:
+            raise OSError(errno.EIO, "the spool has another size", spool)
+        os.lseek(fd, 0, os.SEEK_END)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
