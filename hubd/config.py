@@ -85,6 +85,7 @@ class Section(BaseModel):
 class CacheSettings(Section):
     dir: AbsolutePath | None = None
     allow_network_filesystem: bool = False
+    keep_partial: Seconds = 86400.0
 
 
 class ApiSettings(Section):

@@ -28,6 +28,7 @@ from hubd.store import recovery
 from hubd.store.adoption import adopt
 from hubd.store.cleaning import clean
 from hubd.store.layout import StoreLayout
+from hubd.store.partials import Partials
 from hubd.store.records import Records
 from hubd.store.trees import Trees
 
@@ -53,13 +54,14 @@ async def serve(settings: Settings, place: Place) -> None:
     allocator.keep_freed_memory()
     allow_network = settings.cache.allow_network_filesystem
     with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:
-        recovery.clear(hold.layout)
+        partials = Partials(hold.layout, settings.cache.keep_partial)
+        recovery.clear(hold.layout, partials)
         listening = ListeningSocket(place.socket, hold.layout.root, mode=0o600 if place.user else 0o666)
         # Fetches never wait for a thread that something else keeps.
-        threads = ThreadPoolExecutor(2 * settings.network.concurrent_fetches + 4, "fetch")
+        threads = ThreadPoolExecutor(3 * settings.network.concurrent_fetches + 4, "fetch")
         try:
             async with HttpSource(settings.network) as source:
-                await _Service(settings, hold.layout, source, threads, listening).run()
+                await _Service(settings, hold.layout, partials, source, threads, listening).run()
         finally:
             listening.close()
             # The next daemon may have the cache only when nothing of this one works in it any more.
@@ -72,6 +74,7 @@ class _Service:
         self,
         settings: Settings,
         layout: StoreLayout,
+        partials: Partials,
         source: HttpSource,
         threads: Executor,
         listening: ListeningSocket,
@@ -85,6 +88,7 @@ class _Service:
             settings=settings,
             trees=Trees(layout),
             records=Records(layout),
+            partials=partials,
             source=source,
             threads=threads,
             slots=asyncio.Semaphore(settings.network.concurrent_fetches),
@@ -146,10 +150,11 @@ class _Service:
         means = self._means
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_TIDY_SECONDS if means.orphans else None):
+                async with asyncio.timeout(_TIDY_SECONDS if means.orphans or means.partials else None):
                     await means.litter.wait()
             means.litter.clear()
             try:
+                await asyncio.to_thread(means.partials.expire)
                 await asyncio.to_thread(clean, means.trees, means.records, means.orphans)
                 if not self._resolver.fetches():
                     await asyncio.to_thread(allocator.give_memory_back)

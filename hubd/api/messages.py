@@ -172,7 +172,8 @@ class Counters(Answer):
     joined: int
     stale: int
     failed: int
-    received_bytes: int
+    received_bytes: int = Field(description="over the network")
+    resumed: int = Field(description="fetches that went on from a partial download")
 
 
 class Status(Answer):

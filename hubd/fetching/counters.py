@@ -17,7 +17,8 @@ class Counters:
     joined: int = 0
     stale: int = 0
     failed: int = 0
-    received_bytes: int = 0
+    received_bytes: int = 0  # over the network
+    resumed: int = 0  # fetches that went on from a partial download
 
     def answered(self, outcome: Outcome) -> None:
         match outcome:

@@ -1,15 +1,16 @@
 """One fetch: from a handle to a published tree.
 
-Law: whatever ends a fetch (an error, its last waiter leaving, a shutdown) leaves nothing in ``staging/``, and
-publishing is never interrupted half-way.
+Law: whatever ends a fetch (an error, its last waiter leaving, a shutdown) leaves nothing in ``staging/`` but what a
+later fetch can go on from, and publishing is never interrupted half-way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -17,12 +18,15 @@ from typing import Literal
 from hubclient.contract import handles
 from hubclient.contract.errors import DigestMismatch, HubError, Internal
 from hubclient.contract.lease import Lease
+from hubd.fetching.conditions import RangeRefused, Resume, Validators
+from hubd.fetching.keeping import Keeping
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.progress import Progress
-from hubd.fetching.sources import Delivery, Validators
+from hubd.fetching.sources import Delivery
 from hubd.fetching.transfer import Received, receive
 from hubd.store.disk import from_os_error
 from hubd.store.manifest import FileEntry, Manifest, content_digest
+from hubd.store.partials import Partial
 from hubd.store.records import Record
 from hubd.store.trees import Staging
 from hubd.unpacking.supervisor import Unpacker, UnpackReport
@@ -54,6 +58,8 @@ class Fetch:
         self._refresh = refresh
         self._before: Record | None = None  # what is recorded of this handle
         self._whole = False  # and whether its tree is there, undamaged
+        self._published = False
+        self._partial: Partial | None = None  # what an earlier fetch left, while nothing is done to it
 
     async def run(self) -> Landed:
         """Raises nothing but `HubError`s."""
@@ -64,7 +70,7 @@ class Fetch:
             self._whole = lease is not None
             landed = await self._land()
         finally:
-            self._means.counters.received_bytes += self.progress.received_bytes
+            self._means.counters.received_bytes += self.progress.received_bytes - self.progress.resumed_bytes
             if lease is not None:
                 # Held until now, and for a while after the answer, however long the origin took.
                 self._means.grace.keep(lease)
@@ -107,19 +113,42 @@ class Fetch:
             async with means.asking, self._open(known) as delivery:
                 if delivery.body is None:
                     return await means.to_its_end(lambda: self._confirm(delivery.validators))
-        async with means.slots, self._open(known) as delivery:
+        async with means.slots, self._open(known, means.partials.claim(self.progress.key)) as delivery:
             if delivery.body is None:
                 return await means.to_its_end(lambda: self._confirm(delivery.validators))
             return await self._take(delivery)
 
-    def _open(self, known: Validators | None) -> AbstractAsyncContextManager[Delivery]:
+    @asynccontextmanager
+    async def _open(self, known: Validators | None, partial: Partial | None = None) -> AsyncIterator[Delivery]:
+        """Asks for the archive, or for what the partial lacks of it."""
         self.progress.state = "connecting"
-        return self._means.source.open(self.progress.handle, known)
+        open_at_origin, handle = self._means.source.open, self.progress.handle
+        self._partial = partial
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    delivery = await stack.enter_async_context(open_at_origin(handle, known, _resume(partial)))
+                except RangeRefused as refused:
+                    log.info("%s: the rest was asked for, and the answer came %s", self.progress.loggable, refused)
+                    await self._drop_partial()
+                    delivery = await stack.enter_async_context(open_at_origin(handle, known))
+                if not delivery.from_bytes:
+                    await self._drop_partial()  # the origin has another archive by now
+                yield delivery
+        finally:
+            if self._partial is not None:
+                self._means.partials.give_back(self._partial)
+
+    async def _drop_partial(self) -> None:
+        partial, self._partial = self._partial, None
+        if partial is not None:
+            await self._means.to_its_end(lambda: self._means.partials.discard(partial))
+            self._means.litter.set()
 
     async def _take(self, delivery: Delivery) -> Landed:
-        async with self._staging() as staging:
+        async with self._staging(delivery) as (staging, keeping):
             tree = staging.attempt_tree(1)
-            received, report = await self._receive_and_unpack(delivery, staging, tree)
+            received, report = await self._receive_and_unpack(delivery, staging, tree, keeping)
             self.progress.state = "publishing"
             leases: list[Lease] = []
             try:
@@ -129,16 +158,28 @@ class Fetch:
                     self._means.grace.keep(lease)
 
     @asynccontextmanager
-    async def _staging(self) -> AsyncIterator[Staging]:
-        made: list[Staging] = []
+    async def _staging(self, delivery: Delivery) -> AsyncIterator[tuple[Staging, Keeping]]:
+        made: list[tuple[Staging, Keeping]] = []
+        ended_by: BaseException | None = None
         try:
-            await self._means.to_its_end(lambda: made.append(self._means.trees.stage()))
+            await self._means.to_its_end(lambda: made.append(self._stage(delivery)))
             yield made[0]
+        except BaseException as error:
+            ended_by = error if not self._published else None
+            raise
         finally:
             # Also when the cancellation struck while it was being made.
-            for staging in made:
-                await self._means.to_its_end(staging.discard)
+            for _, keeping in made:
+                await self._means.to_its_end(functools.partial(keeping.leave, ended_by))
             self._means.litter.set()
+
+    def _stage(self, delivery: Delivery) -> tuple[Staging, Keeping]:
+        """In a thread: where to fetch into, a new place or the partial's."""
+        partials, partial = self._means.partials, self._partial
+        staging = partials.staging(partial) if partial is not None else self._means.trees.stage()
+        keeping = Keeping(self._means, self.progress.handle, delivery, staging)
+        self._partial = None
+        return staging, keeping
 
     def _confirm(self, validators: Validators) -> Landed:
         before = self._before
@@ -156,18 +197,23 @@ class Fetch:
         return Landed(confirmed if confirmed is not None else before, "confirmed")
 
     async def _receive_and_unpack(
-        self, delivery: Delivery, staging: Staging, tree: str
+        self, delivery: Delivery, staging: Staging, tree: str, keeping: Keeping
     ) -> tuple[Received, UnpackReport]:
         body, progress, limits = delivery.body, self.progress, self._means.settings.limits
         assert body is not None
         progress.state = "transferring"
         progress.total_bytes = delivery.total_bytes
+        if delivery.from_bytes:
+            progress.resumed_bytes = progress.received_bytes = delivery.from_bytes
+            self._means.counters.resumed += 1
+            log.info("%s: goes on from byte %d of %s", progress.loggable, delivery.from_bytes, delivery.total_bytes)
         async with Unpacker(staging.archive, tree, self._means.unpack_limits) as unpacker:
             progress.unpacker = unpacker
 
             def on_frontier(frontier_bytes: int) -> None:
                 progress.on_frontier(frontier_bytes)
                 unpacker.feed(frontier_bytes)
+                keeping.on_frontier(frontier_bytes)
 
             async def transfer() -> Received:
                 received = await receive(
@@ -177,6 +223,7 @@ class Fetch:
                     limit_bytes=limits.archive,
                     on_frontier=on_frontier,
                     threads=self._means.threads,
+                    from_bytes=delivery.from_bytes,
                 )
                 progress.state = "unpacking"
                 unpacker.finish(received.size_bytes)
@@ -226,6 +273,7 @@ class Fetch:
         record = self._means.amend(self.progress.key, change)
         assert record is not None
         self._means.orphans.update(left)
+        self._published = True
         return Landed(record, "fetched" if leases else "confirmed", tuple(warnings))
 
     def _settle(self, before: Record, manifest: Manifest) -> tuple[str, list[str]]:
@@ -249,12 +297,19 @@ class Fetch:
             "%s: %s, %d bytes in %.2f s, digest %s",
             progress.loggable,
             landed.found,
-            progress.received_bytes,
+            progress.received_bytes - progress.resumed_bytes,
             (datetime.now(UTC) - progress.started_at).total_seconds(),
             landed.record.digest[:12],
         )
         for warning in landed.warnings:
             log.warning("%s: %s", progress.loggable, warning)
+
+
+def _resume(partial: Partial | None) -> Resume | None:
+    if partial is None:
+        return None
+    transfer = partial.transfer
+    return Resume(partial.resume_bytes, transfer.total_bytes, Validators(transfer.etag, transfer.last_modified))
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -15,6 +15,7 @@ from hubd.config import Settings
 from hubd.fetching.counters import Counters
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.sources import HttpSource
+from hubd.store.partials import Partials
 from hubd.store.records import MAX_SPELLINGS, Record, Records
 from hubd.store.trees import Trees
 from hubd.unpacking.supervisor import UnpackLimits
@@ -33,6 +34,7 @@ class Means:
     settings: Settings
     trees: Trees
     records: Records
+    partials: Partials
     source: HttpSource
     threads: Executor
     slots: asyncio.Semaphore

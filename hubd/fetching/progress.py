@@ -25,6 +25,7 @@ class Progress:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     state: State = "queued"
     received_bytes: int = 0
+    resumed_bytes: int = 0  # of these, what an earlier fetch had received
     total_bytes: int | None = None
     unpacker: Unpacker | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

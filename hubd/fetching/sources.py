@@ -8,7 +8,7 @@ origin does becomes a `HubError` that repeats nothing of what it wrote but the n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address
@@ -29,12 +29,12 @@ from hubclient.contract.errors import (
 )
 from hubd import __version__
 from hubd.config import NetworkSettings
+from hubd.fetching.conditions import ContentRange, RangeRefused, Resume, Validators, strong
 from hubd.fetching.guard import Guard
 
 _MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READ_BUFFER_BYTES = 1 << 20
-_MAX_VALIDATOR_LENGTH = 1024
 _MAX_TARGET_LENGTH = 8192
 _MAX_HOST_LENGTH = 253
 _PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
@@ -42,30 +42,19 @@ _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 
 
 @dataclass(frozen=True)
-class Validators:
-    """What an earlier answer said of its version, for a conditional request (RFC 9110, section 13)."""
-
-    etag: str | None = None
-    last_modified: str | None = None
-
-    @classmethod
-    def stated(cls, headers: Mapping[str, str]) -> Validators:
-        """Those of an answer. One that is not printable ASCII, or over 1 KB, counts as not sent."""
-        return cls(_validator(headers.get("ETag")), _validator(headers.get("Last-Modified")))
-
-    def headers(self) -> dict[str, str]:
-        stated = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
-        return {name: value for name, value in stated.items() if value is not None}
-
-
-@dataclass(frozen=True)
 class Delivery:
-    """An answer with an archive in its body; or, when `body` is None, the word that nothing changed (304)."""
+    """An answer with an archive in its body; or, when `body` is None, the word that nothing changed (304).
+
+    The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. With the `strong`
+    validators the rest can be asked for, should the body end early.
+    """
 
     body: AsyncIterator[bytes] | None
     total_bytes: int | None
     validators: Validators
     final_host: str
+    from_bytes: int = 0
+    strong: Validators | None = None
 
 
 class HttpSource:
@@ -97,21 +86,33 @@ class HttpSource:
             await self._session.close()
 
     @asynccontextmanager
-    async def open(self, handle: str, known: Validators | None = None) -> AsyncIterator[Delivery]:
+    async def open(
+        self, handle: str, known: Validators | None = None, resume: Resume | None = None
+    ) -> AsyncIterator[Delivery]:
         """Asks for the archive of a canonical handle; with `known` validators a 304 is an answer too.
 
-        Raises upstream-*, handle-forbidden and address-forbidden errors, also out of the block while the body is read.
+        With `resume` the rest of it is, if it is still the same; else it comes from its first byte. Raises upstream-*,
+        handle-forbidden and address-forbidden errors, also out of the block while the body is read, and `RangeRefused`
+        for an answer to `resume` that is neither.
         """
-        async with self._following(handle, known.headers() if known else {}) as response:
+        headers = {**(known.headers() if known else {}), **(resume.headers() if resume else {})}
+        async with self._following(handle, headers) as response:
             validators = Validators.stated(response.headers)
             host = response.url.raw_host or ""
             if response.status == 304 and known is not None:
-                merged = Validators(validators.etag or known.etag, validators.last_modified or known.last_modified)
-                yield Delivery(None, None, merged, host)
+                yield Delivery(None, None, validators.or_else(known), host)
             elif response.status == 304:
                 raise UpstreamUnavailable(f"{host} answered 304 to a request without conditions")
+            elif response.status == 416:
+                raise RangeRefused("that there is no such range")
+            elif response.status == 206 and resume is not None:
+                content_range = ContentRange.parse(response.headers.get("Content-Range"))
+                total_bytes = resume.total_of(content_range, validators)
+                merged, body = validators.or_else(resume.validators), _chunks(response, host)
+                yield Delivery(body, total_bytes, merged, host, resume.from_bytes, resume.validators)
             else:
-                yield Delivery(_chunks(response, host), response.content_length, validators, host)
+                body, again = _chunks(response, host), strong(validators, response.headers)
+                yield Delivery(body, response.content_length, validators, host, strong=again)
 
     @asynccontextmanager
     async def _following(self, handle: str, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -137,7 +138,7 @@ class HttpSource:
                 if response.status in _REDIRECTS:
                     url, redirected_by = _target(url, response.headers.get("Location")), host
                     continue
-                if (failure := _refusal(response.status, host)) is not None:
+                if (failure := _refusal(response.status, host, "Range" in headers)) is not None:
                     raise failure
                 yield response
                 return
@@ -149,10 +150,24 @@ async def _chunks(response: aiohttp.ClientResponse, host: str) -> AsyncIterator[
         try:
             chunk = await response.content.readany()
         except Exception as error:  # as above
+            if rest := _unread(response.content):
+                yield rest
             raise _named(error, host) from error
         if not chunk:
             return
         yield chunk
+
+
+def _unread(content: aiohttp.StreamReader) -> bytes:
+    """What had arrived before a cut and was not read yet: the library keeps it, but tells of the cut first."""
+    cut = content.exception()
+    if cut is None:
+        return b""
+    content.set_exception(None)  # type: ignore[arg-type]
+    try:
+        return content.read_nowait()
+    finally:
+        content.set_exception(cut)
 
 
 def _asked(handle: str) -> URL:
@@ -162,10 +177,6 @@ def _asked(handle: str) -> URL:
     except ValueError:
         raise HandleInvalid("the handle is no URL that can be asked for") from None
     return url
-
-
-def _validator(value: str | None) -> str | None:
-    return value if value and len(value) <= _MAX_VALIDATOR_LENGTH and value.isascii() and value.isprintable() else None
 
 
 def _target(here: URL, location: str | None) -> URL:
@@ -208,9 +219,9 @@ def _no_url(host: str) -> HubError:
     return UpstreamUnavailable(f"{host}: a redirect to what is no URL")
 
 
-def _refusal(status: int, host: str) -> HubError | None:
+def _refusal(status: int, host: str, ranged: bool) -> HubError | None:
     """The error that an answer's status means; None for an answer that can be used."""
-    if status in (200, 304):
+    if status in (200, 304) or (ranged and status in (206, 416)):
         return None
     if status in (404, 410):
         return UpstreamNotFound(f"{host} has no such module (HTTP {status})")

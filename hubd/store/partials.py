@@ -90,6 +90,8 @@ class Partials:
             if not self._is_worth(partial := self._measured(partial)):
                 return False
             staging.strip()
+        except FileNotFoundError:
+            return False  # nothing has arrived
         except OSError as error:
             _log.warning("cannot keep what arrived of %s: %s", transfer.handle.partition("?")[0], error)
             return False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,11 @@ class Answer:
     gate_after_bytes: int | None = None  # then it waits until `gate` is set
     gate: threading.Event = field(default_factory=threading.Event)
     etag: str | None = None  # a request with it gets 304
+    ranges: bool = (
+        False  # honours Range and If-Range: then the rest counts for `cut_after_bytes` and `gate_after_bytes`
+    )
+    content_range: str | None = None  # what a 206 says instead of the truth
+    heeds_if_range: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Origin:
         self._server.origin = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._gates: list[threading.Event] = []
+        self._sent_bytes: dict[str, int] = defaultdict(int)
 
     @property
     def port(self) -> int:
@@ -71,6 +78,15 @@ class Origin:
     def asked(self, path: str) -> list[Asked]:
         with self._changed:
             return list(self._asked[path])
+
+    def sent_bytes(self, path: str) -> int:
+        """How many bytes of bodies went out for the path, all answers together."""
+        with self._changed:
+            return self._sent_bytes[path]
+
+    def count_sent(self, path: str, size_bytes: int) -> None:
+        with self._changed:
+            self._sent_bytes[path] += size_bytes
 
     def wait_until_asked(self, path: str, times: int = 1) -> None:
         """Returns as soon as so many requests for the path have come."""
@@ -119,6 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", answer.etag)
             self.end_headers()
             return
+        answer = self._ranged(answer)
         self.send_response(answer.status)
         if answer.chunked:
             self.send_header("Transfer-Encoding", "chunked")
@@ -134,6 +151,19 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.announced_bytes not in (None, len(answer.body)):
             self.close_connection = True
 
+    def _ranged(self, answer: Answer) -> Answer:
+        """The answer to a request for all from some byte on (RFC 9110, section 14), if it is one."""
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        same = self.headers.get("If-Range") in (None, answer.etag, answer.headers.get("Last-Modified"))
+        if not answer.ranges or asked is None or not (same or not answer.heeds_if_range):
+            return answer
+        start, size = int(asked[1]), len(answer.body)
+        if start >= size:
+            return replace(answer, status=416, body=b"", headers={**answer.headers, "Content-Range": f"bytes */{size}"})
+        stated = answer.content_range or f"bytes {start}-{size - 1}/{size}"
+        headers = {**answer.headers, "Content-Range": stated}
+        return replace(answer, status=206, body=answer.body[start:], headers=headers)
+
     def _send_body(self, answer: Answer) -> None:
         stops = sorted({0, len(answer.body), *filter(None, (answer.cut_after_bytes, answer.gate_after_bytes))})
         sent = 0
@@ -142,6 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
                 piece = answer.body[sent : min(stop, sent + _PIECE_BYTES)]
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece)
                 sent += len(piece)
+                self.server.origin.count_sent(urlsplit(self.path).path, len(piece))
             if answer.cut_after_bytes == sent:
                 self.close_connection = True
                 return

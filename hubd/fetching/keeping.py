@@ -1,0 +1,71 @@
+"""Keeps what arrives of an archive, so that a later fetch can go on from there, whatever ends this one.
+
+Law: small archives cost nothing extra, and content that was found wrong is never kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import math
+import threading
+import time
+
+from hubclient.contract.errors import CacheFull, DiskFull, UpstreamTimeout, UpstreamUnavailable
+from hubd.fetching.means import Means
+from hubd.fetching.sources import Delivery
+from hubd.store.trees import Staging
+
+_log = logging.getLogger(__name__)
+
+_FIRST_SAVE_BYTES = 1 << 20
+_SAVE_EVERY_SECONDS = 10.0
+
+
+def is_mendable(error: BaseException) -> bool:
+    """Whether a later try may do better with what this one left: nothing is wrong with the bytes themselves."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, asyncio.CancelledError | UpstreamUnavailable | UpstreamTimeout | DiskFull | CacheFull)
+
+
+class Keeping:
+    """For one delivery, in one place. `on_frontier` is for the event loop, `leave` for a thread."""
+
+    def __init__(self, means: Means, handle: str, delivery: Delivery, staging: Staging) -> None:
+        self._means = means
+        self._staging = staging
+        self._transfer = None
+        if (strong := delivery.strong) is not None and delivery.total_bytes != 0:
+            self._transfer = means.partials.begun(handle, strong.etag, strong.last_modified, delivery.total_bytes)
+        self._save_at_bytes = delivery.from_bytes + _FIRST_SAVE_BYTES if self._transfer is not None else math.inf
+        self._save_at = 0.0
+        self._saving = threading.Lock()
+        self._is_over = False
+
+    def on_frontier(self, frontier_bytes: int) -> None:
+        """Bytes ``[0, frontier_bytes)`` are in the spool: now and then that is saved, beside the transfer."""
+        if frontier_bytes >= self._save_at_bytes and time.monotonic() >= self._save_at:
+            self._save_at = time.monotonic() + _SAVE_EVERY_SECONDS
+            self._means.threads.submit(self._save, frontier_bytes)
+
+    def leave(self, error: BaseException | None) -> None:
+        """The fetch is over, by this error or with a module: keep what is there, or discard it. Never raises."""
+        with self._saving:
+            self._is_over = True
+            mendable = self._transfer if error is not None and is_mendable(error) else None
+            if mendable is None or not self._means.partials.keep(self._staging, mendable):
+                self._staging.discard()
+
+    def _save(self, frontier_bytes: int) -> None:
+        # The one before may take long on a busy disk: then this one is left out.
+        if not self._saving.acquire(blocking=False):
+            return
+        try:
+            if self._transfer is not None and not self._is_over:
+                self._means.partials.save(self._staging, self._transfer, frontier_bytes)
+        except OSError as failure:
+            _log.warning("cannot save how far a transfer is: %s", failure)
+        finally:
+            self._saving.release()
