@@ -165,7 +165,9 @@ class _Handler(BaseHTTPRequestHandler):
         return replace(answer, status=206, body=answer.body[start:], headers=headers)
 
     def _send_body(self, answer: Answer) -> None:
-        stops = sorted({0, len(answer.body), *filter(None, (answer.cut_after_bytes, answer.gate_after_bytes))})
+        size = len(answer.body)
+        ends = (size, answer.cut_after_bytes, answer.gate_after_bytes)
+        stops = sorted({0, *(end for end in ends if end is not None and end <= size)})
         sent = 0
         for stop in stops:
             while sent < stop:
