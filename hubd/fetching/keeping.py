@@ -41,14 +41,20 @@ class Keeping:
             self._transfer = means.partials.begun(handle, strong.etag, strong.last_modified, delivery.total_bytes)
         self._save_at_bytes = delivery.from_bytes + _FIRST_SAVE_BYTES if self._transfer is not None else math.inf
         self._save_at = 0.0
+        self._is_saved = delivery.from_bytes > 0
         self._saving = threading.Lock()
         self._is_over = False
 
     def on_frontier(self, frontier_bytes: int) -> None:
         """Bytes ``[0, frontier_bytes)`` are in the spool: now and then that is saved, beside the transfer."""
-        if frontier_bytes >= self._save_at_bytes and time.monotonic() >= self._save_at:
-            self._save_at = time.monotonic() + _SAVE_EVERY_SECONDS
-            self._means.threads.submit(self._save, frontier_bytes)
+        if frontier_bytes < self._save_at_bytes:
+            return
+        now = time.monotonic()
+        if now >= self._save_at:
+            # The first time without a sync, which would slow down a transfer that takes a moment.
+            is_first, self._is_saved = not self._is_saved, True
+            self._save_at = now + _SAVE_EVERY_SECONDS
+            self._means.threads.submit(self._save, 0 if is_first else frontier_bytes)
 
     def leave(self, error: BaseException | None) -> None:
         """The fetch is over, by this error or with a module: keep what is there, or discard it. Never raises."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from hubclient.contract import places
 from hubd.store.disk import Disk, read_file, storing
 from hubd.store.layout import StagingLayout, StoreLayout
@@ -72,9 +74,13 @@ class Partials:
         )
 
     def save(self, staging: Staging, transfer: Transfer, frontier_bytes: int) -> None:
-        """Make ``[0, frontier_bytes)`` of the spool last, then say so. For a thread; raises `OSError`."""
+        """Make ``[0, frontier_bytes)`` of the spool last, then say so. For a thread; raises `OSError`.
+
+        With 0 nothing is synced: what there is, a kill of the daemon cannot take, and a power cut may.
+        """
         place = StagingLayout(staging.path)
-        self._disk.fdatasync(place.archive)
+        if frontier_bytes:
+            self._disk.fdatasync(place.archive)
         data = transfer.reaching(frontier_bytes).model_dump_json(indent=1).encode()
         self._disk.replace_file(place.transfer, data, 0o600, self._layout.new_staging())
         self._disk.fsync_directory(self._layout.staging)
@@ -93,13 +99,13 @@ class Partials:
         except FileNotFoundError:
             return False  # nothing has arrived
         except OSError as error:
-            _log.warning("cannot keep what arrived of %s: %s", transfer.handle.partition("?")[0], error)
+            _log.warning("cannot keep what arrived in %s: %s", staging.path, error)
             return False
         try:
             self.save(staging, transfer, size_bytes)
         except OSError as error:
             # A full disk, say. This daemon can go on from it all the same; the next one as far as was saved before.
-            _log.warning("cannot save what arrived of %s: %s", transfer.handle.partition("?")[0], error)
+            _log.warning("cannot save what arrived in %s: %s", staging.path, error)
         self._put(partial)
         return True
 
@@ -115,7 +121,7 @@ class Partials:
             Staging(self._layout, self._disk, path).strip()
         except (OSError, ValueError) as error:
             # Damaged, made by hand, a newer daemon's: in no case more than a download that begins anew.
-            _log.warning("%s is no download to go on with: %s", path, _first_line(error))
+            _log.warning("%s is no download to go on with: %s", path, error)
             return False
         with self._changing:
             rival = self._kept.get(found.transfer.key)
@@ -194,10 +200,12 @@ class Partials:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             return None
         try:
-            data = read_file(place.transfer, _MAX_TRANSFER_BYTES)
+            transfer = Transfer.model_validate_json(read_file(place.transfer, _MAX_TRANSFER_BYTES))
         except FileNotFoundError:
             return None
-        transfer = Transfer.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         status = os.lstat(place.archive)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{place.archive} is no file")
@@ -217,7 +225,3 @@ class Partials:
         # A time to come is a clock's mistake, and must not keep a partial for good.
         age = datetime.now(UTC) - partial.transfer.updated_at
         return abs(age.total_seconds()) >= self._keep_seconds
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

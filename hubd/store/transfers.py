@@ -63,7 +63,8 @@ class Transfer(BaseModel):
 
     def reaching(self, frontier_bytes: int) -> Transfer:
         """The same, now, with the bytes ``[0, frontier_bytes)`` on the disk for good."""
-        return self.model_copy(update={"ranges": ((0, frontier_bytes),), "updated_at": datetime.now(UTC)})
+        ranges = ((0, frontier_bytes),) if frontier_bytes else ()
+        return self.model_copy(update={"ranges": ranges, "updated_at": datetime.now(UTC)})
 
     def resume_bytes(self, spool_bytes: int, boot_id: str) -> int:
         """From where to go on with a spool of this size: what is before is there, and a byte to ask for is left.

@@ -58,7 +58,9 @@ def _receive(
     for number in range(PIECES):
         disk.write(fd, ARCHIVE[at : at + PIECE_BYTES])
         at += PIECE_BYTES
-        if number % 2:
+        if at == PIECE_BYTES:
+            partials.save(staging, transfer, 0)
+        elif number % 2:
             partials.save(staging, transfer, at)
             on_saved(at)
     os.close(fd)

@@ -85,6 +85,11 @@ def saves(means: Means, disk: RecordingDisk) -> int:
     return sum(call.kind == "entry" and call.made.endswith("/transfer.json") for call in disk.calls)
 
 
+def syncs(disk: RecordingDisk) -> int:
+    """How often the archive itself was synced."""
+    return sum(call.kind == "fsync" and call.lasts_with[0].endswith("/archive.part") for call in disk.calls)
+
+
 def test_a_small_archive_costs_nothing(means: Means, disk: RecordingDisk) -> None:
     small = keeping(means)
     small.on_frontier(MIB - 1)
@@ -99,12 +104,14 @@ def test_a_larger_one_is_saved_at_once_and_then_every_10_s(
     large = keeping(means)
     large.on_frontier(MIB)
     assert saves(means, disk) == 1
+    assert syncs(disk) == 0, "a transfer that takes a moment is not slowed down"
     large.on_frontier(MIB + 1)
     assert saves(means, disk) == 1
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 10.0)
     large.on_frontier(MIB + 2)
     assert saves(means, disk) == 2
+    assert syncs(disk) == 1
 
 
 def test_one_that_goes_on_is_saved_when_it_has_got_on(means: Means, disk: RecordingDisk) -> None:
@@ -113,6 +120,7 @@ def test_one_that_goes_on_is_saved_when_it_has_got_on(means: Means, disk: Record
     assert saves(means, disk) == 0
     resumed.on_frontier(2 * MIB)
     assert saves(means, disk) == 1
+    assert syncs(disk) == 1
 
 
 def test_what_cannot_be_asked_for_again_is_never_saved(means: Means, disk: RecordingDisk) -> None:
