@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hubclient.contract import places
 
@@ -33,6 +33,7 @@ _SIZE_UNITS = {
     "TIB": 1024**4,
 }
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 
 
@@ -56,6 +57,14 @@ def parse_seconds(value: object) -> object:
     return amount * _TIME_UNITS[unit.lower()]
 
 
+def parse_percent(value: object) -> object:
+    """A share from 0 to 1, from "95%"."""
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if match is None or float(match[1]) > 100:
+        raise ValueError('a share is a string such as "95%", from 0% to 100%')
+    return float(match[1]) / 100
+
+
 def _quantity(value: object, complaint: str) -> tuple[float, str]:
     match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
     if match is None:
@@ -72,6 +81,7 @@ def _absolute(value: object) -> object:
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
+Share = Annotated[float, BeforeValidator(parse_percent)]
 AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
 Network = IPv4Network | IPv6Network
 
@@ -85,6 +95,16 @@ class Section(BaseModel):
 class CacheSettings(Section):
     dir: AbsolutePath | None = None
     allow_network_filesystem: bool = False
+    max_size: Size | None = None
+    min_free: Size | None = None  # None: the smaller of 5 GB and 5 % of the file system
+    high_water: Share = 0.95
+    low_water: Share = 0.85
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CacheSettings:
+        if self.low_water > self.high_water:
+            raise ValueError("low_water must not be above high_water")
+        return self
 
 
 class ApiSettings(Section):

@@ -14,7 +14,9 @@ from hubclient.contract.lease import Lease
 from hubd.config import Settings
 from hubd.fetching.counters import Counters
 from hubd.fetching.grace import GraceLeases
+from hubd.fetching.room import Room
 from hubd.fetching.sources import HttpSource
+from hubd.store.eviction import Evictor
 from hubd.store.records import MAX_SPELLINGS, Record, Records
 from hubd.store.trees import Trees
 from hubd.unpacking.supervisor import UnpackLimits
@@ -36,8 +38,10 @@ class Means:
     source: HttpSource
     threads: Executor
     slots: asyncio.Semaphore
+    evictor: Evictor
+    room: Room
+    counters: Counters
     grace: GraceLeases = field(default_factory=GraceLeases)
-    counters: Counters = field(default_factory=Counters)
     # Trees that a handle moved on from; they go as soon as nobody uses them.
     orphans: set[str] = field(default_factory=set)
     litter: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,9 +73,11 @@ class Means:
             raise
         return found[0]
 
-    def amend(self, key: str, change: Callable[[Record | None], Record | None]) -> Record | None:
+    def amend(
+        self, key: str, change: Callable[[Record | None], Record | None], *, is_use: bool = True
+    ) -> Record | None:
         """Changes what is recorded of a handle, in one step."""
-        return self.records.amend(key, change, self.direct_until)
+        return self.records.amend(key, change, self.direct_until, is_use=is_use)
 
     def add_spelling(self, key: str, spelling: str) -> None:
         """Records that the handle was asked for in this spelling, so that tensorflow_hub finds it under it."""
