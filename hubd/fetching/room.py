@@ -65,6 +65,7 @@ class Room:
         async with self._evicting:
             for _ in range(_ROUNDS):  # between the making of room and its taking, another fetch may be faster
                 await self.scanned.wait()
+                await asyncio.to_thread(self._trees.ledger.look_again)
                 await self._make(lambda: self._missing(path, total_bytes))
                 if self._missing(path, total_bytes) <= 0:
                     return self._take(path, total_bytes)

@@ -114,6 +114,11 @@ class Ledger:
             if (account := self._accounts.get(path)) is not None:
                 account.written_bytes = written_bytes
 
+    def look_again(self) -> None:
+        """Find out on the disk what was written of what is set aside: writers tell it late. Raises `OSError`."""
+        for path in list(self._reserved):
+            self.wrote(path, disk_bytes(path))
+
     def move(self, path: str, to: str, size_bytes: int | None = None) -> None:
         """What was under `path` is under `to` now, with the same bytes unless told."""
         with self._lock:

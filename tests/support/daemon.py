@@ -110,6 +110,17 @@ class Daemon:
         finally:
             connection.close()
 
+    def lines(self, method: str, path: str, body: Any = None) -> list[Any]:
+        """The NDJSON lines that a request is answered with, when all have come."""
+        connection = UnixConnection(str(self.socket))
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None)
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            return [json.loads(line) for line in answer]
+        finally:
+            connection.close()
+
     def resolve(self, handle: str, **fields: Any) -> tuple[int, Any]:
         return self.request("POST", "/v1/resolve", {"handle": handle, **fields})
 
