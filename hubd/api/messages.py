@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_HANDLES_PER_PREFETCH = 1000
+MAX_KEYS_PER_USES = 1000
 
 Handle = Annotated[str, Field(min_length=1, max_length=2048, description="an https:// URL of a module")]
 Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the canonical handle")]
@@ -124,6 +125,16 @@ class Prefetched(Answer):
     fetches: list[PrefetchAccepted]
 
 
+class UsesRequest(Request):
+    """The modules that a client used without asking, for their recency. It may hang up at once: all is counted."""
+
+    keys: list[Key] = Field(min_length=1, max_length=MAX_KEYS_PER_USES)
+
+
+class Used(Answer):
+    counted: int = Field(description="of the keys, those that the cache has")
+
+
 class Fetches(Answer):
     fetches: list[Fetch]
 
@@ -232,6 +243,7 @@ class Counters(Answer):
     received_bytes: int
     evicted: int = Field(description="trees")
     evicted_bytes: int = Field(description="on disk")
+    uses: int = Field(description="hits that clients answered themselves, and reported")
 
 
 class Status(Answer):

@@ -17,7 +17,7 @@ from hubclient.contract import handles
 from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid, RequestTooLarge
 from hubd import __version__
 from hubd.api import messages, progress
-from hubd.api.access import Level, caller_of
+from hubd.api.access import Caller, Level, caller_of
 from hubd.api.errors import as_hub_error, problems
 from hubd.api.inventory import Inventory
 from hubd.api.openapi import document
@@ -55,14 +55,19 @@ def application(routes: Sequence[Route], owner_uid: int) -> web.Application:
 
 def _guarded(route: Route, owner_uid: int) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(request: web.Request) -> web.StreamResponse:
-        peer = request.get_extra_info("socket")
-        if peer is None:  # it left already
-            raise AccessDenied("the caller is unknown")
-        if caller_of(peer).level(owner_uid) < route.level:
+        if _caller(request).level(owner_uid) < route.level:
             raise AccessDenied(f"{route.method} {route.path} is for administrators")
         return await route.handler(request)
 
     return handler
+
+
+def _caller(request: web.Request) -> Caller:
+    """Who asks. Raises `AccessDenied` when it has left already."""
+    peer = request.get_extra_info("socket")
+    if peer is None:
+        raise AccessDenied("the caller is unknown")
+    return caller_of(peer)
 
 
 class Api:
@@ -92,6 +97,16 @@ class Api:
                 messages.PrefetchRequest,
                 status=202,
             ),
+            Route(
+                "POST",
+                "/v1/uses",
+                Level.USER,
+                self.uses,
+                "Report what was used without asking",
+                messages.Used,
+                messages.UsesRequest,
+                status=202,
+            ),
             Route("GET", "/v1/fetches", Level.USER, self.fetches, "The fetches under way", messages.Fetches),
             Route(
                 "GET",
@@ -108,8 +123,9 @@ class Api:
         )
 
     async def resolve(self, request: web.Request) -> web.StreamResponse:
+        uid = _caller(request).uid
         asked = await body(request, messages.ResolveRequest)
-        ask = Ask(asked.handle, asked.hex_digest, asked.refresh, asked.offline)
+        ask = Ask(asked.handle, asked.hex_digest, asked.refresh, asked.offline, uid)
         if progress.CONTENT_TYPE in request.headers.get("Accept", ""):
             return await progress.stream(request, self._resolver, ask)
         resolution = await self._resolver.look(ask) or await self._resolver.fetch(ask)
@@ -128,6 +144,13 @@ class Api:
         except HubError as error:
             problem = messages.Problem(**error.problem())
         return messages.PrefetchAccepted(handle=handle, key=key, id=fetch, problem=problem)
+
+    async def uses(self, request: web.Request) -> web.StreamResponse:
+        # Reported by clients that hang up at once. That cancels what is awaited here, and comes at the earliest one
+        # turn of the loop after the request: by then its body, which came with it, has been passed on.
+        uid = _caller(request).uid
+        asked = await body(request, messages.UsesRequest)
+        return answer(messages.Used(counted=await self._resolver.used_by(uid, asked.keys)), 202)
 
     async def fetches(self, _: web.Request) -> web.StreamResponse:
         return answer(messages.Fetches(fetches=[progress.fetch_message(f) for f in self._resolver.fetches()]))

@@ -20,6 +20,7 @@ class Counters:
     received_bytes: int = 0
     evicted: int = 0  # trees
     evicted_bytes: int = 0  # on disk
+    uses: int = 0  # direct hits that clients reported
 
     def answered(self, outcome: Outcome) -> None:
         match outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -16,6 +16,7 @@ from hubd.fetching.counters import Counters
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.room import Room
 from hubd.fetching.sources import HttpSource
+from hubd.fetching.users import Users
 from hubd.store.eviction import Evictor
 from hubd.store.records import MAX_SPELLINGS, Record, Records
 from hubd.store.trees import Trees
@@ -26,6 +27,7 @@ T = TypeVar("T")
 # Looking at so many files costs less than a thread would.
 _QUICK_FILES = 64
 _ASKING_AT_ONCE = 64
+_TOUCHED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Means:
     room: Room
     counters: Counters
     grace: GraceLeases = field(default_factory=GraceLeases)
+    users: Users = field(default_factory=Users)
     # Trees that a handle moved on from; they go as soon as nobody uses them.
     orphans: set[str] = field(default_factory=set)
     litter: asyncio.Event = field(default_factory=asyncio.Event)
@@ -86,6 +89,18 @@ class Means:
             return now.with_spelling(spelling) if now is not None and lacks(now, spelling) else now
 
         self.amend(key, change)
+
+    async def used_by(self, uid: int, keys: Sequence[str]) -> int:
+        """Notes that this user used modules now; how many of the keys the cache has."""
+        counted = 0
+        for number, key in enumerate(dict.fromkeys(keys), 1):
+            if self.records.touch(key):
+                self.users.saw(uid, key)
+                counted += 1
+            if number % _TOUCHED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others need the event loop too
+        self.counters.uses += counted
+        return counted
 
     async def to_its_end(self, function: Callable[[], T]) -> T:
         """Runs it in a thread; a cancellation waits until it is done."""
