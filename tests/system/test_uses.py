@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,12 +49,20 @@ def was_used(daemon: Daemon, handle: str) -> bool:
     return record_of(daemon, handle).stat().st_mtime > 1000.0
 
 
-def test_every_report_counts_though_its_sender_hangs_up_at_once(daemon: Daemon, handle: str) -> None:
+@pytest.mark.parametrize("all_have_left", [False, True], ids=["meanwhile", "before the daemon looks"])
+def test_every_report_counts_though_its_sender_hangs_up_at_once(
+    daemon: Daemon, handle: str, all_have_left: bool
+) -> None:
     data = request([handles.key(handle)])
-    for _ in range(REPORTS):
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(daemon.socket))
-            client.send(data)
+    if all_have_left:
+        daemon.signal(signal.SIGSTOP)
+    try:
+        for _ in range(REPORTS):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(daemon.socket))
+                client.send(data)
+    finally:
+        daemon.signal(signal.SIGCONT)
     wait_until(lambda: counted(daemon) == REPORTS)
     assert was_used(daemon, handle)
 
@@ -74,3 +86,23 @@ def test_modules_that_are_not_there_do_not_count(daemon: Daemon, handle: str) ->
 def test_what_is_no_report_is_refused(shared_daemon: Daemon, body: object) -> None:
     status, problem = shared_daemon.request("POST", "/v1/uses", body)
     assert (status, problem["code"]) == (400, "request-invalid")
+
+
+def in_python(handle: str) -> list[str]:
+    return [sys.executable, "-P", "-c", f"import hubclient; hubclient.resolve({handle!r})"]
+
+
+def get(handle: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "hubclient.cli", "get", handle]
+
+
+def get_json(handle: str) -> list[str]:
+    return [*get(handle), "--json"]
+
+
+@pytest.mark.parametrize("program", [in_python, get, get_json])
+def test_a_direct_hit_makes_a_module_recent(daemon: Daemon, handle: str, program: Callable[[str], list[str]]) -> None:
+    environ = {**os.environ, "HUBD_SOCKET": str(daemon.socket), "HUBD_AUTOSTART": "0"}
+    subprocess.run(program(handle), env=environ, check=True, timeout=30, capture_output=True)
+    wait_until(lambda: was_used(daemon, handle))
+    assert counted(daemon) == 1
