@@ -18,11 +18,13 @@ from hubd.api import messages
 from hubd.api.filters import parse_all
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
+from hubd.store import foreign
 from hubd.store.catalog import Entry
 
 T = TypeVar("T")
 
 _MEASURE_SECONDS = 1.0
+_FOREIGN_SECONDS = 60.0
 _SCAN_SECONDS = 0.2
 
 
@@ -35,6 +37,7 @@ class Inventory:
         # One thread: however many ask for listings, the others are free for what cannot wait.
         self._thread = ThreadPoolExecutor(1, "inventory")
         self._measured: tuple[float, messages.CacheStatus] | None = None
+        self._foreign: tuple[float, list[str]] | None = None
         self._socket = socket
         self._connections = connections
         self._started_at = datetime.now(UTC)
@@ -105,6 +108,7 @@ class Inventory:
         with suppress(TimeoutError):  # most caches are counted before anybody asks
             async with asyncio.timeout(_SCAN_SECONDS):
                 await self._means.room.scanned.wait()
+        foreign_warnings = await self._in_thread(self._look_for_foreign)
         counters = self._means.counters
         flights = resolver.fetches()
         return messages.Status(
@@ -119,7 +123,7 @@ class Inventory:
             waiters=sum(flight.waiters for flight in flights),
             connections=self._connections(),
             counters=messages.Counters(**vars(counters)),
-            warnings=self.warnings,
+            warnings=[*self.warnings, *foreign_warnings],
         )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
@@ -155,3 +159,11 @@ class Inventory:
         )
         self._measured = now, measured
         return measured
+
+    def _look_for_foreign(self) -> list[str]:
+        """The warning of entries in ``tfhub/`` that are not the store's, as of a minute ago at most."""
+        now = time.monotonic()
+        if self._foreign is None or now - self._foreign[0] >= _FOREIGN_SECONDS:
+            warning = foreign.warning(self._layout)
+            self._foreign = now, [warning] if warning is not None else []
+        return self._foreign[1]

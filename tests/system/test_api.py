@@ -235,3 +235,14 @@ def test_few_open_files_mean_few_connections_and_a_warning(tmp_path: Path, origi
         while daemon.resolve(handle)[0] != 200:
             assert time.monotonic() < deadline
         assert daemon.log.stat().st_size < 10_000
+
+
+def test_status_names_what_is_not_hubds_in_the_view_for_tensorflow_hub(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    with daemon:
+        assert daemon.request("GET", "/v1/status")[1]["warnings"] == []
+        daemon.stop()
+        (daemon.cache / "tfhub" / "left-by-tensorflow-hub").mkdir()
+        daemon.start()
+        (warning,) = daemon.request("GET", "/v1/status")[1]["warnings"]
+        assert "(1 in all): left-by-tensorflow-hub;" in warning
