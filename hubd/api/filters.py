@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from hubclient.contract.errors import RequestInvalid
+from hubclient.contract.quantities import parse_seconds, parse_size
 from hubd.api.messages import Module
-from hubd.config import parse_seconds, parse_size
 
 Filter = Callable[[Module, float], bool]
 
