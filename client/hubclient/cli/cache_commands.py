@@ -89,7 +89,20 @@ def _prefetch(
 
 @commands.command(name="ls", cls=Command)
 def _ls(
-    sort: Annotated[Order, typer.Option(help="By name, the largest first, or the last used first.")] = Order.NAME,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            "-f",
+            metavar="FILTER",
+            help="Only those for which it holds: size>1GB, used>30d, fetched<1h, pinned=true, leased=false, "
+            "immutable=true, handle~TEXT. May be repeated; all must hold.",
+            show_default=False,
+        ),
+    ] = None,
+    sort: Annotated[
+        Order, typer.Option(help="By name, or the largest, the last used or the last fetched first.")
+    ] = Order.NAME,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Print only the first N.", show_default=False)
     ] = None,
@@ -100,12 +113,17 @@ def _ls(
 
     Sizes are those of the unpacked modules. In a pipe, times are exact and handles are never cut.
     A narrow terminal shows fewer columns.
+    FLAGS: P is pinned, L is leased, that is, a program holds it now.
+
+    A filter compares with >, >=, < or <=; used>30d is: used last more than 30 days ago.
+    Quote it, for > and < mean something else to the shell.
 
     Examples:
 
       hubctl ls
       hubctl ls --sort size --limit 10
-      hubctl ls -q | grep nnlm
+      hubctl ls --filter 'size>1GB' --filter 'used>30d'
+      hubctl ls -q --filter handle~nnlm
       hubctl ls --json | jq '[.modules[].size_bytes] | add'
     """
     if quiet and as_json:
@@ -114,7 +132,8 @@ def _ls(
         from hubclient.cli.listing import ls
         from hubclient.cli.reaching import reach_aloud
 
-        ls(reach_aloud(quiet=quiet or as_json), order=sort, limit=limit, quiet=quiet, as_json=as_json)
+        daemon = reach_aloud(quiet=quiet or as_json)
+        ls(daemon, filters=filters or (), order=sort, limit=limit, quiet=quiet, as_json=as_json)
 
 
 @commands.command(name="status", cls=Command)
