@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import hubclient
 from hubclient.cli.app import app
 
-COMMANDS = ("get", "ls", "pin", "prefetch", "prune", "rm", "status", "unpin", "verify")
+COMMANDS = ("get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "unpin", "verify")
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -57,6 +57,12 @@ def test_the_version_is_the_clients() -> None:
         ["ls", "-q", "--json"],
         ["status", "more"],
         ["prefetch"],
+        ["show"],
+        ["show", "a", "b"],
+        ["show", "--holders", "--files", "a"],
+        ["https://h.example/m/1"],
+        ["https://h.example/m/1", "--"],
+        ["--", "true"],
         ["rm"],
         ["pin"],
         ["unpin"],

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hubclient.cli.grammar import Command, Handles, Json
+from hubclient.cli.grammar import Command, Handles, HandlesOrPaths, Json
 from hubclient.cli.listing import Order
 from hubclient.cli.output import complaints
 from hubclient.contract.layout import is_digest
@@ -20,14 +20,7 @@ commands = typer.Typer()
 
 @commands.command(name="get", cls=Command)
 def _get(
-    handles: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="HANDLE",
-            help="The https:// URL of a module, or the path or file:// URL of a directory.",
-            show_default=False,
-        ),
-    ],
+    handles: HandlesOrPaths,
     digest: Annotated[
         str | None,
         typer.Option(metavar="sha256:HEX", help="Refuse an archive with another digest.", show_default=False),
@@ -59,9 +52,9 @@ def _get(
     if digest is not None and not is_digest(digest.removeprefix("sha256:")):
         raise typer.BadParameter("--digest is 64 lower-case hex digits, the sha256 of the archive")
     with complaints(as_json=as_json):
-        from hubclient.cli.get import Wish, get
+        from hubclient.cli.get import Wish, get, is_offline
 
-        wish = Wish(digest, refresh, offline or os.environ.get("HUBD_OFFLINE", "0") not in ("", "0"))
+        wish = Wish(digest, refresh, offline or is_offline(os.environ))
         raise typer.Exit(get(handles, wish, quiet=quiet, as_json=as_json))
 
 

@@ -117,7 +117,7 @@ def _prune(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Remove modules that have not been used for long, or until the cache is small enough.
+    """Remove what nobody has used for long, or until the cache is small.
 
     What is pinned, in use or being fetched stays.
     On a terminal you see the plan and are asked; elsewhere say --yes.
