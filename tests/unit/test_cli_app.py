@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import hubclient
 from hubclient.cli.app import app
 
-COMMANDS = ("get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "unpin", "verify")
+COMMANDS = ("exec", "get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "unpin", "verify")
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -60,9 +60,10 @@ def test_the_version_is_the_clients() -> None:
         ["show"],
         ["show", "a", "b"],
         ["show", "--holders", "--files", "a"],
-        ["https://h.example/m/1"],
-        ["https://h.example/m/1", "--"],
-        ["--", "true"],
+        ["exec"],
+        ["exec", "https://h.example/m/1"],
+        ["exec", "https://h.example/m/1", "--"],
+        ["exec", "--", "true"],
         ["rm"],
         ["pin"],
         ["unpin"],

@@ -11,10 +11,13 @@ import typer
 
 from hubclient.cli.grammar import (
     Command,
+    CommandWithCommand,
     Handle,
+    HandlesOrPaths,
     Json,
     Quiet,
     Tags,
+    command_behind,
     tags_of,
 )
 from hubclient.cli.output import complaints
@@ -57,6 +60,35 @@ def _show(
             show.holders(handle, as_json=as_json)
         else:
             show.show(handle, tags=tags_of(tags), all_files=files, as_json=as_json)
+
+
+@commands.command(name="exec", cls=CommandWithCommand)
+def _exec(
+    context: typer.Context,
+    handles: HandlesOrPaths,
+    keep_braces: Annotated[
+        bool, typer.Option("--keep-braces", help="Leave {} and {1} in the command as they are.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Errors are JSON on stderr.")] = False,
+) -> None:
+    """Run a command that holds modules.
+
+    They are fetched first if need be, and stay while the command or a child of it runs.
+    In its arguments {} becomes the path of the first module, and {1}, {2}, ... of all;
+    HUBD_PATH and HUBD_PATH_1, HUBD_PATH_2, ... in its environment name them too.
+    The exit code is the command's; 127: there is no such command, 126: it cannot be run.
+
+    Examples:
+
+      hubctl exec https://tfhub.dev/google/nnlm-en-dim50/2 -- ./train.py --module {}
+      hubctl exec HANDLE HANDLE -- sh -c 'du -sh "$HUBD_PATH_1" "$HUBD_PATH_2"'
+    """
+    command = command_behind(context)
+    with complaints(as_json=as_json):
+        from hubclient.cli.executing import execute
+
+        raise typer.Exit(execute(handles, command, quiet=quiet, as_json=as_json, braces=not keep_braces))
 
 
 @commands.command(name="run", cls=Command)
