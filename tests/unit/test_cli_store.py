@@ -169,7 +169,7 @@ def test_prune_says_what_went_and_what_stays(tmp_path: Path) -> None:
     with scripted(tmp_path, pruning(pruned("1", A, "https://h.example/c/1"), kept)) as daemon:
         code, out, said = run(daemon, "prune", "--older-than", "30d", "--to-size", "50GB", "--yes")
     assert code == 0
-    assert out.splitlines() == [f"removed  {A}, https://h.example/c/1  5.0 MB", f"kept  {B}  in-use"]
+    assert out.splitlines() == [f"removed  {A}, https://h.example/c/1  5.0 MB", f"kept  {B}  in use"]
     assert said == f"1 module removed, 5.0 MB freed; {LAST}\n"
     assert daemon.asked[0].body == {"older_than_seconds": 2592000.0, "to_size_bytes": 50 * 10**9}
 

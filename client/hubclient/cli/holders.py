@@ -44,19 +44,21 @@ class Found(NamedTuple):
 def show_holders(module: str, lease: str | None, handle: str, *, as_json: bool) -> None:
     """Print who holds the module in the directory `module`; `lease` is the path of its lease, if it has one."""
     holders, hidden = find_holders(module, lease)
-    partial = bool(hidden) or os.geteuid() != 0
+    is_root = os.geteuid() == 0
     if as_json:
         documents = [holder._asdict() | {"holds": list(holder.holds)} for holder in holders]
-        emit_json({"handle": handle, "path": module, "holders": documents, "hidden": hidden, "complete": not partial})
+        complete = is_root and not hidden
+        emit_json({"handle": handle, "path": module, "holders": documents, "hidden": hidden, "complete": complete})
         return
     if holders:
         rows = [(printable(one.command), str(one.pid), one.user, ", ".join(one.holds)) for one in holders]
         emit(table(HEADER, rows, frozenset({1})))
     else:
-        say("nobody holds it" + (" as far as this user may see" if partial else ""))
-    if partial:
-        unseen = f": {count(hidden, 'process')} could not be looked into" if hidden else ""
-        say(f"hubctl: only root sees the processes of all users{unseen}")
+        say("nobody holds it" + ("" if is_root and not hidden else ", as far as can be seen"))
+    if hidden:
+        say(f"hubctl: {count(hidden, 'process')} could not be looked into")
+    if not is_root:
+        say("        only root sees the processes of all users")
 
 
 def find_holders(module: str, lease: str | None, proc: str = "/proc") -> Found:

@@ -116,4 +116,4 @@ def _line(tree: dict[str, Any]) -> str:
     handles = ", ".join(map(printable, tree["handles"]))
     if tree["removed"]:
         return f"removed  {handles}  {size(tree['disk_bytes'])}\n"
-    return f"kept  {handles}  {tree['reason']}\n"
+    return f"kept  {handles}  {str(tree['reason']).replace('-', ' ')}\n"
