@@ -122,7 +122,7 @@ def test_prune_removes_until_the_size_is_reached_but_for_pins_and_leases(daemon:
     done = hubctl(daemon, "prune", "--to-size", "0B", "--yes")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"removed  {handles[1]}, {handles[2]}  ")
-    assert done.stderr.startswith("1 module removed, ")
+    assert done.stderr.startswith("2 modules removed, ")
     assert " pinned" in done.stderr
     assert listed(daemon) == [handles[0]]
 

@@ -147,10 +147,10 @@ def pruned(digest: str, *handles: str, **fields: Any) -> Mapping[str, Any]:
 
 
 def pruning(*trees: Mapping[str, Any], dry_run: bool = False, cut: bool = False) -> Script:
-    gone = [tree for tree in trees if tree["removed"] or dry_run]
+    gone = [tree for tree in trees if tree["reason"] is None]
     end = {
         "event": "done",
-        "modules": len(gone),
+        "modules": sum(len(tree["handles"]) for tree in gone),
         "freed_bytes": 5_000_000 * len(gone),
         "used_bytes": 30_000_000,
         "dry_run": dry_run,
@@ -169,13 +169,14 @@ def test_prune_says_what_went_and_what_stays(tmp_path: Path) -> None:
     with scripted(tmp_path, pruning(pruned("1", A, "https://h.example/c/1"), kept)) as daemon:
         code, out, said = run(daemon, "prune", "--older-than", "30d", "--to-size", "50GB", "--yes")
     assert code == 0
-    assert out.splitlines() == [f"removed  {A}, https://h.example/c/1  5.0 MB", f"kept  {B}  in use"]
-    assert said == f"1 module removed, 5.0 MB freed; {LAST}\n"
+    assert out == f"removed  {A}, https://h.example/c/1  5.0 MB\n"
+    assert said.splitlines() == [f"kept  {B}  in use", f"2 modules removed, 5.0 MB freed; {LAST}"]
     assert daemon.asked[0].body == {"older_than_seconds": 2592000.0, "to_size_bytes": 50 * 10**9}
 
 
 def test_a_dry_run_of_prune_shows_the_plan(tmp_path: Path) -> None:
-    plan = pruning(pruned("1", A, B, removed=False), dry_run=True)
+    held = pruned("2", "https://h.example/c/1", removed=False, reason="in-use")
+    plan = pruning(pruned("1", A, B, removed=False), held, dry_run=True)
     with scripted(tmp_path, plan) as daemon:
         code, out, said = run(daemon, "prune", "--to-size", "0B", "--dry-run")
         document = json.loads(run(daemon, "prune", "--to-size", "0B", "--dry-run", "--json")[1])
@@ -184,7 +185,10 @@ def test_a_dry_run_of_prune_shows_the_plan(tmp_path: Path) -> None:
         [A, "5.0", "MB", "2026-01-01T00:00:00Z"],
         [B, "2026-01-01T00:00:00Z"],
     ]
-    assert said == f"1 module would be removed, 5.0 MB would be freed; {LAST}\n"
+    assert said.splitlines() == [
+        "kept  https://h.example/c/1  in use",
+        f"2 modules would be removed, 5.0 MB would be freed; {LAST}",
+    ]
     assert daemon.asked[0].body == {"to_size_bytes": 0, "dry_run": True}
     assert (document["pruned"][0]["digest"], document["summary"]["dry_run"]) == ("1", True)
 

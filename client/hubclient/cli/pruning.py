@@ -26,6 +26,11 @@ class Pruned(NamedTuple):
     trees: list[dict[str, Any]]
     summary: dict[str, Any]
 
+    @property
+    def gone(self) -> list[dict[str, Any]]:
+        """The trees that were removed, or would be."""
+        return [tree for tree in self.trees if tree["reason"] is None]
+
 
 class Bounds(NamedTuple):
     """What is to go: at least one of the two is given."""
@@ -41,10 +46,11 @@ def prune(daemon: Daemon, bounds: Bounds, *, dry_run: bool, ask: bool, as_json: 
         if dry_run and as_json:
             emit_json(_document(plan))
             return 0
-        if plan.trees:
-            emit(_table(plan.trees))
+        if plan.gone:
+            emit(_table(plan.gone))
+        _tell_kept(plan)
         say(summary(plan))
-        if dry_run or not plan.trees:
+        if dry_run or not plan.gone:
             return 0
         if not confirm("Remove them?"):
             say("hubctl: nothing was removed")
@@ -53,12 +59,9 @@ def prune(daemon: Daemon, bounds: Bounds, *, dry_run: bool, ask: bool, as_json: 
     if as_json:
         emit_json(_document(done))
         return 0
-    if done.trees and not ask:
-        emit("".join(map(_line, done.trees)))
-    elif ask:
-        for tree in done.trees:
-            if not tree["removed"]:
-                say(_line(tree).rstrip())
+    if done.gone and not ask:  # who has just seen the plan need not read it again
+        emit("".join(f"removed  {_handles(tree)}  {size(tree['disk_bytes'])}\n" for tree in done.gone))
+    _tell_kept(done)
     say(summary(done))
     return 0
 
@@ -67,9 +70,8 @@ def summary(pruned: Pruned) -> str:
     """The last line: modules, bytes freed, what is used now and what must stay."""
     end = pruned.summary
     # A daemon that died in the middle was asked again, and its sum lacks what the first one removed.
-    counted = [tree for tree in pruned.trees if tree["removed"] or end["dry_run"]]
-    number = max(end["modules"], len(counted))
-    freed = max(end["freed_bytes"], sum(tree["disk_bytes"] for tree in counted))
+    number = max(end["modules"], sum(len(tree["handles"]) for tree in pruned.gone))
+    freed = max(end["freed_bytes"], sum(tree["disk_bytes"] for tree in pruned.gone))
     would = "would be " if end["dry_run"] else ""
     parts = [f"{count(number, 'module')} {would}removed", f"{size(freed)} {would}freed"]
     stays = [
@@ -112,8 +114,11 @@ def _table(trees: list[dict[str, Any]]) -> str:
     return table(HEADER, rows, frozenset({1}), (2,))
 
 
-def _line(tree: dict[str, Any]) -> str:
-    handles = ", ".join(map(printable, tree["handles"]))
-    if tree["removed"]:
-        return f"removed  {handles}  {size(tree['disk_bytes'])}\n"
-    return f"kept  {handles}  {str(tree['reason']).replace('-', ' ')}\n"
+def _tell_kept(pruned: Pruned) -> None:
+    for tree in pruned.trees:
+        if tree["reason"] is not None:
+            say(f"kept  {_handles(tree)}  {str(tree['reason']).replace('-', ' ')}")
+
+
+def _handles(tree: dict[str, Any]) -> str:
+    return ", ".join(map(printable, tree["handles"]))

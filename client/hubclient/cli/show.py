@@ -58,19 +58,16 @@ def holders(handle: str, *, as_json: bool) -> None:
 def _of_directory(handle: str) -> dict[str, Any]:
     path = local.module_directory(handle)
     sizes: dict[str, int] = {}
-    disk_bytes = 0
     for directory, _, names in os.walk(path):
         for name in names:
             file = os.path.join(directory, name)
-            status = os.lstat(file)
-            sizes[os.path.relpath(file, path)] = status.st_size
-            disk_bytes += status.st_blocks * _BLOCK_BYTES
+            sizes[os.path.relpath(file, path)] = os.lstat(file).st_size
     return {
         "source": "directory",
         "path": path,
         "format": "tf1" if is_tf1(path) else "saved_model",
         "size_bytes": sum(sizes.values()),
-        "disk_bytes": disk_bytes,
+        "disk_bytes": _disk_bytes(path),
         "files": {file: {"size_bytes": size_bytes} for file, size_bytes in sizes.items()},
         "meta_graphs": to_json(read_graphs(path)),
     }
@@ -99,13 +96,10 @@ def _of_handle(handle: str, *, quiet: bool) -> dict[str, Any]:
 
 
 def _of_tree(handle: str, layout: CacheLayout, digest: str) -> dict[str, Any]:
-    tree = layout.tree(digest)
-    disk_bytes = 0
     try:
         with open(layout.manifest(digest), "rb") as file:
             manifest = json.loads(file.read(_MAX_MANIFEST_BYTES))
-        for directory, _, names in os.walk(tree):
-            disk_bytes += sum(os.lstat(os.path.join(directory, name)).st_blocks for name in names) * _BLOCK_BYTES
+        disk_bytes = _disk_bytes(layout.tree(digest))
         known = {name: manifest[name] for name in ("content_digest", "archive_bytes", "size_bytes", "format", "files")}
         known["meta_graphs"] = manifest["meta_graphs"]
         known["files"] = {
@@ -123,6 +117,14 @@ def _of_tree(handle: str, layout: CacheLayout, digest: str) -> dict[str, Any]:
         "disk_bytes": disk_bytes,
         **known,
     }
+
+
+def _disk_bytes(path: str) -> int:
+    """What a directory takes on disk with all below it, as `du` counts."""
+    blocks = os.lstat(path).st_blocks
+    for directory, inner, names in os.walk(path):
+        blocks += sum(os.lstat(os.path.join(directory, name)).st_blocks for name in (*inner, *names))
+    return blocks * _BLOCK_BYTES
 
 
 def _chosen(facts: dict[str, Any], tags: Sequence[str] | None) -> list[MetaGraph]:
