@@ -39,6 +39,17 @@ def healthy(daemon: Daemon) -> bool:
     return daemon.request("GET", "/v1/status")[0] == 200
 
 
+def test_a_caller_who_hangs_up_at_once_is_no_error(daemon: Daemon) -> None:
+    for number in range(20):
+        body = b'{"handle": "http://127.0.0.1:1/%d/1"}' % number
+        head = b"POST /v1/resolve HTTP/1.1\r\nHost: hubd\r\nAccept: application/x-ndjson\r\nContent-Length: %d\r\n\r\n"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(str(daemon.socket))
+            connection.sendall(head % len(body) + body)
+    assert healthy(daemon)
+    assert "Traceback" not in daemon.log.read_text()
+
+
 @pytest.mark.parametrize(
     "body",
     [
