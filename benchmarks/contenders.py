@@ -1,7 +1,7 @@
 """Who is measured: hubd with hubclient, tensorflow_hub, and plain transfers as the floor.
 
 Law: each contender starts from an empty cache of its own, runs in fresh processes, and is gone, cache and all, before
-the next one starts.
+the next one starts. Only a cache that a row brings along, because its size is the question, is kept.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def tensorflow_hub(python: Path, work: Path) -> Iterator[Library]:
 class Daemon:
     pid: int
     socket: str
+    started_at: float  # of time.monotonic()
     ready_seconds: float
 
     def memory_mb(self) -> tuple[float, float]:
@@ -112,19 +113,19 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def hubd(work: Path) -> Iterator[Daemon]:
-    """A daemon with an empty cache, ready when the block begins, gone when it is left."""
+def hubd(work: Path, cache: Path | None = None) -> Iterator[Daemon]:
+    """A daemon with an empty cache, or with `cache`, which stays; ready when the block begins, gone when it is left."""
     # The socket's path may have 107 bytes at most, and the clone may lie deep: hence a directory in the usual place.
-    with directory(work) as cache, tempfile.TemporaryDirectory(prefix="hubd-bench-") as sockets:
+    with directory(work) as own, tempfile.TemporaryDirectory(prefix="hubd-bench-") as sockets:
         path = f"{sockets}/hubd.sock"
         command = [sys.executable, "-P", "-m", "hubd", "run", "--user"]
-        command += ["--cache-dir", str(cache / "cache"), "--socket", path]
-        with (cache / "hubd.log").open("w") as log:
+        command += ["--cache-dir", str(cache or own / "cache"), "--socket", path]
+        with (own / "hubd.log").open("w") as log:
             begun = time.monotonic()
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=clean_environment())
         try:
-            _wait_for_answer(path, process, cache / "hubd.log")
-            yield Daemon(process.pid, path, time.monotonic() - begun)
+            _wait_for_answer(path, process, own / "hubd.log")
+            yield Daemon(process.pid, path, begun, time.monotonic() - begun)
         finally:
             _stop(process)
 
