@@ -131,7 +131,9 @@ class _Client:
         self._name = name
         self._planned = planned
         self._asking: str | None = None
-        self._holds: dict[str, Hold] = {}
+        self._holds: list[Hold] = []
+        # Who asks may hold a copy that is too old meanwhile, so as to have it if nobody answers.
+        self._while_asking: list[Hold] = []
 
     def run(self) -> None:
         environ = os.environ | {
@@ -165,7 +167,7 @@ class _Client:
                 timer.cancel()
             process.kill()
             process.wait()
-            for hold in self._holds.values():
+            for hold in (*self._holds, *self._while_asking):
                 hold.ended = time.time()
         self._end(code, errors)
 
@@ -185,15 +187,20 @@ class _Client:
             journal.event(self._name, what, path=path, **told)
         self._asking = path if what == "asking" else None
         digest = told.get("digest", "")
+        while self._while_asking:
+            self._while_asking.pop().ended = at
         match what:
+            case "asking":
+                self._while_asking = [journal.hold(old, at) for old in self._stage.world.digests(handle)]
             case "leased":
                 journal.count("leases")
-                self._holds[digest] = journal.hold(digest, told["begun"])
+                self._holds.append(journal.hold(digest, told["begun"]))
                 if digest not in self._stage.world.digests(handle):
                     journal.violation(f"{path} was answered with {digest[:12]}, which was never served for it")
             case "released":
-                if (hold := self._holds.pop(digest, None)) is not None:
-                    hold.ended = at
+                last = next(hold for hold in reversed(self._holds) if hold.digest == digest)
+                self._holds.remove(last)
+                last.ended = at
             case "read":
                 journal.count("modules read")
                 journal.count("bytes compared", told["size_bytes"])
