@@ -7,6 +7,7 @@ the next one starts. Only a cache that a row brings along, because its size is t
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -105,6 +106,26 @@ class Daemon:
             for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()[1:]
         }
         return sizes["Rss"], sizes["Pss"]
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of one request."""
+        (answer,) = self.stream(method, path, body)
+        return answer
+
+    def stream(self, method: str, path: str, body: Any = None) -> Iterator[Any]:
+        """The lines of JSON that answer one request, over a connection of its own, as they come."""
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(TIMEOUT_SECONDS)
+        try:
+            connection.sock.connect(self.socket)
+            connection.request(method, path, None if body is None else json.dumps(body))
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise RuntimeError(f"{method} {path}: {answer.read().decode(errors='replace')}")
+            yield from map(json.loads, answer)
+        finally:
+            connection.close()
 
     def library(self) -> Library:
         """hubclient, told of this daemon."""

@@ -1,4 +1,4 @@
-"""Caches of many small modules, written by the store's own code.
+"""Caches of many modules, written by the store's own code.
 
 Law: a cache is made once and kept, and is whole or made anew; nothing but the fsyncs of its making is left out.
 """
@@ -22,6 +22,7 @@ from hubd.store.records import Record, Records
 from hubd.store.trees import Trees
 
 _SAVED_MODEL = b"\x08\x01\x12\x09\x0a\x07\x22\x05serve"
+_FEW_BYTES = 2048
 _SPREAD_SECONDS = 30 * 86_400.0  # over which the last uses lie
 
 
@@ -29,15 +30,15 @@ def handle(number: int) -> str:
     return f"https://models.example.org/scale/{number}/1"
 
 
-def cache(directory: Path, count: int) -> Path:
-    """The cache of so many modules, made unless it is there."""
-    path = directory / f"modules-{count}"
+def cache(directory: Path, count: int, weights_bytes: int = _FEW_BYTES) -> Path:
+    """The cache of so many modules, each with weights of this size, made unless it is there."""
+    path = directory / f"modules-{count}-{weights_bytes}"
     if not _is_whole(path, count):
         shutil.rmtree(path, ignore_errors=True)
         print(f"making a cache of {count:,} modules (once) ...", file=sys.stderr, flush=True)
         directory.mkdir(parents=True, exist_ok=True)
         with adopt(str(path), socket=str(path) + ".sock") as hold:
-            _fill(hold.layout, count)
+            _fill(hold.layout, count, weights_bytes)
         os.sync()
     return path
 
@@ -52,14 +53,14 @@ class _HastyDisk(Disk):
         pass
 
 
-def _fill(layout: StoreLayout, count: int) -> None:
+def _fill(layout: StoreLayout, count: int, weights_bytes: int) -> None:
     disk = _HastyDisk()
     trees, records = Trees(layout, disk), Records(layout, disk)
     now = time.time()
     for number in range(count):
         staging = trees.stage()
         tree = staging.attempt_tree(1)
-        manifest = _write(disk, tree, number)
+        manifest = _write(disk, tree, number, weights_bytes)
         record = Record(
             handle=handle(number),
             spellings=(handle(number),),
@@ -79,12 +80,13 @@ def _fill(layout: StoreLayout, count: int) -> None:
     trees.empty_trash()
 
 
-def _write(disk: Disk, tree: str, number: int) -> Manifest:
+def _write(disk: Disk, tree: str, number: int, weights_bytes: int) -> Manifest:
     """Six files, as the unpacking child leaves them."""
+    block = hashlib.sha256(b"%d" % number).digest()
     files = {
         "saved_model.pb": _SAVED_MODEL,
         "variables/variables.index": b"index",
-        "variables/variables.data-00000-of-00001": hashlib.sha256(b"%d" % number).digest() * 64,
+        "variables/variables.data-00000-of-00001": block * (weights_bytes // len(block)),
         **{f"assets/{asset}.txt": b"%d\n" % number for asset in range(3)},
     }
     module = TreeLayout(tree).module

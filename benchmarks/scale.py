@@ -5,13 +5,9 @@ Law: every figure is of a daemon that was just started, with the modules as an e
 
 from __future__ import annotations
 
-import http.client
-import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from benchmarks import contenders, many
 from benchmarks.bench import Bench
@@ -56,12 +52,12 @@ def _measure(bench: Bench, cache: Path, size: int) -> Iterator[tuple[str, str, f
     """One life of a daemon: what is measured, unit and value, in the order in which somebody would wait for it."""
     with contenders.hubd(bench.work, cache) as daemon:
         yield "ready", "s", daemon.ready_seconds
-        yield "first hit, asked of the daemon", "ms", _timed(lambda: _ask(daemon, "POST", "/v1/resolve", _body(1)))
+        yield "first hit, asked of the daemon", "ms", _timed(lambda: daemon.ask("POST", "/v1/resolve", _body(1)))
         answer = daemon.library().probe("hits", "hubclient", many.handle(size - 1), "1")
         yield "first hit of a process, direct", "ms", answer["first_us"] / 1000
         yield "start until the scan is over", "s", _scanned(daemon)
-        yield "GET /v1/status", "ms", _timed(lambda: _ask(daemon, "GET", "/v1/status"))
-        yield f"GET /v1/modules, {PAGE} of them", "ms", _timed(lambda: _ask(daemon, "GET", f"/v1/modules?limit={PAGE}"))
+        yield "GET /v1/status", "ms", _timed(lambda: daemon.ask("GET", "/v1/status"))
+        yield f"GET /v1/modules, {PAGE} of them", "ms", _timed(lambda: daemon.ask("GET", f"/v1/modules?limit={PAGE}"))
         yield "GET /v1/modules, all pages", "ms", _timed(lambda: _all_pages(daemon, size))
         yield "memory", "MB", daemon.memory_mb()[0]
 
@@ -79,7 +75,7 @@ def _body(number: int) -> dict[str, str]:
 def _scanned(daemon: Daemon) -> float:
     """Seconds from the daemon's start until it has looked through its cache."""
     deadline = time.monotonic() + _SCAN_TIMEOUT_SECONDS
-    while not _ask(daemon, "GET", "/v1/status")["cache"]["scanned"]:
+    while not daemon.ask("GET", "/v1/status")["cache"]["scanned"]:
         if time.monotonic() > deadline:
             raise RuntimeError("the daemon's scan does not end")
         time.sleep(_POLL_SECONDS)
@@ -89,7 +85,7 @@ def _scanned(daemon: Daemon) -> float:
 def _all_pages(daemon: Daemon, size: int) -> None:
     after, count = "", 0
     while after is not None:
-        page = _ask(daemon, "GET", f"/v1/modules?limit={PAGE}&after={after}")
+        page = daemon.ask("GET", f"/v1/modules?limit={PAGE}&after={after}")
         count, after = count + len(page["modules"]), page["next"]
     if count != size:
         raise RuntimeError(f"the daemon lists {count} modules of {size}")
@@ -100,19 +96,3 @@ def _timed(ask: Callable[[], object]) -> float:
     begun = time.monotonic()
     ask()
     return (time.monotonic() - begun) * 1000
-
-
-def _ask(daemon: Daemon, method: str, path: str, body: Any = None) -> Any:
-    """The JSON of one request over a connection of its own."""
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    try:
-        connection.sock.connect(daemon.socket)
-        connection.request(method, path, None if body is None else json.dumps(body))
-        answer = connection.getresponse()
-        document = json.loads(answer.read())
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise RuntimeError(f"{method} {path}: {document}")
-    return document
