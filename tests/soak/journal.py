@@ -18,6 +18,7 @@ from pathlib import Path
 
 _REMEMBERED_EVENTS = 4096
 _SHOWN_EVENTS = 25
+_TOLD_VIOLATIONS = 50
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Journal:
     counts: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)  # path at the origin: why it may have been asked again
+    requests: list[tuple[str, int, int]] = field(default_factory=list)  # path, how often it was asked, reasons to
     touches: list[Touch] = field(default_factory=list)
     holds: list[Hold] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
@@ -94,7 +96,7 @@ class Journal:
 
     def violation(self, text: str) -> None:
         with self._lock:
-            if all(known.text != text for known in self.violations):
+            if len(self.violations) < _TOLD_VIOLATIONS and all(known.text != text for known in self.violations):
                 self.violations.append(Violation(text, tuple(self._events)[-_SHOWN_EVENTS:]))
 
     @contextmanager

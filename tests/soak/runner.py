@@ -70,9 +70,12 @@ def report(journal: Journal) -> str:
     lines = [f"soak: seed {journal.seed}, {time.time() - journal.began:.0f} s"]
     lines += [f"  {what:<44} {number:>14,}" for what, number in sorted(journal.counts.items())]
     lines += [f"  answered {code:<35} {number:>14,}" for code, number in sorted(journal.refusals.items())]
+    lines += [f"  asked for {path:<34} {asked:>14,}  (reasons: {reasons})" for path, asked, reasons in journal.requests]
+    told: tuple[str, ...] = ()
     for violation in journal.violations:
         lines += ["", f"VIOLATION (seed {journal.seed}): {violation.text}"]
-        lines += [f"    {event}" for event in violation.events]
+        lines += [f"    {event}" for event in violation.events if violation.events != told]
+        told = violation.events
     lines += ["", f"{len(journal.violations)} violations" if journal.violations else "every promise was kept"]
     return "\n".join(lines)
 
@@ -176,12 +179,10 @@ class _Soak:
         deadline = time.time() + _SETTLE_SECONDS
         while (unsettled := list(self._unsettled(last))) and time.time() < deadline:
             time.sleep(0.1)
-        stage, journal = self._stage, self._journal
-        found = unsettled + list(invariants.wrong_trees(stage.layout, stage.world.truth, journal.touched_tree))
-        for text in found:
-            journal.violation(f"{when}, {text}")
-        journal.event("soak", f"looked {when}", found=len(found))
-        journal.count("looks at the whole cache")
+        for text in unsettled:
+            self._journal.violation(f"{when}, {text}")
+        self._journal.event("soak", f"looked {when}", found=len(unsettled))
+        self._journal.count("looks at the whole cache")
 
     def _unsettled(self, last: bool) -> Iterator[str]:
         """What is not as it must be in the end, and may still become so."""
@@ -210,6 +211,8 @@ class _Soak:
             yield f"the pinned module {key[:12]} was gone"
         for key in invariants.wrong_views(layout):
             yield f"the view handles/{key[:12]} was wrong"
+        # Also while start-up withholds what it has not checked yet.
+        yield from invariants.wrong_trees(layout, stage.world.truth, journal.touched_tree)
         yield from self._accounting(cache, before)
 
     def _accounting(self, cache: dict[str, Any], disk: invariants.Usage) -> Iterator[str]:
@@ -258,8 +261,7 @@ def _judge_requests(origin: Origin, world: World, journal: Journal, seconds: flo
         revalidations = int(seconds / REVALIDATE_SECONDS) + 1 if module.mutable else 0
         reasons = 1 + ends + touches + revalidations + journal.reasons[module.path]
         asked = len(origin.asked(module.path))
-        journal.counts[f"requests for {module.path}"] = asked
-        journal.counts[f"reasons for {module.path}"] = reasons
+        journal.requests.append((module.path, asked, reasons))
         if asked > reasons + _ASKED_TOO_OFTEN_BY:
             journal.violation(f"the origin was asked {asked} times for {module.path}, with {reasons} reasons to")
 

@@ -72,7 +72,7 @@ def modules(seed: int) -> list[Module]:
         ),
         Module("/shared/one/1", (shared,)),
         Module("/shared/other/2", (shared,)),
-        Module("/repacked/1", (repacked, _packed(repacked.files, 1), _packed(repacked.files, 9)), turns=True),
+        Module("/repacked/1", (repacked, _packed(repacked.files, 6), _packed(repacked.files, 9)), turns=True),
         Module("/live/text", tuple(_version(draw, 1500 * KB, 5) for _ in range(3))),
         Module("/live/image", tuple(_version(draw, draw.randint(5, 900) * KB, 4) for _ in range(4))),
         Module("/slow/1", (_version(draw, 1 * MB, 4),), slow=True),
@@ -153,7 +153,7 @@ def _version(draw: random.Random, size_bytes: int, file_count: int) -> Version:
     for number in range(file_count - 3):
         files[f"assets/deep/{number}.txt"] = draw.randbytes(draw.randint(1, 900))
     files["variables/variables.data-00000-of-00001"] = draw.randbytes(size_bytes)
-    return _packed(files, 6)
+    return _packed(files, 1)
 
 
 def _packed(files: Mapping[str, bytes], level: int) -> Version:
