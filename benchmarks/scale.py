@@ -13,6 +13,11 @@ from benchmarks import contenders, many
 from benchmarks.bench import Bench
 from benchmarks.contenders import Daemon
 from benchmarks.report import Goal, Row, Series
+from hubd.store.budget import Candidate, choose_victims
+from hubd.store.eviction import Evictor
+from hubd.store.layout import StoreLayout
+from hubd.store.records import Records
+from hubd.store.trees import Trees
 
 SIZES = (100, 1_000, 10_000)
 PAGE = 500
@@ -27,16 +32,22 @@ _POLL_SECONDS = 0.01
 
 def scale(bench: Bench) -> Row:
     caches = {size: many.cache(bench.work.parent / "caches", size) for size in SIZES}
+    choosers = {size: _chooser(cache) for size, cache in caches.items()}
     samples: dict[tuple[str, str, int], list[float]] = {}
     for _ in range(bench.rounds):
         for size, cache in caches.items():
+            samples.setdefault(("choice of what to evict", "ms", size), []).append(_timed(choosers[size]))
             for what, unit, value in _measure(bench, cache, size):
                 samples.setdefault((what, unit, size), []).append(value)
     series = {
         (what, size): Series(f"{size:>6,}: {what}", tuple(values), unit)
         for (what, unit, size), values in sorted(samples.items(), key=_order(list(samples)))
     }
-    limits = {"ready": (READY_SECONDS, "s"), "memory": (MEMORY_MB, "MB")}
+    limits = {
+        "ready": (READY_SECONDS, "s"),
+        "choice of what to evict": (CHOICE_MILLISECONDS, "ms"),
+        "memory": (MEMORY_MB, "MB"),
+    }
     return Row(
         "scale",
         "a daemon just started on a cache of many modules",
@@ -60,6 +71,19 @@ def _measure(bench: Bench, cache: Path, size: int) -> Iterator[tuple[str, str, f
         yield f"GET /v1/modules, {PAGE} of them", "ms", _timed(lambda: daemon.ask("GET", f"/v1/modules?limit={PAGE}"))
         yield "GET /v1/modules, all pages", "ms", _timed(lambda: _all_pages(daemon, size))
         yield "memory", "MB", daemon.memory_mb()[0]
+
+
+def _chooser(cache: Path) -> Callable[[], list[Candidate]]:
+    """The choice of what goes for a tenth of the cache, as a daemon makes it after its scan."""
+    layout = StoreLayout(str(cache))
+    trees, records = Trees(layout), Records(layout)
+    for key in list(records.keys()):
+        records.load(key)
+    for digest in trees.digests():
+        trees.measure(digest)
+    evictor = Evictor(trees, records)
+    need_bytes = trees.ledger.used_bytes // 10
+    return lambda: choose_victims(evictor.candidates(), need_bytes)
 
 
 def _order(keys: list[tuple[str, str, int]]) -> Callable[[tuple[tuple[str, str, int], list[float]]], tuple[int, int]]:

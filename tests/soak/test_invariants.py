@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,10 @@ from hubd.store.adoption import adopt
 from hubd.store.layout import StoreLayout, TreeLayout
 from hubd.store.records import Records
 from hubd.store.trees import Trees
-from tests.soak import invariants
+from tests.soak import invariants, plan
 from tests.soak.cleaner import Cleaner
 from tests.soak.journal import Journal
 from tests.soak.plan import CleanerAct, CleanerPlan
-from tests.soak.world import modules, truth
 from tests.support.modules import FILES, digest_of, fill, record_of
 
 _HANDLE = "https://example.com/m/1"
@@ -137,6 +137,18 @@ def test_the_cleaner_spares_what_is_pinned(layout: StoreLayout, act: CleanerAct)
     assert invariants.recorded(layout) == {}
 
 
-def test_one_seed_gives_one_world() -> None:
-    assert truth(modules(7)) == truth(modules(7))
-    assert truth(modules(7)).keys() != truth(modules(8)).keys()
+def _first_plans(seed: int) -> list[object]:
+    endless = (
+        plan.clients(seed, 0, ["a", "b"]),
+        plan.cleaner(seed),
+        plan.prefetches(seed, list("abcdef")),
+        plan.administrator(seed),
+        plan.changes(seed, ["a", "b"]),
+        plan.cycles(seed),
+    )
+    return [list(islice(plans, 20)) for plans in endless]
+
+
+def test_one_seed_gives_the_same_plans_again() -> None:
+    assert _first_plans(7) == _first_plans(7)
+    assert all(one != other for one, other in zip(_first_plans(7), _first_plans(8), strict=True))
