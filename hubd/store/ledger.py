@@ -126,6 +126,15 @@ class Ledger:
             size_bytes = (account.reserved_bytes if account is not None else 0) if size_bytes is None else size_bytes
             self._put(to, Account(size_bytes, size_bytes))
 
+    def hand_over(self, path: str, to: str, size_bytes: int) -> None:
+        """Of what was set aside for `path`, so many bytes are on the disk under `to` now."""
+        with self._lock:
+            if (account := self._accounts.get(path)) is not None:
+                left_bytes = max(0, account.reserved_bytes - size_bytes)
+                written_bytes = max(0, account.written_bytes - size_bytes)
+                self._reserved[path] = self._put(path, Account(left_bytes, written_bytes))
+            self._put(to, Account(size_bytes, size_bytes))
+
     def close(self, path: str) -> None:
         """Nothing is under this path any more."""
         with self._lock:

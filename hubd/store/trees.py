@@ -235,7 +235,7 @@ class Trees:
         try:
             if not os.path.lexists(target.path):
                 self._disk.rename(tree.path, target.path)
-                self.ledger.set(target.path, size_bytes)
+                self.ledger.hand_over(os.path.dirname(tree.path), target.path, size_bytes)
                 self._disk.fsync_directory(self.layout.trees)
                 return own
             try:
@@ -277,7 +277,7 @@ class Trees:
         else:
             self._disk.rename(tree.path, trash)
             self.ledger.set(trash, old_bytes)
-        self.ledger.set(target.path, size_bytes)
+        self.ledger.hand_over(os.path.dirname(tree.path), target.path, size_bytes)
         self._disk.fsync_directory(self.layout.trees)
 
     def _remove(self, digest: str, *, force: bool = False) -> int:

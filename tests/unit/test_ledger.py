@@ -59,6 +59,19 @@ def test_bytes_are_set_aside_written_moved_and_closed() -> None:
     assert ledger.used_bytes == 0
 
 
+def test_what_is_handed_over_is_counted_once() -> None:
+    ledger = Ledger()
+    ledger.reserve("/c/staging/a", 100)
+    ledger.wrote("/c/staging/a", 90)
+    ledger.set("/c/trees/t", 7)
+    ledger.hand_over("/c/staging/a", "/c/trees/t", 60)
+    assert (ledger.used_bytes, ledger.unwritten_bytes) == (100, 10)
+    assert (ledger.bytes_of("/c/staging/a"), ledger.bytes_of("/c/trees/t")) == (40, 60)
+    ledger.hand_over("/c/staging/a", "/c/trees/u", 50)  # more than was set aside is on the disk all the same
+    ledger.hand_over("/c/staging/none", "/c/trees/v", 5)
+    assert ledger.used_bytes == 115
+
+
 steps = st.lists(
     st.tuples(
         st.sampled_from(["set", "reserve", "wrote", "move", "close"]), st.sampled_from("abcd"), st.integers(0, 100)
