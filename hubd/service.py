@@ -18,16 +18,20 @@ from typing import Any
 
 from hubd import allocator
 from hubd.api.inventory import Inventory
+from hubd.api.keeping import Keeping
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer, ListeningSocket
-from hubd.config import Place, Settings
+from hubd.config import GB, CacheSettings, Place, Settings
+from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
+from hubd.fetching.room import Room
 from hubd.fetching.sources import HttpSource
 from hubd.store import recovery
 from hubd.store.adoption import adopt
+from hubd.store.budget import Limits
 from hubd.store.cleaning import clean
-from hubd.store.layout import StoreLayout
+from hubd.store.eviction import Evictor
 from hubd.store.partials import Partials
 from hubd.store.records import Records
 from hubd.store.trees import Trees
@@ -37,6 +41,8 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 4.5
 _WATCH_SECONDS = 2.0
 _TIDY_SECONDS = 15.0
+_ROOM_SECONDS = 30.0
+_MIN_FREE_BYTES, _MIN_FREE_SHARE = 5 * GB, 0.05
 _MAX_FILES = 65536
 _FILES_PER_FETCH = 32
 _OTHER_FILES = 128
@@ -54,14 +60,15 @@ async def serve(settings: Settings, place: Place) -> None:
     allocator.keep_freed_memory()
     allow_network = settings.cache.allow_network_filesystem
     with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:
-        partials = Partials(hold.layout, settings.cache.keep_partial)
+        trees = Trees(hold.layout)
+        partials = Partials(hold.layout, settings.cache.keep_partial, ledger=trees.ledger)
         recovery.clear(hold.layout, partials)
         listening = ListeningSocket(place.socket, hold.layout.root, mode=0o600 if place.user else 0o666)
         # Fetches never wait for a thread that something else keeps.
         threads = ThreadPoolExecutor(3 * settings.network.concurrent_fetches + 4, "fetch")
         try:
             async with HttpSource(settings.network) as source:
-                await _Service(settings, hold.layout, partials, source, threads, listening).run()
+                await _Service(settings, trees, partials, source, threads, listening).run()
         finally:
             listening.close()
             # The next daemon may have the cache only when nothing of this one works in it any more.
@@ -73,7 +80,7 @@ class _Service:
     def __init__(
         self,
         settings: Settings,
-        layout: StoreLayout,
+        trees: Trees,
         partials: Partials,
         source: HttpSource,
         threads: Executor,
@@ -84,20 +91,27 @@ class _Service:
         self._stopping = asyncio.Event()
         self._reason = ""
         self._group = asyncio.TaskGroup()
+        layout, counters = trees.layout, Counters()
+        records = Records(layout)
+        evictor = Evictor(trees, records)
         self._means = Means(
             settings=settings,
-            trees=Trees(layout),
-            records=Records(layout),
+            trees=trees,
+            records=records,
             partials=partials,
             source=source,
             threads=threads,
             slots=asyncio.Semaphore(settings.network.concurrent_fetches),
+            evictor=evictor,
+            room=Room(_limits(settings.cache, layout.root), trees, evictor, counters),
+            counters=counters,
         )
         self._resolver = Resolver(self._means, self._spawn)
         self._inventory = Inventory(self._means, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
             self._warn(listening.warning)
-        app = application(Api(self._resolver, self._inventory).routes, os.geteuid())
+        routes = (*Api(self._resolver, self._inventory).routes, *Keeping(self._means, self._inventory).routes)
+        app = application(routes, os.geteuid())
         self._server = ApiServer(app, listening, max_connections=self._most_connections())
 
     async def run(self) -> None:
@@ -108,7 +122,9 @@ class _Service:
             async with self._group as group:
                 await self._server.start()
                 log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
-                chores = [group.create_task(chore()) for chore in (self._mend, self._tidy, self._watch)]
+                chores = [
+                    group.create_task(chore()) for chore in (self._mend, self._tidy, self._make_room, self._watch)
+                ]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
                 # What still runs after this has nobody to answer to, and nothing to lose: any kill is survived.
@@ -142,12 +158,28 @@ class _Service:
             report = await asyncio.to_thread(recovery.mend, means.trees, means.records, means.direct_until)
         except Exception:
             log.exception("recovery did not finish; the next start tries again")
+            self._warn("recovery did not finish: what the cache takes on disk is not fully known; see the log")
         else:
             log.info("recovery: %s", report)
+        means.room.scanned.set()
+
+    async def _make_room(self) -> None:
+        """Evicts ahead of need, when the cache has grown and when others took of the disk."""
+        room = self._means.room
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ROOM_SECONDS):
+                    await room.pressed.wait()
+            room.pressed.clear()
+            try:
+                await room.make_ahead()
+            except Exception:
+                log.exception("no room could be made ahead of need")
 
     async def _tidy(self) -> None:
         """Clears away what fetches leave, soon after them, and what was still in use then, when it is not."""
         means = self._means
+        await means.room.scanned.wait()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TIDY_SECONDS if means.orphans or means.partials else None):
@@ -186,3 +218,15 @@ class _Service:
         if possible < wanted:
             self._warn(f"api.connections is {wanted}, and the limit of open files allows {possible}")
         return min(wanted, possible)
+
+
+def _limits(cache: CacheSettings, root: str) -> Limits:
+    """What the cache may take on the file system that it lies on."""
+    disk = os.statvfs(root)
+    usual_bytes = min(_MIN_FREE_BYTES, int(_MIN_FREE_SHARE * disk.f_blocks * disk.f_frsize))
+    return Limits(
+        max_size_bytes=cache.max_size,
+        min_free_bytes=usual_bytes if cache.min_free is None else cache.min_free,
+        high_water=cache.high_water,
+        low_water=cache.low_water,
+    )

@@ -19,6 +19,9 @@ class Counters:
     failed: int = 0
     received_bytes: int = 0  # over the network
     resumed: int = 0  # fetches that went on from a partial download
+    evicted: int = 0  # trees
+    evicted_bytes: int = 0  # on disk
+    uses: int = 0  # direct hits that clients reported
 
     def answered(self, outcome: Outcome) -> None:
         match outcome:

@@ -22,8 +22,9 @@ from hubd.fetching.conditions import RangeRefused, Resume, Validators
 from hubd.fetching.keeping import Keeping
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.progress import Progress
+from hubd.fetching.room import Reservation
 from hubd.fetching.sources import Delivery
-from hubd.fetching.transfer import Received, receive
+from hubd.fetching.transfer import Received, check_announced, receive
 from hubd.store.disk import from_os_error
 from hubd.store.manifest import FileEntry, Manifest, content_digest
 from hubd.store.partials import Partial
@@ -32,6 +33,9 @@ from hubd.store.trees import Staging
 from hubd.unpacking.supervisor import Unpacker, UnpackReport
 
 log = logging.getLogger(__name__)
+
+_MANIFEST_BYTES = 64 * 1024
+_MANIFEST_BYTES_PER_FILE = 256
 
 
 @dataclass(frozen=True)
@@ -147,9 +151,13 @@ class Fetch:
 
     async def _take(self, delivery: Delivery) -> Landed:
         async with self._staging(delivery) as (staging, keeping):
+            check_announced(delivery.total_bytes, self._means.settings.limits.archive)
+            reservation = Reservation(self._means.room, self._means.trees, staging.path)
+            await reservation.spool(delivery.total_bytes or delivery.from_bytes, exact=True)
             tree = staging.attempt_tree(1)
-            received, report = await self._receive_and_unpack(delivery, staging, tree, keeping)
+            received, report = await self._receive_and_unpack(delivery, staging, tree, keeping, reservation)
             self.progress.state = "publishing"
+            await reservation.tree(_bytes_beside(report) + await reservation.tree(0))
             leases: list[Lease] = []
             try:
                 return await self._means.to_its_end(lambda: self._publish(delivery, tree, received, report, leases))
@@ -197,7 +205,12 @@ class Fetch:
         return Landed(confirmed if confirmed is not None else before, "confirmed")
 
     async def _receive_and_unpack(
-        self, delivery: Delivery, staging: Staging, tree: str, keeping: Keeping
+        self,
+        delivery: Delivery,
+        staging: Staging,
+        tree: str,
+        keeping: Keeping,
+        reservation: Reservation,
     ) -> tuple[Received, UnpackReport]:
         body, progress, limits = delivery.body, self.progress, self._means.settings.limits
         assert body is not None
@@ -207,11 +220,12 @@ class Fetch:
             progress.resumed_bytes = progress.received_bytes = delivery.from_bytes
             self._means.counters.resumed += 1
             log.info("%s: goes on from byte %d of %s", progress.loggable, delivery.from_bytes, delivery.total_bytes)
-        async with Unpacker(staging.archive, tree, self._means.unpack_limits) as unpacker:
+        async with Unpacker(staging.archive, tree, self._means.unpack_limits, reservation.tree) as unpacker:
             progress.unpacker = unpacker
 
             def on_frontier(frontier_bytes: int) -> None:
                 progress.on_frontier(frontier_bytes)
+                reservation.wrote(frontier_bytes + unpacker.unpacked_bytes)
                 unpacker.feed(frontier_bytes)
                 keeping.on_frontier(frontier_bytes)
 
@@ -222,6 +236,7 @@ class Fetch:
                     total_bytes=delivery.total_bytes,
                     limit_bytes=limits.archive,
                     on_frontier=on_frontier,
+                    make_room=reservation.spool,
                     threads=self._means.threads,
                     from_bytes=delivery.from_bytes,
                 )
@@ -316,6 +331,11 @@ def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error to tell of: a group's first, looking into groups within."""
     error = failures.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _bytes_beside(report: UnpackReport) -> int:
+    """About what manifest and listing will take on disk, rather more than less."""
+    return _MANIFEST_BYTES + sum(_MANIFEST_BYTES_PER_FILE + 2 * len(file.path.encode()) for file in report.files)
 
 
 def _manifest(received: Received, report: UnpackReport) -> Manifest:

@@ -43,9 +43,6 @@ class StoreLayout(CacheLayout):
     def record(self, key: str) -> str:
         return f"{self.handles}/{key}.json"
 
-    def manifest(self, digest: str) -> str:
-        return f"{self.trees}/{digest}/manifest.json"
-
     def tfhub_view(self, spelling: str) -> str:
         return f"{self.tfhub}/{handles.spelling_name(spelling)}"
 

@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 from hubclient.contract import places
 from hubd.store.disk import Disk, read_file, storing
 from hubd.store.layout import StagingLayout, StoreLayout
+from hubd.store.ledger import Ledger
 from hubd.store.transfers import Transfer
 from hubd.store.trees import Staging
 
@@ -50,11 +52,17 @@ class Partials:
     """The partials of one cache that no fetch has claimed, at most one of each handle. Thread-safe."""
 
     def __init__(
-        self, layout: StoreLayout, keep_seconds: float, disk: Disk | None = None, boot_id: str | None = None
+        self,
+        layout: StoreLayout,
+        keep_seconds: float,
+        disk: Disk | None = None,
+        boot_id: str | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._layout = layout
         self._keep_seconds = keep_seconds
         self._disk = disk or Disk()
+        self._ledger = ledger or Ledger()
         self._boot_id = boot_id or places.boot_id()
         self._kept: dict[str, Partial] = {}
         self._changing = threading.Lock()
@@ -106,6 +114,8 @@ class Partials:
         except OSError as error:
             # A full disk, say. This daemon can go on from it all the same; the next one as far as was saved before.
             _log.warning("cannot save what arrived in %s: %s", staging.path, error)
+        with suppress(OSError):  # then what was set aside for it stays so
+            staging.count()
         self._put(partial)
         return True
 
@@ -118,7 +128,9 @@ class Partials:
             found = self._read(path)
             if found is None or not self._is_worth(found):
                 return False
-            Staging(self._layout, self._disk, path).strip()
+            staging = Staging(self._layout, self._disk, self._ledger, path)
+            staging.strip()
+            staging.count()
         except (OSError, ValueError) as error:
             # Damaged, made by hand, a newer daemon's: in no case more than a download that begins anew.
             _log.warning("%s is no download to go on with: %s", path, error)
@@ -155,7 +167,7 @@ class Partials:
         # What is beyond may not be the origin's, and from here on the size of the file has to tell what is.
         with storing("going on with a download"):
             self._disk.truncate(StagingLayout(partial.path).archive, partial.resume_bytes)
-        return Staging(self._layout, self._disk, partial.path)
+        return Staging(self._layout, self._disk, self._ledger, partial.path)
 
     def give_back(self, partial: Partial) -> None:
         """A claimed partial that was not touched."""
@@ -163,7 +175,7 @@ class Partials:
 
     def discard(self, partial: Partial) -> None:
         """Move a claimed partial to the trash. Never raises."""
-        Staging(self._layout, self._disk, partial.path).discard()
+        Staging(self._layout, self._disk, self._ledger, partial.path).discard()
 
     def drop(self, key: str) -> int:
         """Move the handle's partial to the trash, unless a fetch has claimed it: the bytes that frees. Never raises."""

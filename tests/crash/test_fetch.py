@@ -24,10 +24,14 @@ import pytest
 from hubclient.contract import handles
 from hubclient.contract.errors import UpstreamUnavailable
 from hubd.config import NetworkSettings, Settings
+from hubd.fetching.counters import Counters
 from hubd.fetching.fetch import Fetch
 from hubd.fetching.means import Means
+from hubd.fetching.room import Room
 from hubd.fetching.sources import HttpSource
 from hubd.store.adoption import adopt
+from hubd.store.budget import Limits
+from hubd.store.eviction import Evictor
 from hubd.store.partials import Partials
 from hubd.store.records import Records
 from hubd.store.recovery import clear
@@ -65,7 +69,9 @@ async def started(root: str) -> AsyncIterator[Means]:
     """What a daemon that was just started on this cache works with."""
     network = NetworkSettings(allow_http=True, allow_private_addresses=True)
     with adopt(root, socket="/s") as hold, ThreadPoolExecutor(4) as threads:
-        partials = Partials(hold.layout, 1000.0)
+        trees, records, counters = Trees(hold.layout), Records(hold.layout), Counters()
+        evictor = Evictor(trees, records)
+        partials = Partials(hold.layout, 1000.0, ledger=trees.ledger)
         clear(hold.layout, partials)
         async with HttpSource(network) as source:
             means = Means(
@@ -76,6 +82,9 @@ async def started(root: str) -> AsyncIterator[Means]:
                 source=source,
                 threads=threads,
                 slots=asyncio.Semaphore(1),
+                evictor=evictor,
+                room=Room(Limits(), trees, evictor, counters),
+                counters=counters,
             )
             yield means
             means.grace.release_all()

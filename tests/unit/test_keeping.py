@@ -14,10 +14,14 @@ import pytest
 from hubclient.contract import errors
 from hubd.config import Settings
 from hubd.fetching.conditions import Validators
+from hubd.fetching.counters import Counters
 from hubd.fetching.keeping import Keeping, is_mendable
 from hubd.fetching.means import Means
+from hubd.fetching.room import Room
 from hubd.fetching.sources import Delivery, HttpSource
 from hubd.store.adoption import adopt
+from hubd.store.budget import Limits
+from hubd.store.eviction import Evictor
 from hubd.store.partials import Partials
 from hubd.store.records import Records
 from hubd.store.trees import Trees
@@ -61,14 +65,19 @@ def disk() -> RecordingDisk:
 def means(tmp_path: Path, disk: RecordingDisk) -> Iterator[Means]:
     settings = Settings()
     with adopt(str(tmp_path / "cache"), socket="/s") as hold, ThreadPoolExecutor(1) as threads:
+        trees, records, counters = Trees(hold.layout), Records(hold.layout), Counters()
+        evictor = Evictor(trees, records)
         yield Means(
             settings=settings,
-            trees=Trees(hold.layout),
-            records=Records(hold.layout),
+            trees=trees,
+            records=records,
             partials=Partials(hold.layout, 1000.0, disk),
             source=HttpSource(settings.network),
             threads=threads,
             slots=asyncio.Semaphore(1),
+            evictor=evictor,
+            room=Room(Limits(), trees, evictor, counters),
+            counters=counters,
         )
 
 

@@ -17,6 +17,7 @@ from hubclient.contract import handles
 from hubd.store.adoption import adopt
 from hubd.store.disk import Disk
 from hubd.store.layout import StagingLayout, StoreLayout
+from hubd.store.ledger import Ledger, disk_bytes
 from hubd.store.partials import WORTH_BYTES, Partials
 from hubd.store.recovery import clear
 from hubd.store.transfers import Transfer
@@ -48,7 +49,7 @@ def partials(layout: StoreLayout) -> Partials:
 
 def place(layout: StoreLayout, **fields: Any) -> StagingLayout:
     """What a daemon that was killed left."""
-    staging = Staging(layout, Disk())
+    staging = Staging(layout, Disk(), Ledger())
     left = StagingLayout(staging.path)
     Path(left.archive).write_bytes(b"x" * SPOOL_BYTES)
     Path(left.transfer).write_text(transfer(**fields).model_dump_json())
@@ -58,7 +59,7 @@ def place(layout: StoreLayout, **fields: Any) -> StagingLayout:
 
 def keep(layout: StoreLayout, partials: Partials, size_bytes: int = SPOOL_BYTES) -> bool:
     """At the end of a fetch."""
-    staging = Staging(layout, Disk())
+    staging = Staging(layout, Disk(), Ledger())
     Path(staging.archive).write_bytes(b"x" * size_bytes)
     staging.attempt_tree(1)
     return partials.keep(staging, partials.begun(HANDLE, '"a"', None, TOTAL_BYTES))
@@ -211,6 +212,22 @@ def test_what_is_kept_later_takes_the_place_of_what_was(layout: StoreLayout, par
     ((_, size_bytes, _),) = partials.all()
     assert size_bytes == WORTH_BYTES
     assert len(os.listdir(layout.staging)) == 1
+
+
+def test_the_ledger_knows_what_a_partial_takes(layout: StoreLayout) -> None:
+    ledger = Ledger()
+    left, adopting = place(layout), Partials(layout, DAY, boot_id="this", ledger=ledger)
+    assert adopting.adopt(left.path)
+    assert ledger.bytes_of(left.path) == disk_bytes(left.path) >= SPOOL_BYTES
+    assert ledger.used_bytes == disk_bytes(layout.staging) + disk_bytes(layout.trash) - _empty(layout)
+    adopting.drop(KEY)
+    assert ledger.bytes_below(layout.staging) == 0
+    assert ledger.bytes_below(layout.trash) >= SPOOL_BYTES
+
+
+def _empty(layout: StoreLayout) -> int:
+    """What the two directories themselves take."""
+    return sum(os.lstat(path).st_blocks * 512 for path in (layout.staging, layout.trash))
 
 
 def test_a_partial_can_be_dropped_for_its_room(layout: StoreLayout, partials: Partials) -> None:

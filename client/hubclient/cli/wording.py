@@ -71,8 +71,8 @@ def ago(seconds: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 module`, `3 modules`, `2 fetches`."""
-    plural = noun + ("es" if noun.endswith("ch") else "s")
+    """`1 module`, `3 modules`, `2 fetches`, `2 processes`."""
+    plural = noun + ("es" if noun.endswith(("ch", "s")) else "s")
     return f"{number:,} {noun if number == 1 else plural}"
 
 
