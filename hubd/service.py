@@ -27,6 +27,7 @@ from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.room import Room
 from hubd.fetching.sources import HttpSource
+from hubd.fetching.users import Users
 from hubd.store import recovery
 from hubd.store.adoption import adopt
 from hubd.store.budget import Limits
@@ -91,8 +92,8 @@ class _Service:
         self._stopping = asyncio.Event()
         self._reason = ""
         self._group = asyncio.TaskGroup()
-        layout, counters = trees.layout, Counters()
-        records = Records(layout)
+        layout = trees.layout
+        records, counters, users = Records(layout), Counters(), Users()
         evictor = Evictor(trees, records)
         self._means = Means(
             settings=settings,
@@ -103,8 +104,9 @@ class _Service:
             threads=threads,
             slots=asyncio.Semaphore(settings.network.concurrent_fetches),
             evictor=evictor,
-            room=Room(_limits(settings.cache, layout.root), trees, evictor, counters),
+            room=Room(_limits(settings.cache, layout.root), trees, evictor, counters, users),
             counters=counters,
+            users=users,
         )
         self._resolver = Resolver(self._means, self._spawn)
         self._inventory = Inventory(self._means, listening.path, lambda: self._server.connections())

@@ -67,9 +67,10 @@ class Inventory:
         """One module with its signatures; `NotFound` when the cache has none of that key."""
         if not is_digest(key):
             raise RequestInvalid("a key is 64 hex digits")
-        return await self._in_thread(lambda: self._signatures(key))
+        users = self._means.users.of(key)
+        return await self._in_thread(lambda: self._signatures(key, users))
 
-    def _signatures(self, key: str) -> messages.Signatures:
+    def _signatures(self, key: str, users: list[int]) -> messages.Signatures:
         record = self._means.records.load(key)
         manifest = self._means.trees.manifest(record.digest) if record is not None else None
         entry = self._means.records.catalog.get(key)
@@ -80,6 +81,7 @@ class Inventory:
             origin=record.final_host,
             etag=record.etag,
             spellings=list(record.spellings),
+            users=users,
             archive_bytes=manifest.archive_bytes,
             content_digest=manifest.content_digest,
             format=manifest.format,

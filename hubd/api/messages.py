@@ -167,6 +167,7 @@ class Signatures(Module):
     origin: str | None = Field(description="the host that sent it, after redirects")
     etag: str | None
     spellings: list[str] = Field(description="of the handle, as asked for")
+    users: list[int] = Field(description="the uids that asked for it or reported its use within the last day")
     archive_bytes: int
     content_digest: str
     format: str

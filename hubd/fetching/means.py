@@ -45,8 +45,8 @@ class Means:
     evictor: Evictor
     room: Room
     counters: Counters
+    users: Users
     grace: GraceLeases = field(default_factory=GraceLeases)
-    users: Users = field(default_factory=Users)
     # Trees that a handle moved on from; they go as soon as nobody uses them.
     orphans: set[str] = field(default_factory=set)
     litter: asyncio.Event = field(default_factory=asyncio.Event)

@@ -12,7 +12,9 @@ import os
 from collections.abc import Callable
 
 from hubclient.contract.errors import ArchiveTooLarge, CacheFull, HubError
+from hubclient.contract.quantities import format_size
 from hubd.fetching.counters import Counters
+from hubd.fetching.users import Users
 from hubd.store.budget import Limits, capacity_bytes, excess_bytes
 from hubd.store.eviction import Evictor
 from hubd.store.trees import Trees
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 _FIRST_STEP_BYTES = 1 << 20
 _LARGEST_STEP_BYTES = 64 << 20
 _ROUNDS = 3
+_NAMED_UIDS = 20
 
 
 class Room:
@@ -30,7 +33,7 @@ class Room:
     `scanned` is set once the ledger knows all that lay in the cache at start.
     """
 
-    def __init__(self, limits: Limits, trees: Trees, evictor: Evictor, counters: Counters) -> None:
+    def __init__(self, limits: Limits, trees: Trees, evictor: Evictor, counters: Counters, users: Users) -> None:
         self.limits = limits
         self.scanned = asyncio.Event()
         #: set when the cache may have passed its high water mark
@@ -38,6 +41,7 @@ class Room:
         self._trees = trees
         self._evictor = evictor
         self._counters = counters
+        self._users = users
         self._evicting = asyncio.Lock()
 
     def capacity(self) -> int:
@@ -55,8 +59,8 @@ class Room:
             least_bytes = max(total_bytes, announced_bytes)
             if least_bytes > self.limits.max_size_bytes:
                 raise ArchiveTooLarge(
-                    f"the module needs {_size(least_bytes)} or more, and the whole cache may take "
-                    f"{_size(self.limits.max_size_bytes)} (cache.max_size)"
+                    f"the module needs {format_size(least_bytes)} or more, and the whole cache may take "
+                    f"{format_size(self.limits.max_size_bytes)} (cache.max_size)"
                 )
             await self.scanned.wait()
         for wanted in (wish_bytes, total_bytes):
@@ -100,10 +104,12 @@ class Room:
         others_bytes = kept.in_flight_bytes - self._trees.ledger.bytes_of(path)
         capacity = self.capacity()
         bound = "cache.max_size" if capacity == self.limits.max_size_bytes else "the disk, less cache.min_free,"
+        uids = sorted({uid for key in kept.leased_keys for uid in self._users.of(key)})
+        by = f" (by uid {', '.join(map(str, uids[:_NAMED_UIDS]))})" if uids else ""
         return CacheFull(
-            f"there is no room for {_size(total_bytes)}: {bound} allows {_size(capacity)}, and of what the cache has "
-            f"{_size(kept.pinned_bytes)} are pinned, {_size(kept.leased_bytes)} leased and "
-            f"{_size(others_bytes)} in flight"
+            f"there is no room for {format_size(total_bytes)}: {bound} allows {format_size(capacity)}, and of what the "
+            f"cache has {format_size(kept.pinned_bytes)} are pinned, {format_size(kept.leased_bytes)} leased{by} and "
+            f"{format_size(others_bytes)} in flight"
         )
 
 
@@ -148,7 +154,3 @@ class Reservation:
             announced_bytes=announced_bytes + other_bytes,
         )
         return reserved_bytes - other_bytes
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.3g} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.3g} MB"

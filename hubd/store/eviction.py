@@ -40,12 +40,12 @@ class Removed(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What cannot go, in bytes on disk, and who uses what is leased as far as clients told."""
+    """What cannot go, in bytes on disk, and the keys of what is leased."""
 
     pinned_bytes: int
     leased_bytes: int
     in_flight_bytes: int
-    leased_digests: tuple[str, ...]
+    leased_keys: tuple[str, ...]
 
 
 class Evictor:
@@ -132,7 +132,7 @@ class Evictor:
         leased: list[str] = []
         for candidate in self.candidates():
             if self._trees.is_held(candidate.name):
-                leased.append(candidate.name)
+                leased += [entry.key for entry in self._records.catalog.of_digest(candidate.name)]
                 leased_bytes += candidate.size_bytes
             elif candidate.pinned:
                 pinned_bytes += candidate.size_bytes

@@ -23,20 +23,13 @@ import pytest
 
 from hubclient.contract import handles
 from hubclient.contract.errors import UpstreamUnavailable
-from hubd.config import NetworkSettings, Settings
-from hubd.fetching.counters import Counters
 from hubd.fetching.fetch import Fetch
 from hubd.fetching.means import Means
-from hubd.fetching.room import Room
 from hubd.fetching.sources import HttpSource
 from hubd.store.adoption import adopt
-from hubd.store.budget import Limits
-from hubd.store.eviction import Evictor
-from hubd.store.partials import Partials
-from hubd.store.records import Records
 from hubd.store.recovery import clear
-from hubd.store.trees import Trees
 from tests.support.archives import MODULE, archive
+from tests.support.means import NETWORK, means_of
 from tests.support.origin import Answer, Origin
 
 FILES = {**MODULE, "variables/variables.data-00000-of-00001": random.Random(5).randbytes(3_000_000)}
@@ -67,25 +60,10 @@ def at_awaits(work: Coroutine[Any, Any, Any], act: Callable[[], None]) -> Genera
 @asynccontextmanager
 async def started(root: str) -> AsyncIterator[Means]:
     """What a daemon that was just started on this cache works with."""
-    network = NetworkSettings(allow_http=True, allow_private_addresses=True)
     with adopt(root, socket="/s") as hold, ThreadPoolExecutor(4) as threads:
-        trees, records, counters = Trees(hold.layout), Records(hold.layout), Counters()
-        evictor = Evictor(trees, records)
-        partials = Partials(hold.layout, 1000.0, ledger=trees.ledger)
-        clear(hold.layout, partials)
-        async with HttpSource(network) as source:
-            means = Means(
-                settings=Settings(network=network),
-                trees=Trees(hold.layout),
-                records=Records(hold.layout),
-                partials=partials,
-                source=source,
-                threads=threads,
-                slots=asyncio.Semaphore(1),
-                evictor=evictor,
-                room=Room(Limits(), trees, evictor, counters),
-                counters=counters,
-            )
+        async with HttpSource(NETWORK) as source:
+            means = means_of(hold.layout, source, threads)
+            clear(hold.layout, means.partials)
             yield means
             means.grace.release_all()
 

@@ -49,7 +49,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
             [*COMMAND, *arguments],
-            env={"COLUMNS": "100", "LINES": "24", **environ},
+            env={**environ, "COLUMNS": "100", "LINES": "24"},
             stdin=slave,
             stdout=slave,
             stderr=slave,

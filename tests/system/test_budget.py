@@ -107,6 +107,7 @@ def test_when_nothing_may_go_the_error_says_what_holds_the_space(tmp_path: Path,
         slow = Answer(module("slow"), gate_after_bytes=1000)
         with Lease.share(str(Path(answer["path"]).parent / "lease")), ThreadPoolExecutor(1) as pool:
             without_grace(daemon)
+            assert daemon.request("POST", "/v1/uses", {"keys": [key(leased)]}) == (202, {"counted": 1})
             fetching = pool.submit(daemon.resolve, origin.serve("/slow/1", slow))
             origin.wait_until_asked("/slow/1")
             wait_until(lambda: daemon.request("GET", "/v1/status")[1]["cache"]["in_flight_bytes"] > 0)
@@ -114,8 +115,15 @@ def test_when_nothing_may_go_the_error_says_what_holds_the_space(tmp_path: Path,
             slow.gate.set()
             assert fetching.result()[0] == 200
         assert (status, problem["code"]) == (507, "cache-full")
-        for part in ("1.0", "pinned", "leased", "in flight", "cache.max_size"):
-            assert part in problem["detail"]
+        for part in (
+            "2.0 MB",
+            "1.0 MB are pinned",
+            "1.0 MB leased",
+            f"by uid {os.geteuid()}",
+            "in flight",
+            "cache.max_size",
+        ):
+            assert part in problem["detail"], problem["detail"]
         assert cached(daemon) == {"pinned", "leased", "slow"}
         assert os.listdir(daemon.cache / "staging") == []
 

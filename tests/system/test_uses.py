@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hubclient.contract import handles
-from tests.support.archives import archive
+from tests.support.archives import MODULE, archive
 from tests.support.daemon import Daemon
 from tests.support.origin import Answer, Origin
 from tests.support.waiting import wait_until
@@ -106,3 +106,13 @@ def test_a_direct_hit_makes_a_module_recent(daemon: Daemon, handle: str, program
     subprocess.run(program(handle), env=environ, check=True, timeout=30, capture_output=True)
     wait_until(lambda: was_used(daemon, handle))
     assert counted(daemon) == 1
+
+
+def test_all_modules_of_a_command_are_told_before_it_takes_over(origin: Origin, daemon: Daemon) -> None:
+    served = [origin.serve(f"/m{number}/1", Answer(archive({**MODULE, "n": b"%d" % number}))) for number in range(3)]
+    for one in served:
+        assert daemon.resolve(one)[0] == 200
+    environ = {**os.environ, "HUBD_SOCKET": str(daemon.socket), "HUBD_AUTOSTART": "0"}
+    command = [sys.executable, "-P", "-m", "hubclient.cli", "exec", *served, "--", "true"]
+    subprocess.run(command, env=environ, check=True, timeout=30, capture_output=True)
+    wait_until(lambda: counted(daemon) == 3)

@@ -118,7 +118,7 @@ def test_pinned_and_leased_modules_stay_and_the_next_one_goes(cache: Cache) -> N
         assert cache.make_room(1) == []
         kept = cache.evictor.kept()
         assert kept.pinned_bytes > 0
-        assert kept.leased_digests == (leased,)
+        assert kept.leased_keys == (key("leased"),)
         assert kept.pinned_bytes + kept.leased_bytes == cache.trees.ledger.used_bytes
     assert cache.make_room(1) == [(handle("leased"),)]
     cache.check()

@@ -12,20 +12,13 @@ from pathlib import Path
 import pytest
 
 from hubclient.contract import errors
-from hubd.config import Settings
 from hubd.fetching.conditions import Validators
-from hubd.fetching.counters import Counters
 from hubd.fetching.keeping import Keeping, is_mendable
 from hubd.fetching.means import Means
-from hubd.fetching.room import Room
 from hubd.fetching.sources import Delivery, HttpSource
 from hubd.store.adoption import adopt
-from hubd.store.budget import Limits
-from hubd.store.eviction import Evictor
-from hubd.store.partials import Partials
-from hubd.store.records import Records
-from hubd.store.trees import Trees
 from tests.support.journal import RecordingDisk
+from tests.support.means import NETWORK, means_of
 
 MIB = 1 << 20
 STRONG = Validators('"a"')
@@ -63,22 +56,8 @@ def disk() -> RecordingDisk:
 
 @pytest.fixture
 def means(tmp_path: Path, disk: RecordingDisk) -> Iterator[Means]:
-    settings = Settings()
     with adopt(str(tmp_path / "cache"), socket="/s") as hold, ThreadPoolExecutor(1) as threads:
-        trees, records, counters = Trees(hold.layout), Records(hold.layout), Counters()
-        evictor = Evictor(trees, records)
-        yield Means(
-            settings=settings,
-            trees=trees,
-            records=records,
-            partials=Partials(hold.layout, 1000.0, disk),
-            source=HttpSource(settings.network),
-            threads=threads,
-            slots=asyncio.Semaphore(1),
-            evictor=evictor,
-            room=Room(Limits(), trees, evictor, counters),
-            counters=counters,
-        )
+        yield means_of(hold.layout, HttpSource(NETWORK), threads, disk)
 
 
 def keeping(means: Means, strong: Validators | None = STRONG, from_bytes: int = 0) -> Keeping:

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
+from hubclient import resolving
 from hubclient.cli.get import Wish, find, is_offline
 from hubclient.cli.output import exit_code_of_all, say
 from hubclient.contract.lease import Lease
@@ -35,6 +36,7 @@ def execute(handles: Sequence[str], command: Sequence[str], *, quiet: bool, as_j
     for lease in found.leases.values():
         _bequeath(lease)
     arguments = with_paths(command, paths) if braces else list(command)
+    resolving.flush_uses()  # what happens at the end of a program does not happen here
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

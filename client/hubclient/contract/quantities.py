@@ -18,6 +18,7 @@ _SIZE_UNITS = {
     "GIB": 1024**3,
     "TIB": 1024**4,
 }
+_SHOWN_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", re.ASCII)
 _MAX_CHARACTERS = 30  # more than any disk or clock needs, and far from what a float cannot hold
@@ -37,6 +38,17 @@ def parse_seconds(value: object) -> float:
     if unit.lower() not in _TIME_UNITS:
         raise ValueError(f"unknown unit {unit!r}: use one of ms, s, min, h, d")
     return amount * _TIME_UNITS[unit.lower()]
+
+
+def format_size(size_bytes: float) -> str:
+    """`186.0 MB`."""
+    value = float(size_bytes)
+    unit = 0
+    # 999,950 is 1000.0 KB when rounded, so the next unit starts there.
+    while value >= 999.95 and unit < len(_SHOWN_UNITS) - 1:
+        value /= 1000
+        unit += 1
+    return f"{value:.1f} {_SHOWN_UNITS[unit]}" if unit else f"{value:.0f} B"
 
 
 def _quantity(value: object, complaint: str) -> tuple[float, str]:
