@@ -153,7 +153,7 @@ class Fetch:
         async with self._staging(delivery) as (staging, keeping):
             check_announced(delivery.total_bytes, self._means.settings.limits.archive)
             reservation = Reservation(self._means.room, self._means.trees, staging.path)
-            await reservation.spool(delivery.total_bytes or delivery.from_bytes, exact=True)
+            await reservation.spool(delivery.total_bytes or delivery.from_bytes or 1, exact=True)
             tree = staging.attempt_tree(1)
             received, report = await self._receive_and_unpack(delivery, staging, tree, keeping, reservation)
             self.progress.state = "publishing"

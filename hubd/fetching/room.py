@@ -25,6 +25,8 @@ _FIRST_STEP_BYTES = 1 << 20
 _LARGEST_STEP_BYTES = 64 << 20
 _ROUNDS = 3
 _NAMED_UIDS = 20
+# What each fetch takes beside spool and files: a few directories, notes of its own, the last block of the spool.
+_BESIDE_BYTES = 32 << 10
 
 
 class Room:
@@ -146,6 +148,7 @@ class Reservation:
         self._ledger.wrote(self._path, size_bytes)
 
     async def _reserve(self, size_bytes: int, other_bytes: int, step_bytes: int, announced_bytes: int) -> int:
+        other_bytes += _BESIDE_BYTES
         total_bytes = size_bytes + other_bytes
         reserved_bytes = await self._room.reserve(
             self._path,

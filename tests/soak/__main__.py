@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120.0, metavar="N", help="how long, the end not counted (120)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), metavar="N")
     parser.add_argument("--clients", type=int, default=runner.CLIENTS, metavar="N", help="processes at a time")
-    parser.add_argument("--keep", action="store_true", help="keep cache, log and events, and say where")
+    parser.add_argument("--keep", action="store_true", help="keep cache, log, events and report, and say where")
     arguments = parser.parse_args()
     # Whatever hangs: the stacks of all threads, and an end.
     faulthandler.dump_traceback_later(arguments.seconds + _GRACE_SECONDS, exit=True)
@@ -33,7 +33,9 @@ def main() -> int:
     broken = True
     try:
         journal = runner.run(directory, seed=arguments.seed, seconds=arguments.seconds, clients=arguments.clients)
-        print(runner.report(journal))
+        report = runner.report(journal)
+        (directory / "report.txt").write_text(report)
+        print(report)
         broken = bool(journal.violations)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

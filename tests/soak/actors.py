@@ -147,24 +147,23 @@ class _Client:
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, env=environ)
         self._journal.event(self._name, "started", pid=process.pid, ending=self._planned.ending)
-        timers = [threading.Timer(_CLIENT_END_SECONDS, process.kill)]
-        if self._planned.ending != "exit":
-            number = SIGKILL if self._planned.ending == "kill" else SIGINT
-            timers.append(threading.Timer(self._planned.after_seconds, process.send_signal, (number,)))
-        for timer in timers:
-            timer.daemon = True
-            timer.start()
+        watchdog = threading.Timer(_CLIENT_END_SECONDS, process.kill)
+        number = SIGKILL if self._planned.ending == "kill" else SIGINT
+        death = threading.Timer(self._planned.after_seconds, process.send_signal, (number,))
+        watchdog.start()
         try:
             assert process.stdout is not None
             assert process.stderr is not None
-            for line in process.stdout:
+            for count, line in enumerate(process.stdout):
+                if count == 0 and self._planned.ending != "exit":
+                    death.start()  # no earlier: an interpreter that is only starting ends in any way on Ctrl-C
                 with suppress(ValueError):  # killed in mid-sentence
                     self._judge(json.loads(line))
             errors = process.stderr.read()
             code = process.wait()
         finally:
-            for timer in timers:
-                timer.cancel()
+            watchdog.cancel()
+            death.cancel()
             process.kill()
             process.wait()
             for hold in (*self._holds, *self._while_asking):
@@ -177,7 +176,10 @@ class _Client:
         if self._asking is not None:
             self._journal.reason(self._asking)  # its fetch may have ended with it
         expected = {"exit": {0}, "kill": {0, -SIGKILL}, "interrupt": {0, -SIGINT}}[self._planned.ending]
-        if code not in expected:
+        # At its very end an interpreter may tell of a Ctrl-C and go on with another code.
+        if code not in expected and not (
+            self._planned.ending == "interrupt" and errors.endswith("KeyboardInterrupt\n")
+        ):
             self._journal.violation(f"a client ended with {code}: {errors.strip()[-1500:]}")
 
     def _judge(self, told: dict[str, Any]) -> None:

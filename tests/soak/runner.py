@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import sys
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -50,16 +50,20 @@ _COMPLAINTS = re.compile(r"Traceback|: internal: |never retrieved|never awaited"
 def run(directory: Path, *, seed: int, seconds: float, clients: int = CLIENTS) -> Journal:
     """Runs it in an empty directory; whatever it started has ended when it returns."""
     journal = Journal(seed, directory / "events.ndjson")
-    with Origin() as origin:
+    with Origin() as origin, ExitStack() as started:
         world = World(origin, seed)
         world.write_truth(directory / "truth.json")
         quota = int(QUOTA_SHARE * world.size_bytes) if "max_size" in CacheSettings.model_fields else None
         daemon = Daemon(directory, config=_config(quota))
-        soak = _Soak(daemon, world, journal, quota, directory / "truth.json")
+        started.push(daemon)
         try:
+            soak = _Soak(daemon, world, journal, quota, directory / "truth.json")
+            started.callback(soak.end_actors)
             soak.run(seconds, clients)
-        finally:
-            soak.end()
+            soak.end_actors()
+            soak.look_last()
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            journal.violation(f"the daemon does not start or end: {error}")
         _judge_requests(origin, world, journal, time.time() - journal.began)
     _judge_processes(journal)
     return journal
@@ -130,24 +134,20 @@ class _Soak:
             self._start()
             self._settle("after a restart")
 
-    def end(self) -> None:
-        """Ends everybody, then looks once more: with nobody there, nothing is excused any more."""
-        stage = self._stage
-        stage.over.set()
-        stage.go.set()
+    def end_actors(self) -> None:
+        """Returns when nobody works on the cache any more."""
+        self._stage.over.set()
         for thread in self._threads:
             thread.join(_JOIN_SECONDS)
             if thread.is_alive():
                 self._journal.violation(f"{thread.name} does not end")
-        if sys.exc_info()[0] is None:
-            if self._daemon.answers():
-                self._end_daemon(kill=False)
-            self._start()
-            self._settle("at the end", last=True)
-            self._end_daemon(kill=False)
-        with suppress(AssertionError, OSError):
-            self._daemon.kill()
-        self._read_log()
+
+    def look_last(self) -> None:
+        """One more restart; with nobody there, nothing is excused any more. Afterwards the daemon has ended."""
+        self._end_daemon(kill=False)
+        self._start()
+        self._settle("at the end", last=True)
+        self._end_daemon(kill=False)
 
     def _pin(self) -> None:
         """Keeps one small module in the cache for good, if the daemon can."""
