@@ -16,6 +16,7 @@ from benchmarks.report import Goal, Row, Series
 from hubd.store.budget import Candidate, choose_victims
 from hubd.store.eviction import Evictor
 from hubd.store.layout import StoreLayout
+from hubd.store.partials import Partials
 from hubd.store.records import Records
 from hubd.store.trees import Trees
 
@@ -81,7 +82,7 @@ def _chooser(cache: Path) -> Callable[[], list[Candidate]]:
         records.load(key)
     for digest in trees.digests():
         trees.measure(digest)
-    evictor = Evictor(trees, records)
+    evictor = Evictor(trees, records, Partials(layout, trees.ledger, 86400.0))
     need_bytes = trees.ledger.used_bytes // 10
     return lambda: choose_victims(evictor.candidates(), need_bytes)
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from hubd import allocator
 from hubd.api.inventory import Inventory
-from hubd.api.keeping import Keeping
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer, ListeningSocket
+from hubd.api.upkeep import Upkeep
 from hubd.config import GB, CacheSettings, Place, Settings
 from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
@@ -62,7 +62,7 @@ async def serve(settings: Settings, place: Place) -> None:
     allow_network = settings.cache.allow_network_filesystem
     with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:
         trees = Trees(hold.layout)
-        partials = Partials(hold.layout, settings.cache.keep_partial, ledger=trees.ledger)
+        partials = Partials(hold.layout, trees.ledger, settings.cache.keep_partial)
         recovery.clear(hold.layout, partials)
         listening = ListeningSocket(place.socket, hold.layout.root, mode=0o600 if place.user else 0o666)
         # Fetches never wait for a thread that something else keeps.
@@ -94,7 +94,7 @@ class _Service:
         self._group = asyncio.TaskGroup()
         layout = trees.layout
         records, counters, users = Records(layout), Counters(), Users()
-        evictor = Evictor(trees, records)
+        evictor = Evictor(trees, records, partials)
         self._means = Means(
             settings=settings,
             trees=trees,
@@ -112,7 +112,7 @@ class _Service:
         self._inventory = Inventory(self._means, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
             self._warn(listening.warning)
-        routes = (*Api(self._resolver, self._inventory).routes, *Keeping(self._means, self._inventory).routes)
+        routes = (*Api(self._resolver, self._inventory).routes, *Upkeep(self._means, self._inventory).routes)
         app = application(routes, os.geteuid())
         self._server = ApiServer(app, listening, max_connections=self._most_connections())
 

@@ -142,6 +142,7 @@ class Inventory:
         means, ledger, limits = self._means, self._means.trees.ledger, self._means.room.limits
         disk = os.statvfs(self._layout.root)
         trees = list(means.records.catalog.by_digest())
+        partial_bytes = sum(partial.size_bytes for partial in means.partials.all())
         measured = messages.CacheStatus(
             dir=self._layout.root,
             layout=LAYOUT_VERSION,
@@ -157,7 +158,8 @@ class Inventory:
                 for digest, entries in trees
                 if any(entry.pinned for entry in entries)
             ),
-            in_flight_bytes=ledger.bytes_below(self._layout.staging),
+            in_flight_bytes=ledger.bytes_below(self._layout.staging) - partial_bytes,
+            partial_bytes=partial_bytes,
         )
         self._measured = now, measured
         return measured

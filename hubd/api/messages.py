@@ -230,7 +230,8 @@ class CacheStatus(Answer):
     max_size_bytes: int | None
     min_free_bytes: int
     pinned_bytes: int
-    in_flight_bytes: int
+    in_flight_bytes: int = Field(description="set aside for fetches under way")
+    partial_bytes: int = Field(description="of downloads that were broken off and can be resumed")
 
 
 class Counters(Answer):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from hubclient.contract.errors import InUse, NotFound
 from hubd.store.budget import Candidate, choose_victims
 from hubd.store.catalog import Entry
+from hubd.store.partials import Partials
 from hubd.store.records import Records
 from hubd.store.trees import Trees
 
@@ -51,9 +52,10 @@ class Kept(NamedTuple):
 class Evictor:
     """Removes trees with all that names them. All methods block; thread-safe."""
 
-    def __init__(self, trees: Trees, records: Records) -> None:
+    def __init__(self, trees: Trees, records: Records, partials: Partials) -> None:
         self._trees = trees
         self._records = records
+        self._partials = partials
         # Held while a tree and its records go, so that whoever sees one without the other is not misled.
         self.changing = threading.Lock()
 
@@ -69,7 +71,8 @@ class Evictor:
         tried: set[str] = set()
         gone: list[Victim] = []
         while (need := need_bytes()) > 0:
-            victims = choose_victims((one for one in self.candidates() if one.name not in tried), need)
+            candidates = (*self._broken_off(), *self.candidates())
+            victims = choose_victims((one for one in candidates if one.name not in tried), need)
             if not victims:
                 break
             tried.update(victim.name for victim in victims)
@@ -82,6 +85,11 @@ class Evictor:
         the cache takes at most `to_size_bytes`; what became of each, one by one."""
         pending = sorted(self.candidates(), key=lambda one: one.last_used)
         used_bytes = self._trees.ledger.used_bytes
+        for partial in self._broken_off() if to_size_bytes is not None else ():
+            if used_bytes > (to_size_bytes or 0):
+                used_bytes -= partial.size_bytes
+                if not dry_run:
+                    self._evict(partial)
         for candidate in pending:
             if candidate.pinned:
                 continue
@@ -114,7 +122,7 @@ class Evictor:
         return Removed(entry, freed_bytes, ())
 
     def candidates(self) -> list[Candidate]:
-        """What could go, each tree as recent and as pinned as its records together."""
+        """The modules that could go, each tree as recent and as pinned as its records together."""
         bytes_of, tree = self._trees.ledger.bytes_of, self._trees.layout.tree
         return [
             Candidate(
@@ -137,9 +145,19 @@ class Evictor:
             elif candidate.pinned:
                 pinned_bytes += candidate.size_bytes
         in_flight_bytes = self._trees.ledger.bytes_below(self._trees.layout.staging)
+        in_flight_bytes -= sum(partial.size_bytes for partial in self._broken_off())
         return Kept(pinned_bytes, leased_bytes, in_flight_bytes, tuple(leased))
 
+    def _broken_off(self) -> list[Candidate]:
+        return [
+            Candidate(partial.key, partial.size_bytes, partial.updated_at.timestamp(), is_partial=True)
+            for partial in self._partials.all()
+        ]
+
     def _evict(self, candidate: Candidate) -> Victim:
+        if candidate.is_partial:
+            removed = self._partials.drop(candidate.name) > 0
+            return Victim(candidate.name, (), 0, candidate.size_bytes, candidate.last_used, removed)
         with self.changing:
             # The records on the disk decide: one may have been pinned, by hand too, since the catalog was read.
             entries = self._records.catalog.of_digest(candidate.name)

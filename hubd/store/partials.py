@@ -44,7 +44,7 @@ class KeptPartial(NamedTuple):
     """What is to be known of a partial when room is needed."""
 
     key: str
-    size_bytes: int
+    size_bytes: int  # on disk
     updated_at: datetime
 
 
@@ -54,15 +54,16 @@ class Partials:
     def __init__(
         self,
         layout: StoreLayout,
+        ledger: Ledger,
         keep_seconds: float,
         disk: Disk | None = None,
         boot_id: str | None = None,
-        ledger: Ledger | None = None,
     ) -> None:
+        """`ledger`: that of the trees, where each place in ``staging/`` has its account."""
+        self.ledger = ledger
         self._layout = layout
         self._keep_seconds = keep_seconds
         self._disk = disk or Disk()
-        self._ledger = ledger or Ledger()
         self._boot_id = boot_id or places.boot_id()
         self._kept: dict[str, Partial] = {}
         self._changing = threading.Lock()
@@ -128,7 +129,7 @@ class Partials:
             found = self._read(path)
             if found is None or not self._is_worth(found):
                 return False
-            staging = Staging(self._layout, self._disk, self._ledger, path)
+            staging = Staging(self._layout, self._disk, self.ledger, path)
             staging.strip()
             staging.count()
         except (OSError, ValueError) as error:
@@ -167,7 +168,7 @@ class Partials:
         # What is beyond may not be the origin's, and from here on the size of the file has to tell what is.
         with storing("going on with a download"):
             self._disk.truncate(StagingLayout(partial.path).archive, partial.resume_bytes)
-        return Staging(self._layout, self._disk, self._ledger, partial.path)
+        return Staging(self._layout, self._disk, self.ledger, partial.path)
 
     def give_back(self, partial: Partial) -> None:
         """A claimed partial that was not touched."""
@@ -175,7 +176,7 @@ class Partials:
 
     def discard(self, partial: Partial) -> None:
         """Move a claimed partial to the trash. Never raises."""
-        Staging(self._layout, self._disk, self._ledger, partial.path).discard()
+        Staging(self._layout, self._disk, self.ledger, partial.path).discard()
 
     def drop(self, key: str) -> int:
         """Move the handle's partial to the trash, unless a fetch has claimed it: the bytes that frees. Never raises."""
@@ -183,14 +184,17 @@ class Partials:
             partial = self._kept.pop(key, None)
         if partial is None:
             return 0
+        size_bytes = self.ledger.bytes_of(partial.path)
         self.discard(partial)
-        return partial.spool_bytes
+        return size_bytes
 
     def all(self) -> list[KeptPartial]:
         """Those that no fetch has claimed, the longest untouched first."""
         with self._changing:
             kept = [(key, partial) for key, partial in self._kept.items()]
-        found = [KeptPartial(key, partial.spool_bytes, partial.transfer.updated_at) for key, partial in kept]
+        found = [
+            KeptPartial(key, self.ledger.bytes_of(partial.path), partial.transfer.updated_at) for key, partial in kept
+        ]
         return sorted(found, key=lambda partial: partial.updated_at)
 
     def expire(self) -> int:

@@ -18,6 +18,7 @@ from hubclient.contract import handles
 from hubd.store.adoption import adopt
 from hubd.store.disk import Disk
 from hubd.store.layout import StagingLayout, StoreLayout
+from hubd.store.ledger import Ledger
 from hubd.store.partials import WORTH_BYTES, Partials
 from hubd.store.recovery import clear
 from hubd.store.trees import Trees
@@ -43,7 +44,7 @@ def _receive(
     layout: StoreLayout, disk: Disk, boot_id: str, on_saved: Callable[[int], None] = lambda frontier_bytes: None
 ) -> None:
     """A fetch of the next pieces: some of what arrives is saved on the way, and all is kept when it ends early."""
-    partials = Partials(layout, 1000.0, disk, boot_id)
+    partials = Partials(layout, Ledger(), 1000.0, disk, boot_id)
     clear(layout, partials, disk)
     transfer = partials.begun(HANDLE, '"a"', None, len(ARCHIVE))
     if (claimed := partials.claim(KEY)) is not None:
@@ -71,7 +72,7 @@ def _receive(
 def _resume_bytes(layout: StoreLayout, boot_id: str) -> int:
     """From where the next daemon goes on; 0: it begins anew. All before must be the archive's."""
     with adopt(layout.root, socket="/s"):
-        partials = Partials(layout, 1000.0, boot_id=boot_id)
+        partials = Partials(layout, Ledger(), 1000.0, boot_id=boot_id)
         clear(layout, partials)
         assert len(os.listdir(layout.staging)) == len(partials) <= 1
         claimed = partials.claim(KEY)

@@ -20,6 +20,7 @@ from hubd.store.adoption import adopt
 from hubd.store.disk import Disk
 from hubd.store.eviction import Evictor
 from hubd.store.layout import StoreLayout, digest_of_tfhub_target
+from hubd.store.partials import Partials
 from hubd.store.records import Record, Records
 from hubd.store.recovery import clear, mend
 from hubd.store.trees import Trees
@@ -64,7 +65,7 @@ def _store(layout: StoreLayout, disk: Disk) -> tuple[Trees, Records, Evictor]:
     trees, records = Trees(layout, disk), Records(layout, disk)
     for key in records.keys():  # noqa: SIM118 (not a dict's)
         records.load(key)
-    return trees, records, Evictor(trees, records)
+    return trees, records, Evictor(trees, records, Partials(layout, trees.ledger, 3600.0))
 
 
 def _evict(layout: StoreLayout, disk: Disk) -> None:

@@ -25,12 +25,13 @@ NETWORK = NetworkSettings(allow_http=True, allow_private_addresses=True)
 def means_of(layout: StoreLayout, source: HttpSource, threads: Executor, partials_disk: Disk | None = None) -> Means:
     """All of it real; one fetch at a time."""
     trees, records, counters, users = Trees(layout), Records(layout), Counters(), Users()
-    evictor = Evictor(trees, records)
+    partials = Partials(layout, trees.ledger, 1000.0, partials_disk)
+    evictor = Evictor(trees, records, partials)
     return Means(
         settings=Settings(network=NETWORK),
         trees=trees,
         records=records,
-        partials=Partials(layout, 1000.0, partials_disk, ledger=trees.ledger),
+        partials=partials,
         source=source,
         threads=threads,
         slots=asyncio.Semaphore(1),

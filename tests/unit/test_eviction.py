@@ -13,6 +13,7 @@ from hubd.store.adoption import adopt
 from hubd.store.eviction import Evictor
 from hubd.store.layout import StoreLayout
 from hubd.store.ledger import disk_bytes
+from hubd.store.partials import Partials
 from hubd.store.records import Records
 from hubd.store.recovery import mend
 from hubd.store.trees import Trees
@@ -33,7 +34,8 @@ class Cache:
         """As after a restart."""
         self.trees, self.records = Trees(self.layout), Records(self.layout)
         mend(self.trees, self.records, lambda record: UNTIL)
-        self.evictor = Evictor(self.trees, self.records)
+        self.partials = Partials(self.layout, self.trees.ledger, 3600.0)
+        self.evictor = Evictor(self.trees, self.records, self.partials)
 
     def add(self, name: str, *, used: float, content: str = "", pinned: bool = False) -> str:
         """The digest of a module that was used at that time; equal `content` is equal content."""
@@ -105,6 +107,19 @@ def test_what_lies_in_the_trash_goes_before_any_module(cache: Cache) -> None:
     Path(staging.archive).write_bytes(b"x" * 100_000)
     staging.discard()
     assert cache.make_room(50_000) == []
+    assert cache.names() == {"old"}
+    cache.check()
+
+
+def test_downloads_that_were_broken_off_go_before_any_module(cache: Cache) -> None:
+    cache.add("old", used=1000.0)
+    staging = cache.trees.stage()
+    Path(staging.archive).write_bytes(os.urandom(1_000_000))
+    assert cache.partials.keep(staging, cache.partials.begun(handle("partial"), '"etag"', None, 2_000_000))
+    assert cache.trees.ledger.bytes_below(cache.layout.staging) >= 1_000_000
+    assert cache.evictor.kept().in_flight_bytes == 0
+    assert cache.make_room(500_000) == [()]
+    assert cache.partials.all() == []
     assert cache.names() == {"old"}
     cache.check()
 

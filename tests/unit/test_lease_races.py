@@ -15,6 +15,7 @@ from hubclient.contract import lease
 from hubd.store.disk import Disk
 from hubd.store.eviction import Evictor
 from hubd.store.layout import StoreLayout
+from hubd.store.partials import Partials
 from hubd.store.records import Records
 from hubd.store.trees import Trees
 from tests.support.handmade_cache import is_leased
@@ -85,7 +86,7 @@ class _Race:
         self._disk = SteppedDisk()
         self.trees = Trees(self.layout, self._disk)
         self.records = Records(self.layout, self._disk)
-        self.evictor = Evictor(self.trees, self.records)
+        self.evictor = Evictor(self.trees, self.records, Partials(self.layout, self.trees.ledger, 3600.0))
         self._actors: tuple[Actor[Any], ...] = ()
         self._again = again
         self._publish()

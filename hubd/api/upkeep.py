@@ -26,7 +26,7 @@ from hubd.store.records import Record
 log = logging.getLogger(__name__)
 
 
-class Keeping:
+class Upkeep:
     """The handlers."""
 
     def __init__(self, means: Means, inventory: Inventory) -> None:
