@@ -88,7 +88,7 @@ class Inventory:
 
     async def status(self, resolver: Resolver) -> messages.Status:
         modules, size_bytes, free_bytes = await self._in_thread(self._measure)
-        counters = self._means.counters
+        counters, health = self._means.counters, self._means.trees.health
         flights = resolver.fetches()
         return messages.Status(
             version=__version__,
@@ -107,7 +107,7 @@ class Inventory:
             fetches=len(flights),
             waiters=sum(flight.waiters for flight in flights),
             connections=self._connections(),
-            counters=messages.Counters(**vars(counters)),
+            counters=messages.Counters(**vars(counters), damaged=health.damaged, repaired=health.repaired),
             warnings=self.warnings,
         )
 

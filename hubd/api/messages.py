@@ -173,6 +173,8 @@ class Counters(Answer):
     stale: int
     failed: int
     received_bytes: int
+    damaged: int = Field(description="trees that were found not to be as they were published")
+    repaired: int = Field(description="trees whose files were put right again under their name")
 
 
 class Status(Answer):

@@ -46,6 +46,10 @@ class StoreLayout(CacheLayout):
     def manifest(self, digest: str) -> str:
         return f"{self.trees}/{digest}/manifest.json"
 
+    def is_withdrawn(self, digest: str) -> bool:
+        """Whether the tree is there without its listing, and so not to be served: it was found damaged."""
+        return not os.path.lexists(self.listing(digest)) and os.path.lexists(self.tree(digest))
+
     def tfhub_view(self, spelling: str) -> str:
         return f"{self.tfhub}/{handles.spelling_name(spelling)}"
 

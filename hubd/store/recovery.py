@@ -49,6 +49,9 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
     trees.empty_trash()
     # Listed before the records are read: whatever comes later is the serving daemon's, and not looked at.
     digests = list(trees.digests())
+    # Found damaged, and killed before its views went.
+    withdrawn = set(filter(trees.layout.is_withdrawn, digests))
+    views_removed = records.withdraw(withdrawn) if withdrawn else 0
     views = list(records.tfhub_views())
     recorded: dict[str, int] = {}
     names: set[str] = set()
@@ -63,7 +66,7 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
                 names.update(map(handles.spelling_name, record.spellings))
             records_mended += records.mend_views(record, direct_until=direct_until(record))
     orphans = [key for key in records.linked_keys() if records.get(key) is None]
-    views_removed = sum(records.remove_without_tree(key) for key in orphans)
+    views_removed += sum(records.remove_without_tree(key) for key in orphans)
     views_removed += sum(
         records.remove_tfhub_view(name, seen)
         for name, seen, digest in views

@@ -20,7 +20,9 @@ from hubclient.contract import listing
 from hubclient.contract.errors import Internal, InUse
 from hubclient.contract.layout import is_digest
 from hubclient.contract.lease import Lease
+from hubd.store.deep_check import DeepCheck
 from hubd.store.disk import Disk, from_os_error, read_file, storing
+from hubd.store.health import Health
 from hubd.store.layout import StagingLayout, StoreLayout, TreeLayout
 from hubd.store.manifest import Manifest
 from hubd.store.verification import QuickCheck
@@ -28,6 +30,7 @@ from hubd.store.verification import QuickCheck
 _log = logging.getLogger(__name__)
 
 _MAX_MANIFEST_BYTES = 64 << 20
+_TOLD_PATHS = 5
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -76,6 +79,7 @@ class Trees:
     def __init__(self, layout: StoreLayout, disk: Disk | None = None) -> None:
         self.layout = layout
         self._disk = disk or Disk()
+        self.health = Health()
         self._check = QuickCheck()
         # Held while a name in trees/ changes, so that two fetches of equal content, or a fetch and an eviction,
         # come one after the other.
@@ -130,8 +134,27 @@ class Trees:
         if difference is None:
             return lease
         lease.release()
-        _log.warning("the tree %s is damaged: %s is not as it was published", digest, difference)
+        self.health.found_damaged(digest, difference)
         return None
+
+    def condemn(self, digest: str, check: DeepCheck) -> bool:
+        """Serve the tree that was found damaged no more, across restarts, until it is repaired: without its listing
+        it passes no quick check. Withdraw its views next: a client that knows the listing reads it no more.
+
+        False when what was checked does not have this name any more. Raises `DiskFull`, `Internal`.
+        """
+        tree = TreeLayout(self.layout.tree(digest))
+        with storing("withdrawing a damaged module"), self._changing:
+            try:
+                if not os.path.samestat(os.lstat(tree.path), os.fstat(check.directory)):
+                    return False
+            except FileNotFoundError:
+                return False
+            with suppress(FileNotFoundError, IsADirectoryError):
+                self._disk.unlink(tree.listing)
+            self._disk.fsync_directory(tree.path)
+        self.health.found_damaged(digest, ", ".join(check.damage[:_TOLD_PATHS]))
+        return True
 
     def manifest(self, digest: str) -> Manifest | None:
         """What was published with the tree; None when it is missing or damaged."""
@@ -198,7 +221,9 @@ class Trees:
                 if error.errno not in _NOT_THERE:
                     raise
                 # It has lost its lease: nobody new can hold it, and whoever did cannot be followed.
+                self.health.found_damaged(digest, os.path.basename(target.lease))
                 self._exchange(tree, target)
+                self.health.was_repaired(digest)
                 return own
         except BaseException:
             own.release()
@@ -207,11 +232,12 @@ class Trees:
         try:
             damage = self._check.difference(target, holders)
             if damage is not None:
-                _log.warning("repairing the tree %s: %s was not as it was published", digest, damage)
+                self.health.found_damaged(digest, damage)
                 self._disk.unlink(tree.lease)
                 self._disk.link(target.lease, tree.lease)
                 self._disk.fsync_directory(tree.path)
                 self._exchange(tree, target)
+                self.health.was_repaired(digest)
         except BaseException:
             holders.release()
             raise
@@ -245,6 +271,7 @@ class Trees:
                 self._disk.rename(tree.path, self.layout.new_trash())
                 self._disk.fsync_directory(self.layout.trees)
             self._published.discard(digest)
+            self.health.is_gone(digest)
         finally:
             if lease is not None:
                 lease.release()

@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,7 @@ from hubd.store.layout import StoreLayout, digest_of_tfhub_target
 from hubd.store.records import Records
 from hubd.store.recovery import clear, mend
 from hubd.store.trees import Trees
-from tests.support.journal import Call, KilledDisk, RecordingDisk, replay
+from tests.support.journal import Call, RecordingDisk, killed, replay
 from tests.support.modules import FILES, digest_of, fill, record_of
 
 _HANDLE = "https://example.com/m/1"
@@ -97,16 +95,6 @@ SCENARIOS: dict[str, tuple[Preparation, Change]] = {
 }
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[Path]:
-    """In memory where that is possible: thousands of fsyncs take long, and no test here depends on what they do."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="hubd-test-") as in_memory:
-        yield Path(in_memory)
-
-
 @pytest.fixture(params=SCENARIOS)
 def scenario(request: pytest.FixtureRequest, directory: Path) -> tuple[StoreLayout, Change, Path]:
     """A cache that is ready for the change, the change, and a copy of the cache to start from again."""
@@ -162,20 +150,6 @@ def _target(link: str, digest_of_link: Callable[[str], str | None]) -> str | Non
     return digest_of_link(os.readlink(link))
 
 
-def _killed(fatal: int, action: Callable[[Disk], None]) -> bool:
-    """Whether a forked child that did this was killed before its call number `fatal`."""
-    child = os.fork()
-    if child == 0:
-        try:
-            action(KilledDisk(fatal))
-            os._exit(0)
-        finally:
-            os._exit(1)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
-
-
 def test_a_kill_at_any_call_leaves_the_old_state_or_the_new(scenario: tuple[StoreLayout, Change, Path]) -> None:
     layout, change, before = scenario
     old = _recover(layout)
@@ -184,7 +158,7 @@ def test_a_kill_at_any_call_leaves_the_old_state_or_the_new(scenario: tuple[Stor
     new = _recover(layout)
     fatal, seen = 1, []
     _reset(layout, before)
-    while _killed(fatal, lambda disk: change(layout, disk)):
+    while killed(fatal, lambda disk: change(layout, disk)):
         seen.append(_recover(layout))
         assert seen[-1] in (old, new), f"killed before call {fatal}"
         _reset(layout, before)
@@ -201,7 +175,7 @@ def test_the_next_fetch_after_a_kill_ends_as_if_nothing_had_been(scenario: tuple
     new = _recover(layout)
     fatal = 1
     _reset(layout, before)
-    while _killed(fatal, lambda disk: change(layout, disk)):
+    while killed(fatal, lambda disk: change(layout, disk)):
         clear(layout)
         change(layout, Disk())  # before recovery has mended anything
         assert _recover(layout) == new, f"killed before call {fatal}"
@@ -234,7 +208,7 @@ def test_a_power_cut_at_any_call_leaves_the_old_state_or_the_new(
 def test_a_kill_at_any_call_of_an_adoption_leaves_a_directory_that_can_be_adopted(directory: Path) -> None:
     root = directory / "cache"
     fatal = 1
-    while _killed(fatal, lambda disk: adopt(str(root), socket="/s", disk=disk).close()):
+    while killed(fatal, lambda disk: adopt(str(root), socket="/s", disk=disk).close()):
         with adopt(str(root), socket="/s") as hold:
             clear(hold.layout)
             assert not [name for name in os.listdir(root) if name.startswith(".")]

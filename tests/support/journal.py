@@ -75,6 +75,20 @@ class KilledDisk(Disk):
         super().remove_tree(path)
 
 
+def killed(fatal: int, action: Callable[[Disk], None]) -> bool:
+    """Whether a forked child that did this was killed before its call number `fatal`."""
+    child = os.fork()
+    if child == 0:
+        try:
+            action(KilledDisk(fatal))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
+
+
 class Call(NamedTuple):
     """A call that reached the disk."""
 
