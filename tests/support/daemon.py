@@ -60,6 +60,11 @@ class Daemon:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def client_environ(self) -> dict[str, str]:
+        """The environment of programs that use this daemon."""
+        return {**self._environ, "HUBD_SOCKET": str(self.socket), "HUBD_TIMEOUT": "20"}
+
     def start(self, *, wait: bool = True) -> None:
         """Returns when the socket answers; AssertionError with the log when the daemon ends before."""
         command = [sys.executable, "-P", "-m", "hubd", "run", "--user", "--config", str(self.config)]
