@@ -16,19 +16,23 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from hubclient.contract.errors import HubError
 from hubd import allocator
 from hubd.api.inventory import Inventory
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer, ListeningSocket
 from hubd.config import Place, Settings
+from hubd.fetching import clean_point
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.sources import HttpSource
+from hubd.fetching.verifier import Verifier
 from hubd.store import recovery
 from hubd.store.adoption import adopt
 from hubd.store.cleaning import clean
-from hubd.store.layout import StoreLayout
+from hubd.store.hold import CacheHold
 from hubd.store.records import Records
+from hubd.store.suspects import withdraw_suspects
 from hubd.store.trees import Trees
 
 log = logging.getLogger(__name__)
@@ -59,19 +63,23 @@ async def serve(settings: Settings, place: Place) -> None:
         threads = ThreadPoolExecutor(2 * settings.network.concurrent_fetches + 4, "fetch")
         try:
             async with HttpSource(settings.network) as source:
-                await _Service(settings, hold.layout, source, threads, listening).run()
+                await _Service(settings, hold, source, threads, listening).run()
         finally:
             listening.close()
             # The next daemon may have the cache only when nothing of this one works in it any more.
             await asyncio.to_thread(threads.shutdown)
             await asyncio.get_running_loop().shutdown_default_executor()
+        try:
+            hold.stop()
+        except HubError as error:
+            log.warning("the next start will take this for an unclean stop: %s", error)
 
 
 class _Service:
     def __init__(
         self,
         settings: Settings,
-        layout: StoreLayout,
+        hold: CacheHold,
         source: HttpSource,
         threads: Executor,
         listening: ListeningSocket,
@@ -81,11 +89,14 @@ class _Service:
         self._stopping = asyncio.Event()
         self._reason = ""
         self._group = asyncio.TaskGroup()
+        self._hold = hold
+        trees, records = Trees(hold.layout), Records(hold.layout)
         self._means = Means(
             settings=settings,
-            trees=Trees(layout),
-            records=Records(layout),
+            trees=trees,
+            records=records,
             source=source,
+            verifier=Verifier(trees, records, self._spawn),
             threads=threads,
             slots=asyncio.Semaphore(settings.network.concurrent_fetches),
         )
@@ -100,11 +111,16 @@ class _Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
+        means = self._means
         try:
+            suspects = await asyncio.to_thread(withdraw_suspects, self._hold, means.trees, means.records)
+            if suspects:
+                log.warning("the last stop was not clean: %d modules are checked before they are served", len(suspects))
             async with self._group as group:
                 await self._server.start()
                 log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
-                chores = [group.create_task(chore()) for chore in (self._mend, self._tidy, self._watch)]
+                keeping = clean_point.keep(means, self._hold, suspects)
+                chores = [group.create_task(chore) for chore in (self._mend(), keeping, self._tidy(), self._watch())]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
                 # What still runs after this has nobody to answer to, and nothing to lose: any kill is survived.
@@ -112,10 +128,12 @@ class _Service:
                 for chore in chores:
                     chore.cancel()
                 self._resolver.stop()
+                means.verifier.stop()
                 await self._server.stop()
         finally:
             self._inventory.close()
-            self._means.grace.release_all()
+            means.grace.release_all()
+            means.verifier.close()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)  # who is impatient asks again; there is nothing left to stop

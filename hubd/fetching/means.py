@@ -15,6 +15,8 @@ from hubd.config import Settings
 from hubd.fetching.counters import Counters
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.sources import HttpSource
+from hubd.fetching.threads import to_its_end
+from hubd.fetching.verifier import Verifier
 from hubd.store.records import MAX_SPELLINGS, Record, Records
 from hubd.store.trees import Trees
 from hubd.unpacking.supervisor import UnpackLimits
@@ -34,6 +36,7 @@ class Means:
     trees: Trees
     records: Records
     source: HttpSource
+    verifier: Verifier
     threads: Executor
     slots: asyncio.Semaphore
     grace: GraceLeases = field(default_factory=GraceLeases)
@@ -57,7 +60,9 @@ class Means:
         return 0 < record.file_count <= _QUICK_FILES
 
     async def find(self, record: Record) -> Lease | None:
-        """A lease on the record's tree if it is whole. Raises `Internal`."""
+        """A lease on the record's tree if it is whole: a suspect after its deep check. Raises `HubError`s."""
+        if self.trees.is_suspect(record.digest):
+            await self.verifier.check(record.digest)
         if self.is_quick(record):
             return self.trees.find(record.digest)
         found: list[Lease | None] = []
@@ -83,18 +88,7 @@ class Means:
 
     async def to_its_end(self, function: Callable[[], T]) -> T:
         """Runs it in a thread; a cancellation waits until it is done."""
-        running = asyncio.get_running_loop().run_in_executor(self.threads, function)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            while not running.done():
-                try:
-                    await asyncio.wait({running})
-                except asyncio.CancelledError:
-                    continue
-            if not running.cancelled():
-                running.exception()  # nobody is left to tell it to
-            raise
+        return await to_its_end(self.threads, function)
 
     @property
     def unpack_limits(self) -> UnpackLimits:

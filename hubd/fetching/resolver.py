@@ -85,6 +85,8 @@ class Resolver:
             record = self._means.records.get(key)
             if record is None or _must_ask(ask, record) or not self._means.is_fresh(record):
                 return None
+            if self._means.trees.is_suspect(record.digest):
+                return None  # its check takes long: `fetch` waits for it, and can be watched
             lease = await self._means.find(record)
             if lease is None:
                 return None

@@ -1,7 +1,7 @@
 """The deep check: is every byte of a tree what was published?
 
-Law: what is checked is one tree, held open by its directory, whatever takes its name meanwhile; and nothing counts as
-damage that only says that this process could not look (no free descriptor, no memory).
+Law: what is checked is one tree, leased and held open by its directory, whatever takes its name meanwhile; and nothing
+counts as damage that only says that this process could not look (no free descriptor, no memory).
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from hubclient.contract import listing
+from hubclient.contract.lease import Lease
 from hubd.store.disk import read_file
 from hubd.store.layout import TreeLayout
 from hubd.store.manifest import FileEntry, Manifest
@@ -49,15 +51,21 @@ class DeepCheck:
     """
 
     def __init__(self, tree: TreeLayout, digest: str, cancelled: threading.Event) -> None:
-        """Raises `OSError`: `FileNotFoundError` when there is no tree."""
-        self._fd = os.open(tree.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        """Raises `OSError`: `FileNotFoundError` when there is no tree, `BlockingIOError` when it is being removed."""
+        self._fd = -1
         self._cancelled = cancelled
         self._lock = threading.Lock()
         self._damage: set[str] = set()
         self._pending: deque[tuple[str, str]] = deque()
         self.total_bytes = 0
         self.done_bytes = 0
+        self._lease: Lease | None = None
         try:
+            with suppress(FileNotFoundError):
+                self._lease = Lease.share(tree.lease)
+            self._fd = os.open(tree.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            if self._lease is None:
+                self.add(os.path.basename(tree.lease))
             self._look(TreeLayout("."), digest)
         except BaseException:
             self.close()
@@ -95,12 +103,15 @@ class DeepCheck:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+        if self._lease is not None:
+            self._lease.release()
 
     def _look(self, tree: TreeLayout, digest: str) -> None:
         manifest = self._read(tree.manifest, Manifest.model_validate_json)
         if manifest is not None and manifest.digest != digest:
             self.add(os.path.basename(tree.manifest))
-        listed = self._read(tree.listing, listing.parse) or ()
+        suspect = os.access(tree.unchecked, os.F_OK, dir_fd=self._fd, follow_symlinks=False)
+        listed = self._read(tree.unchecked if suspect else tree.listing, listing.parse) or ()
         files = self._files(tree)
         for entry in listed:
             status = files.get(entry.path)

@@ -90,6 +90,15 @@ class Disk:
         finally:
             os.close(fd)
 
+    def syncfs(self, path: str) -> None:
+        """All that was written to the file system that the path lies on is on the disk: syncfs(2)."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
+        finally:
+            os.close(fd)
+
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
 

@@ -6,7 +6,7 @@ Law: records decide. Whatever else is there without one goes, and what this daem
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from hubclient.contract import handles
@@ -89,3 +89,10 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
         trees_removed=trees_removed,
         trees_in_use=trees_in_use,
     )
+
+
+def mend_views(records: Records, digests: Collection[str], direct_until: Callable[[Record], float]) -> None:
+    """Mend the views of these trees, which may be served again. Raises `Internal`, `DiskFull`."""
+    for _, record in records.all():
+        if record.digest in digests:
+            records.mend_views(record, direct_until=direct_until(record))

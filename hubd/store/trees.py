@@ -11,8 +11,9 @@ import logging
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from pydantic import ValidationError
 
@@ -85,6 +86,10 @@ class Trees:
         # come one after the other.
         self._changing = threading.Lock()
         self._published: set[str] = set()
+        self._publishing = 0
+        self._counting = threading.Lock()
+        #: When the last publishing ended, in Unix seconds.
+        self.published_at = 0.0
 
     def stage(self) -> Staging:
         """A new place to fetch into. Raises `DiskFull`, `Internal`."""
@@ -101,7 +106,7 @@ class Trees:
         if not is_digest(digest) or manifest.digest != digest:
             raise Internal(f"the manifest of {manifest.digest} was to be published as {digest}")
         tree = TreeLayout(staged_tree)
-        with storing("publishing"):
+        with storing("publishing"), self._counted():
             files = listing.dump(_measured(tree, manifest))
             self._disk.write_file(tree.manifest, manifest.model_dump_json(indent=1).encode(), 0o644)
             self._disk.write_file(tree.listing, files, 0o644)
@@ -111,6 +116,14 @@ class Trees:
                 lease = self._place(tree, digest)
                 self._published.add(digest)
                 return lease
+
+    def quiet_since(self) -> float | None:
+        """Now, in Unix seconds, if nothing is being published; None if something is.
+
+        What is published later has a manifest that is not older.
+        """
+        with self._counting:
+            return None if self._publishing else time.time()
 
     def find(self, digest: str) -> Lease | None:
         """Hold a tree that is there and intact; None when it is missing, damaged or being removed.
@@ -134,8 +147,42 @@ class Trees:
         if difference is None:
             return lease
         lease.release()
-        self.health.found_damaged(digest, difference)
+        if not self.is_suspect(digest):
+            self.health.found_damaged(digest, difference)
         return None
+
+    def is_suspect(self, digest: str) -> bool:
+        """Whether the tree is not to be served before a deep check. Quick enough for the event loop."""
+        return os.path.lexists(self.layout.unchecked(digest))
+
+    def suspect(self, digest: str) -> None:
+        """Serve the tree no more before a deep check. Raises `DiskFull`, `Internal`."""
+        with storing("withdrawing a module"), self._changing, suppress(FileNotFoundError):
+            self._disk.rename(self.layout.listing(digest), self.layout.unchecked(digest))
+
+    def check(self, digest: str, cancelled: threading.Event) -> DeepCheck | None:
+        """Begin a deep check, which keeps the tree from eviction; None when there is no tree, or it is being removed.
+
+        `acquit` or `condemn` it by what is found, and close it. Raises `Internal` when it cannot be looked at.
+        """
+        try:
+            return DeepCheck(TreeLayout(self.layout.tree(digest)), digest, cancelled)
+        except OSError as error:
+            if error.errno in (*_NOT_THERE, errno.EAGAIN):
+                return None
+            raise from_os_error(error, "checking a module") from error
+
+    def acquit(self, digest: str, check: DeepCheck) -> bool:
+        """Serve the tree that was found intact; False when it does not have this name any more.
+
+        Raises `DiskFull`, `Internal`.
+        """
+        with storing("serving a module again"), self._changing:
+            if not self._is_checked(digest, check):
+                return False
+            with suppress(FileNotFoundError):
+                self._disk.rename(self.layout.unchecked(digest), self.layout.listing(digest))
+            return True
 
     def condemn(self, digest: str, check: DeepCheck) -> bool:
         """Serve the tree that was found damaged no more, across restarts, until it is repaired: without its listing
@@ -145,13 +192,11 @@ class Trees:
         """
         tree = TreeLayout(self.layout.tree(digest))
         with storing("withdrawing a damaged module"), self._changing:
-            try:
-                if not os.path.samestat(os.lstat(tree.path), os.fstat(check.directory)):
-                    return False
-            except FileNotFoundError:
+            if not self._is_checked(digest, check):
                 return False
-            with suppress(FileNotFoundError, IsADirectoryError):
-                self._disk.unlink(tree.listing)
+            for path in (tree.listing, tree.unchecked):
+                with suppress(FileNotFoundError, IsADirectoryError):
+                    self._disk.unlink(path)
             self._disk.fsync_directory(tree.path)
         self.health.found_damaged(digest, ", ".join(check.damage[:_TOLD_PATHS]))
         return True
@@ -232,16 +277,36 @@ class Trees:
         try:
             damage = self._check.difference(target, holders)
             if damage is not None:
-                self.health.found_damaged(digest, damage)
+                suspect = self.is_suspect(digest)  # perhaps intact, but these files are known to be
+                if not suspect:
+                    self.health.found_damaged(digest, damage)
                 self._disk.unlink(tree.lease)
                 self._disk.link(target.lease, tree.lease)
                 self._disk.fsync_directory(tree.path)
                 self._exchange(tree, target)
-                self.health.was_repaired(digest)
+                if not suspect:
+                    self.health.was_repaired(digest)
         except BaseException:
             holders.release()
             raise
         return holders
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._counting:
+            self._publishing += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._publishing -= 1
+                self.published_at = time.time()
+
+    def _is_checked(self, digest: str, check: DeepCheck) -> bool:
+        try:
+            return os.path.samestat(os.lstat(self.layout.tree(digest)), os.fstat(check.directory))
+        except FileNotFoundError:
+            return False
 
     def _exchange(self, tree: TreeLayout, target: TreeLayout) -> None:
         try:

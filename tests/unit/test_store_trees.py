@@ -451,7 +451,7 @@ def test_what_the_deep_check_condemned_is_served_no_more_until_it_is_repaired(
 
 def test_what_took_the_place_of_the_checked_tree_is_not_condemned(trees: Trees, layout: StoreLayout) -> None:
     check = _silently_damaged(trees, layout)
-    trees.evict(_DIGEST)
+    os.rename(layout.tree(_DIGEST), layout.new_trash())
     assert not trees.condemn(_DIGEST, check)
     _publish(trees).release()
     assert not trees.condemn(_DIGEST, check)
