@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from hubd.store.disk import storing
 from hubd.store.hold import CacheHold
 from hubd.store.layout import StoreLayout
 from hubd.store.records import Records
@@ -22,6 +23,9 @@ def withdraw_suspects(hold: CacheHold, trees: Trees, records: Records) -> list[s
     if hold.unchecked_since is None:
         return []
     since = hold.unchecked_since - _MARGIN_SECONDS
+    with storing("looking for suspects"):
+        if os.lstat(hold.layout.trees).st_mtime < since:
+            return []  # as mostly: nothing came or went, and ten thousand manifests need not be looked at
     suspects = [digest for digest in trees.digests() if _published_at(hold.layout, digest) >= since]
     for digest in suspects:
         trees.suspect(digest)
