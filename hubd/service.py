@@ -104,7 +104,7 @@ class _Service:
         self._inventory = Inventory(self._means, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
             self._warn(listening.warning)
-        app = application(Api(self._resolver, self._inventory).routes, os.geteuid())
+        app = application(Api(self._means, self._resolver, self._inventory).routes, os.geteuid())
         self._server = ApiServer(app, listening, max_connections=self._most_connections())
 
     async def run(self) -> None:

@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     from hubd.api.routes import Route
 
 _REF = "#/components/schemas/{model}"
-_STREAM_EVENTS = (messages.WaitingEvent, messages.ProgressEvent, messages.ResolvedEvent, messages.FailedEvent)
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
     """OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
-    models: list[type[BaseModel]] = [messages.Problem, *_STREAM_EVENTS]
+    models: list[type[BaseModel]] = [messages.Problem]
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        models += [model for model in (route.request, route.answer) if model is not None]
+        models += [model for model in (route.request, route.answer, *route.events) if model is not None]
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     _, schemas = models_json_schema([(model, "serialization") for model in dict.fromkeys(models)], ref_template=_REF)
     return {
@@ -41,9 +40,11 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    answers: dict[str, Any] = {"application/json": {"schema": _ref(route.answer)}}
-    if route.streams:
-        answers["application/x-ndjson"] = {"schema": {"oneOf": [_ref(event) for event in _STREAM_EVENTS]}}
+    answers: dict[str, Any] = {}
+    if route.answer is not None or not route.events:
+        answers["application/json"] = {"schema": _ref(route.answer)}
+    if route.events:
+        answers["application/x-ndjson"] = {"schema": {"oneOf": [_ref(event) for event in route.events]}}
     operation: dict[str, Any] = {
         "summary": route.summary,
         "x-access-level": route.level.name.lower(),

@@ -71,11 +71,11 @@ async def stream(request: web.Request, resolver: Resolver, ask: Ask) -> web.Stre
             await asyncio.wait({fetching}, timeout=0)
             while not fetching.done():
                 flight = flights[0] if flights else None
-                await _send(response, messages.ProgressEvent(fetch=fetch_message(flight)) if flight else _WAITING)
+                await send(response, messages.ProgressEvent(fetch=fetch_message(flight)) if flight else _WAITING)
                 watchers = flight.waiters if flight is not None else 0
                 pause = min(_SLOWEST_SECONDS, max(_FASTEST_SECONDS, watchers / _LINES_PER_SECOND))
                 await asyncio.wait({fetching}, timeout=pause)
-            await _send(response, fetching.result())
+            await send(response, fetching.result())
         except (ConnectionError, TimeoutError):
             # Nobody listens, or not fast enough. The connection ends with its request.
             response.force_close()
@@ -93,7 +93,8 @@ async def _outcome(
         return messages.FailedEvent(problem=messages.Problem(**as_hub_error(error).problem()))
 
 
-async def _send(response: web.StreamResponse, event: messages.Answer) -> None:
+async def send(response: web.StreamResponse, event: messages.Answer) -> None:
+    """One event as a line. Raises `ConnectionError`, `TimeoutError` when nobody listens, or not fast enough."""
     async with asyncio.timeout(_SEND_SECONDS):
         await response.write(_line(event))
 

@@ -14,13 +14,14 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from hubclient.contract import handles
-from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid, RequestTooLarge
+from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid, RequestTooLarge, TooBusy
 from hubd import __version__
-from hubd.api import messages, progress
+from hubd.api import messages, progress, verifying
 from hubd.api.access import Level, caller_of
 from hubd.api.errors import problems
 from hubd.api.inventory import Inventory
 from hubd.api.openapi import document
+from hubd.fetching.means import Means
 from hubd.fetching.resolver import Ask, Resolver
 
 MAX_BODY_BYTES = 1 << 20
@@ -42,7 +43,7 @@ class Route:
     request: type[BaseModel] | None = None
     status: int = 200
     query: tuple[str, ...] = ()
-    streams: bool = False
+    events: tuple[type[BaseModel], ...] = ()  # of its NDJSON stream
 
 
 def application(routes: Sequence[Route], owner_uid: int) -> web.Application:
@@ -68,7 +69,9 @@ def _guarded(route: Route, owner_uid: int) -> Callable[[web.Request], Awaitable[
 class Api:
     """The handlers."""
 
-    def __init__(self, resolver: Resolver, inventory: Inventory) -> None:
+    def __init__(self, means: Means, resolver: Resolver, inventory: Inventory) -> None:
+        self._means = means
+        self._verifying = asyncio.Lock()
         self._resolver = resolver
         self._inventory = inventory
         self.routes: tuple[Route, ...] = (
@@ -80,7 +83,7 @@ class Api:
                 "The path of a module, fetched first if need be",
                 messages.Resolved,
                 messages.ResolveRequest,
-                streams=True,
+                events=messages.RESOLVE_EVENTS,
             ),
             Route(
                 "POST",
@@ -103,6 +106,16 @@ class Api:
                 query=("after", "limit"),
             ),
             Route("GET", "/v1/modules/{key}", Level.USER, self.module, "One module", messages.Signatures),
+            Route(
+                "POST",
+                "/v1/verify",
+                Level.ADMIN,
+                self.verify,
+                "Compare every byte of modules with what was published, as a stream of events",
+                None,
+                messages.VerifyRequest,
+                events=messages.VERIFY_EVENTS,
+            ),
             Route("GET", "/v1/status", Level.USER, self.status, "How the daemon is", messages.Status),
             Route("GET", "/v1/openapi.json", Level.USER, self.openapi, "This document", None),
         )
@@ -140,6 +153,14 @@ class Api:
 
     async def module(self, request: web.Request) -> web.StreamResponse:
         return _answer(await self._inventory.module(request.match_info["key"]))
+
+    async def verify(self, request: web.Request) -> web.StreamResponse:
+        asked = await _body(request, messages.VerifyRequest)
+        if self._verifying.locked():
+            raise TooBusy("a verification is running already")
+        async with self._verifying:
+            chosen = await asyncio.to_thread(verifying.targets, self._means, asked.keys)
+            return await verifying.stream(request, self._means, self._resolver, chosen, repair=asked.repair)
 
     async def status(self, _: web.Request) -> web.StreamResponse:
         return _answer(await self._inventory.status(self._resolver))

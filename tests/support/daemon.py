@@ -120,10 +120,15 @@ class Daemon:
     @contextmanager
     def events(self, handle: str, **fields: Any) -> Iterator[Iterator[Any]]:
         """The NDJSON events of a resolve, while they come; leaving the block hangs up."""
+        with self.stream("/v1/resolve", {"handle": handle, **fields}) as events:
+            yield events
+
+    @contextmanager
+    def stream(self, path: str, body: Any) -> Iterator[Iterator[Any]]:
+        """The NDJSON events that a POST is answered with, while they come; leaving the block hangs up."""
         connection = UnixConnection(str(self.socket))
         try:
-            body = json.dumps({"handle": handle, **fields})
-            connection.request("POST", "/v1/resolve", body, {"Accept": "application/x-ndjson"})
+            connection.request("POST", path, json.dumps(body), {"Accept": "application/x-ndjson"})
             answer = connection.getresponse()
             yield (json.loads(line) for line in answer)
         finally:
