@@ -27,6 +27,7 @@ from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.sources import HttpSource
 from hubd.fetching.verifier import Verifier
+from hubd.fetching.watch import Watch
 from hubd.store import recovery
 from hubd.store.adoption import adopt
 from hubd.store.cleaning import clean
@@ -101,7 +102,8 @@ class _Service:
             slots=asyncio.Semaphore(settings.network.concurrent_fetches),
         )
         self._resolver = Resolver(self._means, self._spawn)
-        self._inventory = Inventory(self._means, listening.path, lambda: self._server.connections())
+        self._cache_watch = Watch(self._means, self._resolver, self._warn)
+        self._inventory = Inventory(self._means, self._cache_watch, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
             self._warn(listening.warning)
         app = application(Api(self._means, self._resolver, self._inventory).routes, os.geteuid())
@@ -120,7 +122,10 @@ class _Service:
                 await self._server.start()
                 log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
                 keeping = clean_point.keep(means, self._hold, suspects)
-                chores = [group.create_task(chore) for chore in (self._mend(), keeping, self._tidy(), self._watch())]
+                watching = self._cache_watch.run()
+                chores = [
+                    group.create_task(chore) for chore in (self._mend(), keeping, watching, self._tidy(), self._watch())
+                ]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
                 # What still runs after this has nobody to answer to, and nothing to lose: any kill is survived.

@@ -16,6 +16,7 @@ from hubd import __version__
 from hubd.api import messages
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
+from hubd.fetching.watch import Watch
 from hubd.store.records import Record
 
 T = TypeVar("T")
@@ -26,12 +27,13 @@ _MEASURE_SECONDS = 1.0
 class Inventory:
     """Answers from records and manifests, in threads: a large cache has many."""
 
-    def __init__(self, means: Means, socket: str, connections: Callable[[], int]) -> None:
+    def __init__(self, means: Means, watch: Watch, socket: str, connections: Callable[[], int]) -> None:
         self._means = means
         self._layout = means.trees.layout
         # One thread: however many ask for listings, the others are free for what cannot wait.
         self._thread = ThreadPoolExecutor(1, "inventory")
         self._measured: tuple[float, tuple[int, int, int]] | None = None
+        self._watch = watch
         self._socket = socket
         self._connections = connections
         self._started_at = datetime.now(UTC)
@@ -103,6 +105,7 @@ class Inventory:
                 modules=modules,
                 size_bytes=size_bytes,
                 free_bytes=free_bytes,
+                watch=self._watch.mode,
             ),
             fetches=len(flights),
             waiters=sum(flight.waiters for flight in flights),

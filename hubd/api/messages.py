@@ -213,6 +213,9 @@ class CacheStatus(Answer):
     modules: int
     size_bytes: int = Field(description="of all unpacked modules, equal content counted once")
     free_bytes: int = Field(description="of the file system, for the daemon")
+    watch: Literal["inotify", "sweep"] = Field(
+        description="how removal by others is noticed: at once, or every minute for want of inotify watches"
+    )
 
 
 class Counters(Answer):

@@ -125,8 +125,10 @@ class _Verification:
         self._read_bytes = _nothing
         self._modules += 1
         self._bytes += target.size_bytes
-        if finding.damage == GONE and not self._is_named(target):
-            return None
+        if finding.damage == GONE:
+            if not self._is_named(target):
+                return None
+            self._means.trees.health.found_damaged(target.digest, *GONE)
         outcome: messages.CheckOutcome = "intact"
         problem = None
         if finding.damage:

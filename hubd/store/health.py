@@ -36,7 +36,12 @@ class Health:
             self.repaired += 1
         _log.warning("the tree %s was repaired", digest)
 
+    def is_there(self, digest: str) -> None:
+        """The tree was published where none was: a repair, if it was missed."""
+        if digest in self._known:
+            self.was_repaired(digest)
+
     def is_gone(self, digest: str) -> None:
-        """The tree was removed: the next one of this name is another one."""
+        """The tree was removed, and nobody misses it: the next one of this name is another one."""
         with self._lock:
             self._known.discard(digest)

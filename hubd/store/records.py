@@ -202,6 +202,11 @@ class Records:
         """The keys of the views in ``handles/``, whether or not they have a record."""
         return filter(is_digest, self._names(self.layout.handles))
 
+    def links(self) -> Iterator[tuple[str, str | None]]:
+        """The keys of the views in ``handles/`` with the digests that they lead to (None: no view of the store's)."""
+        for key in self.linked_keys():
+            yield key, _points_to(self.layout.handle_link(key), digest_of_target)
+
     def tfhub_views(self) -> Iterator[tuple[str, os.stat_result, str]]:
         """The views in ``tfhub/``: name, status and digest, whether or not they have a record."""
         for name in self._names(self.layout.tfhub):

@@ -259,6 +259,7 @@ class Trees:
             if not os.path.lexists(target.path):
                 self._disk.rename(tree.path, target.path)
                 self._disk.fsync_directory(self.layout.trees)
+                self.health.is_there(digest)
                 return own
             try:
                 holders = Lease.share(target.lease)

@@ -44,6 +44,7 @@ class Daemon:
         arguments: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         preexec: Any = None,
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.cache = directory / "cache"
         self.socket = directory / "hubd.sock"
@@ -53,6 +54,7 @@ class Daemon:
         self._arguments = arguments
         self._environ = {**os.environ, "HUBD_AUTOSTART": "0", **(environ or {})}
         self._preexec = preexec
+        self._wrapper = wrapper
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -67,7 +69,7 @@ class Daemon:
 
     def start(self, *, wait: bool = True) -> None:
         """Returns when the socket answers; AssertionError with the log when the daemon ends before."""
-        command = [sys.executable, "-P", "-m", "hubd", "run", "--user", "--config", str(self.config)]
+        command = [*self._wrapper, sys.executable, "-P", "-m", "hubd", "run", "--user", "--config", str(self.config)]
         command += ["--cache-dir", str(self.cache), "--socket", str(self.socket), *self._arguments]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
