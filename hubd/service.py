@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -121,11 +121,8 @@ class _Service:
             async with self._group as group:
                 await self._server.start()
                 log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
-                keeping = clean_point.keep(means, self._hold, suspects)
-                watching = self._cache_watch.run()
-                chores = [
-                    group.create_task(chore) for chore in (self._mend(), keeping, watching, self._tidy(), self._watch())
-                ]
+                recovering, watching = self._recover(suspects), self._cache_watch.run()
+                chores = [group.create_task(chore) for chore in (recovering, watching, self._tidy(), self._watch())]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
                 # What still runs after this has nobody to answer to, and nothing to lose: any kill is survived.
@@ -154,8 +151,8 @@ class _Service:
         log.warning("%s", text)
         self._inventory.warnings.append(text)
 
-    async def _mend(self) -> None:
-        """Recovery's slow part, behind the serving daemon."""
+    async def _recover(self, suspects: Collection[str]) -> None:
+        """Recovery's slow part, behind the serving daemon; the clean point moves on behind it for good."""
         means = self._means
         try:
             report = await asyncio.to_thread(recovery.mend, means.trees, means.records, means.direct_until)
@@ -163,6 +160,8 @@ class _Service:
             log.exception("recovery did not finish; the next start tries again")
         else:
             log.info("recovery: %s", report)
+        # Not before: what is being checked is held, and what has no record is to go.
+        await clean_point.keep(means, self._hold, suspects)
 
     async def _tidy(self) -> None:
         """Clears away what fetches leave, soon after them, and what was still in use then, when it is not."""

@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from hubclient.contract.errors import HubError
 from hubd.fetching.means import Means
+from hubd.fetching.verifier import GONE
 from hubd.store import recovery
 from hubd.store.hold import CacheHold
 
@@ -36,7 +37,7 @@ async def _check(means: Means, suspects: Collection[str]) -> bool:
     checked, damaged = 0, 0
     for digest in suspects:
         try:
-            damaged += bool((await means.verifier.check(digest)).damage)
+            damaged += (await means.verifier.check(digest)).damage not in ((), GONE)
             checked += 1
         except HubError as error:
             log.warning("the tree %s could not be checked, and is not served before it is: %s", digest, error)

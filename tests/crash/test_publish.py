@@ -57,6 +57,17 @@ def _same_content_for_another_handle(layout: StoreLayout, disk: Disk) -> None:
     _publish(layout, disk, FILES, "https://example.com/other/1")
 
 
+def _repacked(layout: StoreLayout, disk: Disk) -> None:
+    """Equal content from an archive of other bytes, for the damaged tree's name."""
+    trees, records = Trees(layout, disk), Records(layout, disk)
+    staging = trees.stage()
+    tree = staging.attempt_tree(1)
+    manifest = fill(tree, FILES, disk).model_copy(update={"archive_bytes": 999})
+    with trees.publish(tree, manifest.digest, manifest):
+        records.put(record_of(_HANDLE).model_copy(update={"etag": '"other"'}), direct_until=_UNTIL)
+    staging.discard()
+
+
 def _evict(layout: StoreLayout, disk: Disk) -> None:
     trees = Trees(layout, disk)
     trees.evict(digest_of(FILES))
@@ -91,6 +102,7 @@ SCENARIOS: dict[str, tuple[Preparation, Change]] = {
     "same-again": (_a_module, _first),
     "shared": (_a_module, _same_content_for_another_handle),
     "repair": (_a_damaged_module, _first),
+    "repair-repacked": (_a_damaged_module, _repacked),
     "evict": (_a_module, _evict),
 }
 
