@@ -11,7 +11,7 @@ PIP_INSTALL := -m pip install -q --disable-pip-version-check -c constraints.txt
 # and they also run on these later versions of CPython.
 CLIENT_PYTHONS := 3.12 3.13
 CLIENT_TESTS = $(wildcard $(addprefix tests/unit/test_, \
-    client_*.py errors.py handles.py layout.py lease.py listing.py places.py saved_model.py))
+    client_*.py errors.py handles.py layout.py lease.py listing.py places.py quantities.py saved_model.py))
 
 # What one waits for before each commit: no daemon is started, TensorFlow is not imported.
 FAST_TESTS := tests/unit tests/hostile tests/test_architecture.py
@@ -20,7 +20,7 @@ FAST_TESTS := tests/unit tests/hostile tests/test_architecture.py
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install peer demo test test-all test-fast test-client check lint types format bench clean
+.PHONY: help install peer demo test test-all test-fast test-client check lint types format soak bench clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; \
@@ -82,6 +82,9 @@ types: $(INSTALLED) ## check types
 format: $(INSTALLED) ## format, and mend what lint can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+soak: $(INSTALLED) ## clients, kills, a cleaner and more at once; ARGS='--seconds 600 --seed 7'
+	$(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(INSTALLED) $(PEER)/.installed ## measure hubd beside tensorflow_hub; ARGS='--quick', '--help', ...
 	@benchmarks/install-tools

@@ -1,12 +1,13 @@
 """Who is measured: hubd with hubclient, tensorflow_hub, and plain transfers as the floor.
 
 Law: each contender starts from an empty cache of its own, runs in fresh processes, and is gone, cache and all, before
-the next one starts.
+the next one starts. Only a cache that a row brings along, because its size is the question, is kept.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -95,6 +96,7 @@ def tensorflow_hub(python: Path, work: Path) -> Iterator[Library]:
 class Daemon:
     pid: int
     socket: str
+    started_at: float  # of time.monotonic()
     ready_seconds: float
 
     def memory_mb(self) -> tuple[float, float]:
@@ -105,6 +107,26 @@ class Daemon:
         }
         return sizes["Rss"], sizes["Pss"]
 
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of one request."""
+        (answer,) = self.stream(method, path, body)
+        return answer
+
+    def stream(self, method: str, path: str, body: Any = None) -> Iterator[Any]:
+        """The lines of JSON that answer one request, over a connection of its own, as they come."""
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(TIMEOUT_SECONDS)
+        try:
+            connection.sock.connect(self.socket)
+            connection.request(method, path, None if body is None else json.dumps(body))
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise RuntimeError(f"{method} {path}: {answer.read().decode(errors='replace')}")
+            yield from map(json.loads, answer)
+        finally:
+            connection.close()
+
     def library(self) -> Library:
         """hubclient, told of this daemon."""
         environment = clean_environment() | {"HUBD_SOCKET": self.socket, "HUBD_AUTOSTART": "0"}
@@ -112,19 +134,19 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def hubd(work: Path) -> Iterator[Daemon]:
-    """A daemon with an empty cache, ready when the block begins, gone when it is left."""
+def hubd(work: Path, cache: Path | None = None) -> Iterator[Daemon]:
+    """A daemon with an empty cache, or with `cache`, which stays; ready when the block begins, gone when it is left."""
     # The socket's path may have 107 bytes at most, and the clone may lie deep: hence a directory in the usual place.
-    with directory(work) as cache, tempfile.TemporaryDirectory(prefix="hubd-bench-") as sockets:
+    with directory(work) as own, tempfile.TemporaryDirectory(prefix="hubd-bench-") as sockets:
         path = f"{sockets}/hubd.sock"
         command = [sys.executable, "-P", "-m", "hubd", "run", "--user"]
-        command += ["--cache-dir", str(cache / "cache"), "--socket", path]
-        with (cache / "hubd.log").open("w") as log:
+        command += ["--cache-dir", str(cache or own / "cache"), "--socket", path]
+        with (own / "hubd.log").open("w") as log:
             begun = time.monotonic()
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=clean_environment())
         try:
-            _wait_for_answer(path, process, cache / "hubd.log")
-            yield Daemon(process.pid, path, time.monotonic() - begun)
+            _wait_for_answer(path, process, own / "hubd.log")
+            yield Daemon(process.pid, path, begun, time.monotonic() - begun)
         finally:
             _stop(process)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
-from benchmarks import contenders, predictions
+from benchmarks import contenders, predictions, scale
 from benchmarks.bench import Bench
 from benchmarks.contenders import Library
 from benchmarks.report import Goal, Row, Series, ratio
@@ -221,6 +221,7 @@ ROWS: Mapping[str, Callable[[Bench], Row]] = {
     "asked": asked,
     "import": imports,
     "daemon": daemon,
+    "scale": scale.scale,
     "predict": predictions.predict,
     "call": predictions.call,
 }

@@ -14,53 +14,27 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hubclient.contract import places
+from hubclient.contract.quantities import parse_seconds, parse_size
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-_SIZE_UNITS = {
-    "B": 1,
-    "KB": 1000,
-    "MB": 1000**2,
-    "GB": 1000**3,
-    "TB": 1000**4,
-    "KIB": 1024,
-    "MIB": 1024**2,
-    "GIB": 1024**3,
-    "TIB": 1024**4,
-}
-_TIME_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
 class ConfigError(Exception):
     """A configuration that cannot be used; the text names the file, the key and the remedy."""
 
 
-def parse_size(value: object) -> object:
-    """Bytes from "200GB" (decimal) or "200GiB" (binary)."""
-    amount, unit = _quantity(value, 'a size is a string with a unit, such as "200GB"')
-    if unit.upper() not in _SIZE_UNITS:
-        raise ValueError(f"unknown unit {unit!r}: use one of B, KB, MB, GB, TB, KiB, MiB, GiB, TiB")
-    return round(amount * _SIZE_UNITS[unit.upper()])
-
-
-def parse_seconds(value: object) -> object:
-    """Seconds from "30s", "500ms", "15min", "2h" or "7d"."""
-    amount, unit = _quantity(value, 'a time is a string with a unit, such as "30s"')
-    if unit.lower() not in _TIME_UNITS:
-        raise ValueError(f"unknown unit {unit!r}: use one of ms, s, min, h, d")
-    return amount * _TIME_UNITS[unit.lower()]
-
-
-def _quantity(value: object, complaint: str) -> tuple[float, str]:
-    match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(complaint)
-    return float(match[1]), match[2]
+def parse_percent(value: object) -> object:
+    """A share from 0 to 1, from "95%"."""
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if match is None or float(match[1]) > 100:
+        raise ValueError('a share is a string such as "95%", from 0% to 100%')
+    return float(match[1]) / 100
 
 
 def _absolute(value: object) -> object:
@@ -72,6 +46,7 @@ def _absolute(value: object) -> object:
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
+Share = Annotated[float, BeforeValidator(parse_percent)]
 AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
 Network = IPv4Network | IPv6Network
 
@@ -85,6 +60,16 @@ class Section(BaseModel):
 class CacheSettings(Section):
     dir: AbsolutePath | None = None
     allow_network_filesystem: bool = False
+    max_size: Size | None = None
+    min_free: Size | None = None  # None: the smaller of 5 GB and 5 % of the file system
+    high_water: Share = 0.95
+    low_water: Share = 0.85
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CacheSettings:
+        if self.low_water > self.high_water:
+            raise ValueError("low_water must not be above high_water")
+        return self
 
 
 class ApiSettings(Section):

@@ -19,18 +19,25 @@ from typing import Any
 from hubclient.contract.errors import HubError
 from hubd import allocator
 from hubd.api.inventory import Inventory
+from hubd.api.keeping import Keeping
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer, ListeningSocket
-from hubd.config import Place, Settings
+from hubd.api.verifying import Verifying
+from hubd.config import GB, CacheSettings, Place, Settings
 from hubd.fetching import clean_point
+from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
+from hubd.fetching.room import Room
 from hubd.fetching.sources import HttpSource
+from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Watch
 from hubd.store import recovery
 from hubd.store.adoption import adopt
+from hubd.store.budget import Limits
 from hubd.store.cleaning import clean
+from hubd.store.eviction import Evictor
 from hubd.store.hold import CacheHold
 from hubd.store.records import Records
 from hubd.store.suspects import withdraw_suspects
@@ -41,6 +48,8 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 4.5
 _WATCH_SECONDS = 2.0
 _TIDY_SECONDS = 15.0
+_ROOM_SECONDS = 30.0
+_MIN_FREE_BYTES, _MIN_FREE_SHARE = 5 * GB, 0.05
 _MAX_FILES = 65536
 _FILES_PER_FETCH = 32
 _OTHER_FILES = 128
@@ -90,8 +99,9 @@ class _Service:
         self._stopping = asyncio.Event()
         self._reason = ""
         self._group = asyncio.TaskGroup()
-        self._hold = hold
-        trees, records = Trees(hold.layout), Records(hold.layout)
+        self._hold, layout = hold, hold.layout
+        trees, records, counters, users = Trees(layout), Records(layout), Counters(), Users()
+        evictor = Evictor(trees, records)
         self._means = Means(
             settings=settings,
             trees=trees,
@@ -100,13 +110,19 @@ class _Service:
             verifier=Verifier(trees, records, self._spawn),
             threads=threads,
             slots=asyncio.Semaphore(settings.network.concurrent_fetches),
+            evictor=evictor,
+            room=Room(_limits(settings.cache, layout.root), trees, evictor, counters, users),
+            counters=counters,
+            users=users,
         )
         self._resolver = Resolver(self._means, self._spawn)
         self._cache_watch = Watch(self._means, self._resolver, self._warn)
         self._inventory = Inventory(self._means, self._cache_watch, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
             self._warn(listening.warning)
-        app = application(Api(self._means, self._resolver, self._inventory).routes, os.geteuid())
+        api, keeping = Api(self._resolver, self._inventory), Keeping(self._means, self._inventory)
+        verifying = Verifying(self._means, self._resolver)
+        app = application((*api.routes, *keeping.routes, *verifying.routes), os.geteuid())
         self._server = ApiServer(app, listening, max_connections=self._most_connections())
 
     async def run(self) -> None:
@@ -122,7 +138,8 @@ class _Service:
                 await self._server.start()
                 log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
                 recovering, watching = self._recover(suspects), self._cache_watch.run()
-                chores = [group.create_task(chore) for chore in (recovering, watching, self._tidy(), self._watch())]
+                others = (self._tidy(), self._make_room(), self._watch())
+                chores = [group.create_task(chore) for chore in (recovering, watching, *others)]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
                 # What still runs after this has nobody to answer to, and nothing to lose: any kill is survived.
@@ -158,14 +175,30 @@ class _Service:
             report = await asyncio.to_thread(recovery.mend, means.trees, means.records, means.direct_until)
         except Exception:
             log.exception("recovery did not finish; the next start tries again")
+            self._warn("recovery did not finish: what the cache takes on disk is not fully known; see the log")
         else:
             log.info("recovery: %s", report)
+        means.room.scanned.set()
         # Not before: what is being checked is held, and what has no record is to go.
         await clean_point.keep(means, self._hold, suspects)
+
+    async def _make_room(self) -> None:
+        """Evicts ahead of need, when the cache has grown and when others took of the disk."""
+        room = self._means.room
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ROOM_SECONDS):
+                    await room.pressed.wait()
+            room.pressed.clear()
+            try:
+                await room.make_ahead()
+            except Exception:
+                log.exception("no room could be made ahead of need")
 
     async def _tidy(self) -> None:
         """Clears away what fetches leave, soon after them, and what was still in use then, when it is not."""
         means = self._means
+        await means.room.scanned.wait()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TIDY_SECONDS if means.orphans else None):
@@ -203,3 +236,15 @@ class _Service:
         if possible < wanted:
             self._warn(f"api.connections is {wanted}, and the limit of open files allows {possible}")
         return min(wanted, possible)
+
+
+def _limits(cache: CacheSettings, root: str) -> Limits:
+    """What the cache may take on the file system that it lies on."""
+    disk = os.statvfs(root)
+    usual_bytes = min(_MIN_FREE_BYTES, int(_MIN_FREE_SHARE * disk.f_blocks * disk.f_frsize))
+    return Limits(
+        max_size_bytes=cache.max_size,
+        min_free_bytes=usual_bytes if cache.min_free is None else cache.min_free,
+        high_water=cache.high_water,
+        low_water=cache.low_water,
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hubclient import tfhub as tfhub
     from hubclient.contract.errors import (
         AccessDenied,
         AddressForbidden,
@@ -153,15 +154,21 @@ _HOMES = {
 }
 
 
+# Modules of their own, which `from hubclient import *` leaves alone.
+_MODULES = ("tfhub",)
+
+
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in __all__ and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'contract.errors')}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

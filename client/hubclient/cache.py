@@ -143,9 +143,8 @@ class Cache:
             self._trusted = True
 
     def _require_known_layout(self) -> None:
-        with open(self.layout.version_file, "rb") as file:
-            version = file.read(_MAX_VERSION_BYTES).strip()
-        if not version.isdigit() or int(version) > LAYOUT_VERSION:
+        version = _read(self.layout.version_file, _MAX_VERSION_BYTES).strip()
+        if not version.isdigit() or int(version) != LAYOUT_VERSION:
             raise OSError(f"{self.layout.version_file} names a layout that this hubclient does not know")
 
     def _check(self, digest: str, inode: tuple[int, int]) -> list[listing.Entry]:
@@ -168,9 +167,17 @@ class Cache:
 
 
 def _read_listing(path: str) -> list[listing.Entry]:
-    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
-        data = file.read(_MAX_LISTING_BYTES)
     try:
-        return listing.parse(data)
+        return listing.parse(_read(path, _MAX_LISTING_BYTES))
     except ValueError as error:
         raise Damaged(f"{path} is damaged: {error}") from None
+
+
+def _read(path: str, limit_bytes: int) -> bytes:
+    # O_NONBLOCK: nobody waits at a pipe that took the place of a file, which reads as empty.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        with open(fd, "rb", closefd=False) as file:  # which leaves a directory's descriptor open when it refuses it
+            return file.read(limit_bytes)
+    finally:
+        os.close(fd)

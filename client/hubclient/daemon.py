@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from hubclient import connecting, finding, starting
 from hubclient.contract.errors import DaemonUnreachable, ShuttingDown
-from hubclient.exchange import NDJSON_CONTENT_TYPE, Channel, Died, Lost, Progress, read_json, read_stream
+from hubclient.exchange import NDJSON_CONTENT_TYPE, Channel, Died, Lost, Progress, read_events, read_json, read_stream
 from hubclient.finding import Place
 
 T = TypeVar("T")
@@ -48,6 +48,31 @@ class Daemon:
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON that a POST answers. Raises `HubError`s."""
         return self._repeat(lambda _: self._channel.ask("POST", path, body, {}, read_json))
+
+    def put(self, path: str) -> dict[str, Any]:
+        """The JSON that a PUT answers. Raises `HubError`s."""
+        return self._repeat(lambda _: self._channel.ask("PUT", path, None, {}, read_json))
+
+    def delete(self, path: str) -> dict[str, Any]:
+        """The JSON that a DELETE answers. Raises `HubError`s; `NotFound` also if a daemon died after it had deleted."""
+        return self._repeat(lambda _: self._channel.ask("DELETE", path, None, {}, read_json))
+
+    def listen(self, path: str, body: dict[str, Any], heard: Progress) -> dict[str, Any]:
+        """The last event, "done", of the stream that a POST answers; `heard` gets each event before.
+
+        A daemon that dies in the middle is asked again, and what `heard` got before may come once more. Raises
+        `HubError`s.
+        """
+        accept = {"Accept": f"{NDJSON_CONTENT_TYPE}, application/json"}
+
+        def ask(alive: Callable[[], None]) -> dict[str, Any]:
+            def hear(event: dict[str, Any]) -> None:
+                alive()
+                heard(event)
+
+            return self._channel.ask("POST", path, body, accept, lambda answer: read_events(answer, hear))
+
+        return self._repeat(ask)
 
     def resolve(
         self,

@@ -167,6 +167,24 @@ def read_stream(answer: http.client.HTTPResponse, heard: Progress) -> dict[str, 
     raise http.client.IncompleteRead(b"")
 
 
+def read_events(answer: http.client.HTTPResponse, heard: Progress) -> dict[str, Any]:
+    """The last event of a stream, "done"; `heard` gets each one before. Raises the error of one that "failed"."""
+    if answer.getheader("Content-Type", "").partition(";")[0].strip() != NDJSON_CONTENT_TYPE:
+        return read_json(answer)
+    while line := answer.readline(_MAX_LINE_BYTES):
+        event = _parse(line)
+        match event.get("event"):
+            case "done":
+                answer.read()
+                return event
+            case "failed":
+                answer.read()
+                raise from_problem(_object(event.get("problem")))
+            case _:
+                heard(event)
+    raise http.client.IncompleteRead(b"")
+
+
 def _parse(data: bytes) -> dict[str, Any]:
     try:
         return _object(json.loads(data))

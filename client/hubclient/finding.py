@@ -126,9 +126,10 @@ def named_socket(cache: str, environ: Mapping[str, str]) -> NamedSocket | None:
     try:
         said = json.loads(text)
         path, boot_id = said["socket"], said["boot_id"]
-    except (ValueError, TypeError, KeyError):
+        is_usable = os.path.isabs(path) and len(os.fsencode(path)) <= places.MAX_SOCKET_PATH_BYTES
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    if not isinstance(path, str) or not os.path.isabs(path) or boot_id != places.boot_id():
+    if not is_usable or boot_id != places.boot_id():
         return None
     return NamedSocket(path, status.st_uid)
 

@@ -32,9 +32,9 @@ class OpenModule:
         self.path = path
         self._lease = lease
         #: the module is in the format of TensorFlow 1: made for `Module`, with losses and updates in collections
-        self.is_tf1 = _is_tf1(path)
+        self.is_tf1 = is_tf1(path)
         #: all variants; empty for a module in text form, which only TensorFlow can read
-        self.graphs = _read(path)
+        self.graphs = read_graphs(path)
         #: the chosen one; None in text form
         self.graph = self._choose(_tag_set(tags))
         #: its tags, sorted; None: unknown, and the only ones
@@ -116,7 +116,8 @@ def _tag_set(tags: Tags) -> tuple[str, ...] | None:
     return tuple(sorted(given))
 
 
-def _is_tf1(path: str) -> bool:
+def is_tf1(path: str) -> bool:
+    """Whether the module is in the format of TensorFlow 1. Raises `ModuleUnsupported` for a format after that."""
     try:
         with open(os.path.join(path, _TF1_MARK), "rb") as file:
             definition = file.read(64)
@@ -130,7 +131,8 @@ def _is_tf1(path: str) -> bool:
     return True
 
 
-def _read(path: str) -> list[MetaGraph]:
+def read_graphs(path: str) -> list[MetaGraph]:
+    """All variants; none of a module in text form. Raises `NotAModule`."""
     file = os.path.join(path, "saved_model.pb")
     try:
         return saved_model.read(file)

@@ -22,6 +22,7 @@ from hubclient.contract.errors import (
 )
 from hubclient.contract.layout import CacheLayout, is_digest
 from hubclient.contract.lease import Lease
+from hubclient.uses import Uses
 from hubclient.warning import HubWarning, StaleModuleWarning, warn
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Resolver:
         self._learned: dict[str, str] = {}
         self._situation: _Situation | None = None
         self._daemon: Daemon | None = None
+        self.uses = Uses(environ)
 
     def resolve(
         self, handle: str | os.PathLike[str], *, digest: str | None = None, progress: Progress | None = None
@@ -105,6 +107,7 @@ class Resolver:
         if not (tree.fresh or self._is_offline()):
             tree.lease.release()
             return None
+        self.uses.report(situation.place, key)
         return Held(tree.path, tree.lease)
 
     def _take(self, handle: str, key: str, digest: str | None, progress: Progress | None) -> tuple[Cache, Tree]:
@@ -116,6 +119,7 @@ class Resolver:
         try:
             wanted = digest in (None, tree.digest)
             if wanted and (tree.fresh or self._is_offline()):
+                self.uses.report(situation.place, key)
                 return cache, tree
             try:
                 patience_seconds = min(_STALE_TIMEOUT_SECONDS, finding.timeout_seconds(self._environ))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from hubclient.resolver import Held, Resolver
 from hubclient.warning import HubWarning, StaleModuleWarning
 
-__all__ = ["Held", "HubWarning", "Resolver", "StaleModuleWarning", "hold", "lease", "look", "resolve"]
+__all__ = ["Held", "HubWarning", "Resolver", "StaleModuleWarning", "flush_uses", "hold", "lease", "look", "resolve"]
 
 _own = Resolver(os.environ)
 
@@ -47,3 +47,8 @@ def hold(handle: str | os.PathLike[str], *, digest: str | None = None) -> Held:
 def look(handle: str) -> Held | None:
     """The module behind a URL if the cache alone can answer, leased for the caller to release; None otherwise."""
     return _own.look(handle)
+
+
+def flush_uses() -> None:
+    """Tell the daemon what was used. It happens by itself, but not where ``exec`` ends the program."""
+    _own.uses.flush()

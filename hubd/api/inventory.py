@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -14,82 +15,104 @@ from hubclient.contract.errors import NotFound, RequestInvalid
 from hubclient.contract.layout import LAYOUT_VERSION, is_digest
 from hubd import __version__
 from hubd.api import messages
+from hubd.api.filters import parse_all
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.watch import Watch
-from hubd.store.records import Record
+from hubd.store import foreign
+from hubd.store.catalog import Entry
 
 T = TypeVar("T")
 
 _MEASURE_SECONDS = 1.0
+_FOREIGN_SECONDS = 60.0
+_SCAN_SECONDS = 0.2
 
 
 class Inventory:
-    """Answers from records and manifests, in threads: a large cache has many."""
+    """Answers from the catalog, records and manifests, in a thread: a large cache has many."""
 
     def __init__(self, means: Means, watch: Watch, socket: str, connections: Callable[[], int]) -> None:
         self._means = means
         self._layout = means.trees.layout
         # One thread: however many ask for listings, the others are free for what cannot wait.
         self._thread = ThreadPoolExecutor(1, "inventory")
-        self._measured: tuple[float, tuple[int, int, int]] | None = None
         self._watch = watch
+        self._measured: tuple[float, messages.CacheStatus] | None = None
+        self._foreign: tuple[float, list[str]] | None = None
         self._socket = socket
         self._connections = connections
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
         self.warnings: list[str] = []
 
-    async def modules(self, after: str, limit: int) -> messages.Modules:
-        """A page: at most `limit` modules whose keys come after `after`."""
+    async def modules(self, after: str, limit: int, filters: Sequence[str] = ()) -> messages.Modules:
+        """A page: at most `limit` modules whose keys come after `after` and that pass all filters."""
         if after and not is_digest(after):
             raise RequestInvalid("after must be a key: 64 hex digits")
-        return await self._in_thread(lambda: self._modules(after, limit))
+        passes = parse_all(filters)
+        await self._means.room.scanned.wait()
+        return await self._in_thread(lambda: self._modules(after, limit, passes))
 
-    def _modules(self, after: str, limit: int) -> messages.Modules:
+    def _modules(self, after: str, limit: int, passes: Callable[[messages.Module, float], bool]) -> messages.Modules:
         page: list[messages.Module] = []
-        for key in sorted(filter(after.__lt__, self._means.records.keys())):
-            if len(page) == limit:
-                return messages.Modules(modules=page, next=page[-1].key)
-            if (record := self._means.records.get(key)) is not None:
-                page.append(self._module(key, record))
+        now = time.time()
+        entries = (entry for entry in self._means.records.catalog.entries() if entry.key > after)
+        for entry in sorted(entries, key=lambda entry: entry.key):
+            if passes(module := self._module(entry), now):
+                if len(page) == limit:
+                    return messages.Modules(modules=page, next=page[-1].key)
+                page.append(module)
         return messages.Modules(modules=page, next=None)
 
     async def module(self, key: str) -> messages.Signatures:
         """One module with its signatures; `NotFound` when the cache has none of that key."""
         if not is_digest(key):
             raise RequestInvalid("a key is 64 hex digits")
-        return await self._in_thread(lambda: self._signatures(key))
+        users = self._means.users.of(key)
+        return await self._in_thread(lambda: self._signatures(key, users))
 
-    def _signatures(self, key: str) -> messages.Signatures:
-        record = self._means.records.get(key)
+    def _signatures(self, key: str, users: list[int]) -> messages.Signatures:
+        record = self._means.records.load(key)
         manifest = self._means.trees.manifest(record.digest) if record is not None else None
-        if record is None or manifest is None:
+        entry = self._means.records.catalog.get(key)
+        if record is None or manifest is None or entry is None:
             raise NotFound("the cache has no module of this key")
         return messages.Signatures(
-            **self._module(key, record).model_dump(),
+            **self._module(entry).model_dump(),
+            origin=record.final_host,
+            etag=record.etag,
+            spellings=list(record.spellings),
+            users=users,
+            archive_bytes=manifest.archive_bytes,
             content_digest=manifest.content_digest,
             format=manifest.format,
             files={path: entry.model_dump() for path, entry in manifest.files.items()},
             meta_graphs=manifest.meta_graphs,
         )
 
-    def _module(self, key: str, record: Record) -> messages.Module:
-        last_used = self._means.records.last_used(key)
+    def _module(self, entry: Entry) -> messages.Module:
+        trees, same = self._means.trees, self._means.records.catalog.of_digest(entry.digest)
         return messages.Module(
-            handle=record.handle,
-            key=key,
-            digest=record.digest,
-            path=self._layout.module(record.digest),
-            size_bytes=record.size_bytes,
-            immutable=record.immutable,
-            fetched_at=record.fetched_at,
-            last_used_at=datetime.fromtimestamp(last_used, UTC) if last_used is not None else record.fetched_at,
-            pinned=record.pinned,
+            handle=entry.handle,
+            key=entry.key,
+            digest=entry.digest,
+            path=self._layout.module(entry.digest),
+            size_bytes=entry.size_bytes,
+            immutable=entry.immutable,
+            fetched_at=datetime.fromtimestamp(entry.fetched_at, UTC),
+            last_used_at=datetime.fromtimestamp(entry.last_used, UTC),
+            pinned=entry.pinned,
+            disk_bytes=trees.ledger.bytes_of(self._layout.tree(entry.digest)),
+            leased=trees.is_held(entry.digest),
+            shared_with=[one.handle for one in same if one.key != entry.key],
         )
 
     async def status(self, resolver: Resolver) -> messages.Status:
-        modules, size_bytes, free_bytes = await self._in_thread(self._measure)
+        with suppress(TimeoutError):  # most caches are counted before anybody asks
+            async with asyncio.timeout(_SCAN_SECONDS):
+                await self._means.room.scanned.wait()
+        foreign_warnings = await self._in_thread(self._look_for_foreign)
         counters, health = self._means.counters, self._means.trees.health
         flights = resolver.fetches()
         return messages.Status(
@@ -99,19 +122,12 @@ class Inventory:
             socket=self._socket,
             started_at=self._started_at,
             uptime_seconds=time.monotonic() - self._started,
-            cache=messages.CacheStatus(
-                dir=self._layout.root,
-                layout=LAYOUT_VERSION,
-                modules=modules,
-                size_bytes=size_bytes,
-                free_bytes=free_bytes,
-                watch=self._watch.mode,
-            ),
+            cache=await self._in_thread(self._measure),
             fetches=len(flights),
             waiters=sum(flight.waiters for flight in flights),
             connections=self._connections(),
             counters=messages.Counters(**vars(counters), damaged=health.damaged, repaired=health.repaired),
-            warnings=self.warnings,
+            warnings=[*self.warnings, *foreign_warnings],
         )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
@@ -120,20 +136,39 @@ class Inventory:
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _measure(self) -> tuple[int, int, int]:
-        """Modules, the bytes of their trees (each counted once), and the bytes that are free.
-
-        Those who ask within a moment share an answer.
-        """
+    def _measure(self) -> messages.CacheStatus:
+        """Those who ask within a moment share an answer."""
         now = time.monotonic()
         if self._measured is not None and now - self._measured[0] < _MEASURE_SECONDS:
             return self._measured[1]
-        sizes: dict[str, int] = {}
-        modules = 0
-        for _, record in self._means.records.all():
-            modules += 1
-            sizes[record.digest] = record.size_bytes
+        means, ledger, limits = self._means, self._means.trees.ledger, self._means.room.limits
         disk = os.statvfs(self._layout.root)
-        measured = modules, sum(sizes.values()), disk.f_bavail * disk.f_frsize
+        trees = list(means.records.catalog.by_digest())
+        measured = messages.CacheStatus(
+            dir=self._layout.root,
+            layout=LAYOUT_VERSION,
+            modules=sum(len(entries) for _, entries in trees),
+            size_bytes=sum(entries[0].size_bytes for _, entries in trees),
+            free_bytes=disk.f_bavail * disk.f_frsize,
+            watch=self._watch.mode,
+            scanned=means.room.scanned.is_set(),
+            used_bytes=ledger.used_bytes,
+            max_size_bytes=limits.max_size_bytes,
+            min_free_bytes=limits.min_free_bytes,
+            pinned_bytes=sum(
+                ledger.bytes_of(self._layout.tree(digest))
+                for digest, entries in trees
+                if any(entry.pinned for entry in entries)
+            ),
+            in_flight_bytes=ledger.bytes_below(self._layout.staging),
+        )
         self._measured = now, measured
         return measured
+
+    def _look_for_foreign(self) -> list[str]:
+        """The warning of entries in ``tfhub/`` that are not the store's, as of a minute ago at most."""
+        now = time.monotonic()
+        if self._foreign is None or now - self._foreign[0] >= _FOREIGN_SECONDS:
+            warning = foreign.warning(self._layout)
+            self._foreign = now, [warning] if warning is not None else []
+        return self._foreign[1]

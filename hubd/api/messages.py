@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MAX_HANDLES_PER_PREFETCH = 1000
 MAX_KEYS_PER_VERIFICATION = 10000
+MAX_KEYS_PER_USES = 1000
 
 Handle = Annotated[str, Field(min_length=1, max_length=2048, description="an https:// URL of a module")]
 Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the canonical handle")]
@@ -155,11 +156,6 @@ class VerifiedEvent(Answer):
     seconds: float
 
 
-#: What streams are made of, by route.
-RESOLVE_EVENTS = (WaitingEvent, ProgressEvent, ResolvedEvent, FailedEvent)
-VERIFY_EVENTS = (VerifyProgressEvent, CheckedEvent, VerifiedEvent, FailedEvent)
-
-
 class PrefetchRequest(Request):
     handles: list[Handle] = Field(min_length=1, max_length=MAX_HANDLES_PER_PREFETCH)
 
@@ -173,6 +169,16 @@ class PrefetchAccepted(Answer):
 
 class Prefetched(Answer):
     fetches: list[PrefetchAccepted]
+
+
+class UsesRequest(Request):
+    """The modules that a client used without asking, for their recency. It may hang up at once: all is counted."""
+
+    keys: list[Key] = Field(min_length=1, max_length=MAX_KEYS_PER_USES)
+
+
+class Used(Answer):
+    counted: int = Field(description="of the keys, those that the cache has")
 
 
 class Fetches(Answer):
@@ -191,6 +197,9 @@ class Module(Answer):
     fetched_at: datetime
     last_used_at: datetime
     pinned: bool
+    disk_bytes: int = Field(description="what the tree takes on disk, once for all handles that share it")
+    leased: bool = Field(description="somebody holds it now, the daemon included")
+    shared_with: list[str] = Field(description="the other cached handles of the same content")
 
 
 class Modules(Answer):
@@ -199,12 +208,61 @@ class Modules(Answer):
 
 
 class Signatures(Module):
-    """A cached module with what its manifest says of it."""
+    """A cached module with what its record and its manifest say of it."""
 
+    origin: str | None = Field(description="the host that sent it, after redirects")
+    etag: str | None
+    spellings: list[str] = Field(description="of the handle, as asked for")
+    users: list[int] = Field(description="the uids that asked for it or reported its use within the last day")
+    archive_bytes: int
     content_digest: str
     format: str
     files: dict[str, dict[str, Any]]
     meta_graphs: list[dict[str, Any]]
+
+
+class Removed(Answer):
+    """What the cache no longer has."""
+
+    handle: str
+    key: Key
+    digest: Digest
+    freed_bytes: int = Field(description="on disk; 0 while other handles name the tree")
+    shared_with: list[str] = Field(description="the handles that still do")
+
+
+class PruneRequest(Request):
+    """What is to go; at least one of the first two."""
+
+    older_than_seconds: float | None = Field(None, ge=0, description="modules that were not used for so long")
+    to_size_bytes: int | None = Field(None, ge=0, description="then the least recently used, down to this size on disk")
+    dry_run: bool = Field(False, description="only tell")
+
+
+class PrunedEvent(Answer):
+    """A tree that was chosen."""
+
+    event: Literal["pruned"] = "pruned"
+    digest: Digest
+    handles: list[str]
+    size_bytes: int
+    disk_bytes: int
+    last_used_at: datetime
+    removed: bool
+    reason: Literal["in-use"] | None = Field(description="why it was not removed")
+
+
+class PruneDone(Answer):
+    """The last line when all went well."""
+
+    event: Literal["done"] = "done"
+    modules: int = Field(description="handles that are gone, or would be")
+    freed_bytes: int
+    used_bytes: int
+    dry_run: bool
+    pinned_bytes: int
+    leased_bytes: int
+    in_flight_bytes: int
 
 
 class CacheStatus(Answer):
@@ -213,6 +271,12 @@ class CacheStatus(Answer):
     modules: int
     size_bytes: int = Field(description="of all unpacked modules, equal content counted once")
     free_bytes: int = Field(description="of the file system, for the daemon")
+    scanned: bool = Field(description="false while start-up still counts: the figures are too small then")
+    used_bytes: int = Field(description="on disk or set aside: trees, fetches under way, what is being deleted")
+    max_size_bytes: int | None
+    min_free_bytes: int
+    pinned_bytes: int
+    in_flight_bytes: int
     watch: Literal["inotify", "sweep"] = Field(
         description="how removal by others is noticed: at once, or every minute for want of inotify watches"
     )
@@ -227,6 +291,9 @@ class Counters(Answer):
     stale: int
     failed: int
     received_bytes: int
+    evicted: int = Field(description="trees")
+    evicted_bytes: int = Field(description="on disk")
+    uses: int = Field(description="hits that clients answered themselves, and reported")
     damaged: int = Field(description="trees that were found not to be as they were published")
     repaired: int = Field(description="trees whose files were put right again under their name")
 

@@ -63,7 +63,10 @@ async def stream(request: web.Request, resolver: Resolver, ask: Ask) -> web.Stre
         return web.Response(body=_line(event), content_type=CONTENT_TYPE)
     flights: list[FetchFlight] = []
     response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
-    await response.prepare(request)
+    try:
+        await response.prepare(request)
+    except ConnectionError:
+        return response  # nobody listens any more, and nothing was begun
     async with asyncio.TaskGroup() as group:
         fetching = group.create_task(_outcome(resolver, ask, flights.append))
         try:
@@ -94,7 +97,7 @@ async def _outcome(
 
 
 async def send(response: web.StreamResponse, event: messages.Answer) -> None:
-    """One event as a line. Raises `ConnectionError`, `TimeoutError` when nobody listens, or not fast enough."""
+    """One line. Raises `TimeoutError` when the client leaves it unread for long, and `ConnectionError`."""
     async with asyncio.timeout(_SEND_SECONDS):
         await response.write(_line(event))
 

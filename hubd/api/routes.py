@@ -6,7 +6,7 @@ Law: there is no way to register a route without a level (`Route` demands it), a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,14 +14,13 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from hubclient.contract import handles
-from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid, RequestTooLarge, TooBusy
+from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid, RequestTooLarge
 from hubd import __version__
-from hubd.api import messages, progress, verifying
-from hubd.api.access import Level, caller_of
-from hubd.api.errors import problems
+from hubd.api import messages, progress
+from hubd.api.access import Caller, Level, caller_of
+from hubd.api.errors import as_hub_error, problems
 from hubd.api.inventory import Inventory
 from hubd.api.openapi import document
-from hubd.fetching.means import Means
 from hubd.fetching.resolver import Ask, Resolver
 
 MAX_BODY_BYTES = 1 << 20
@@ -43,7 +42,7 @@ class Route:
     request: type[BaseModel] | None = None
     status: int = 200
     query: tuple[str, ...] = ()
-    events: tuple[type[BaseModel], ...] = ()  # of its NDJSON stream
+    events: tuple[type[BaseModel], ...] = ()  # what it answers, or can answer, as lines of NDJSON
 
 
 def application(routes: Sequence[Route], owner_uid: int) -> web.Application:
@@ -56,22 +55,25 @@ def application(routes: Sequence[Route], owner_uid: int) -> web.Application:
 
 def _guarded(route: Route, owner_uid: int) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(request: web.Request) -> web.StreamResponse:
-        peer = request.get_extra_info("socket")
-        if peer is None:  # it left already
-            raise AccessDenied("the caller is unknown")
-        if caller_of(peer).level(owner_uid) < route.level:
+        if _caller(request).level(owner_uid) < route.level:
             raise AccessDenied(f"{route.method} {route.path} is for administrators")
         return await route.handler(request)
 
     return handler
 
 
+def _caller(request: web.Request) -> Caller:
+    """Who asks. Raises `AccessDenied` when it has left already."""
+    peer = request.get_extra_info("socket")
+    if peer is None:
+        raise AccessDenied("the caller is unknown")
+    return caller_of(peer)
+
+
 class Api:
     """The handlers."""
 
-    def __init__(self, means: Means, resolver: Resolver, inventory: Inventory) -> None:
-        self._means = means
-        self._verifying = asyncio.Lock()
+    def __init__(self, resolver: Resolver, inventory: Inventory) -> None:
         self._resolver = resolver
         self._inventory = inventory
         self.routes: tuple[Route, ...] = (
@@ -83,7 +85,7 @@ class Api:
                 "The path of a module, fetched first if need be",
                 messages.Resolved,
                 messages.ResolveRequest,
-                events=messages.RESOLVE_EVENTS,
+                events=(messages.WaitingEvent, messages.ProgressEvent, messages.ResolvedEvent, messages.FailedEvent),
             ),
             Route(
                 "POST",
@@ -95,6 +97,16 @@ class Api:
                 messages.PrefetchRequest,
                 status=202,
             ),
+            Route(
+                "POST",
+                "/v1/uses",
+                Level.USER,
+                self.uses,
+                "Report what was used without asking",
+                messages.Used,
+                messages.UsesRequest,
+                status=202,
+            ),
             Route("GET", "/v1/fetches", Level.USER, self.fetches, "The fetches under way", messages.Fetches),
             Route(
                 "GET",
@@ -103,35 +115,26 @@ class Api:
                 self.modules,
                 "The cached modules, paged by key",
                 messages.Modules,
-                query=("after", "limit"),
+                query=("after", "limit", "filter"),
             ),
             Route("GET", "/v1/modules/{key}", Level.USER, self.module, "One module", messages.Signatures),
-            Route(
-                "POST",
-                "/v1/verify",
-                Level.ADMIN,
-                self.verify,
-                "Compare every byte of modules with what was published, as a stream of events",
-                None,
-                messages.VerifyRequest,
-                events=messages.VERIFY_EVENTS,
-            ),
             Route("GET", "/v1/status", Level.USER, self.status, "How the daemon is", messages.Status),
             Route("GET", "/v1/openapi.json", Level.USER, self.openapi, "This document", None),
         )
 
     async def resolve(self, request: web.Request) -> web.StreamResponse:
-        asked = await _body(request, messages.ResolveRequest)
-        ask = Ask(asked.handle, asked.hex_digest, asked.refresh, asked.offline)
+        uid = _caller(request).uid
+        asked = await body(request, messages.ResolveRequest)
+        ask = Ask(asked.handle, asked.hex_digest, asked.refresh, asked.offline, uid)
         if progress.CONTENT_TYPE in request.headers.get("Accept", ""):
             return await progress.stream(request, self._resolver, ask)
         resolution = await self._resolver.look(ask) or await self._resolver.fetch(ask)
-        return _answer(progress.resolved_message(resolution))
+        return answer(progress.resolved_message(resolution))
 
     async def prefetch(self, request: web.Request) -> web.StreamResponse:
-        asked = await _body(request, messages.PrefetchRequest)
+        asked = await body(request, messages.PrefetchRequest)
         fetches = [await self._prefetch(handle) for handle in dict.fromkeys(asked.handles)]
-        return _answer(messages.Prefetched(fetches=fetches), 202)
+        return answer(messages.Prefetched(fetches=fetches), 202)
 
     async def _prefetch(self, handle: str) -> messages.PrefetchAccepted:
         key = fetch = problem = None
@@ -142,38 +145,56 @@ class Api:
             problem = messages.Problem(**error.problem())
         return messages.PrefetchAccepted(handle=handle, key=key, id=fetch, problem=problem)
 
+    async def uses(self, request: web.Request) -> web.StreamResponse:
+        # Reported by clients that hang up at once. That cancels what is awaited here, and comes at the earliest one
+        # turn of the loop after the request: by then its body, which came with it, has been passed on.
+        uid = _caller(request).uid
+        asked = await body(request, messages.UsesRequest)
+        return answer(messages.Used(counted=await self._resolver.used_by(uid, asked.keys)), 202)
+
     async def fetches(self, _: web.Request) -> web.StreamResponse:
-        return _answer(messages.Fetches(fetches=[progress.fetch_message(f) for f in self._resolver.fetches()]))
+        return answer(messages.Fetches(fetches=[progress.fetch_message(f) for f in self._resolver.fetches()]))
 
     async def modules(self, request: web.Request) -> web.StreamResponse:
         limit = request.query.get("limit", "100")
         if not (limit.isascii() and limit.isdigit() and len(limit) <= 4 and 1 <= int(limit) <= 1000):
             raise RequestInvalid("limit must be a number from 1 to 1000")
-        return _answer(await self._inventory.modules(request.query.get("after", ""), int(limit)))
+        filters = request.query.getall("filter", [])
+        return answer(await self._inventory.modules(request.query.get("after", ""), int(limit), filters))
 
     async def module(self, request: web.Request) -> web.StreamResponse:
-        return _answer(await self._inventory.module(request.match_info["key"]))
-
-    async def verify(self, request: web.Request) -> web.StreamResponse:
-        asked = await _body(request, messages.VerifyRequest)
-        if self._verifying.locked():
-            raise TooBusy("a verification is running already")
-        async with self._verifying:
-            chosen = await asyncio.to_thread(verifying.targets, self._means, asked.keys)
-            return await verifying.stream(request, self._means, self._resolver, chosen, repair=asked.repair)
+        return answer(await self._inventory.module(request.match_info["key"]))
 
     async def status(self, _: web.Request) -> web.StreamResponse:
-        return _answer(await self._inventory.status(self._resolver))
+        return answer(await self._inventory.status(self._resolver))
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
         return web.json_response(document(self.routes))
 
 
-def _answer(message: messages.Answer, status: int = 200) -> web.Response:
+async def events(request: web.Request, told: AsyncIterator[messages.Answer]) -> web.StreamResponse:
+    """Answers with what is told, line by line; what it raises is the last line. A client that leaves ends it."""
+    response = web.StreamResponse(headers={"Content-Type": progress.CONTENT_TYPE, "Cache-Control": "no-store"})
+    await response.prepare(request)
+    try:
+        try:
+            async for event in told:
+                await progress.send(response, event)
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as error:
+            problem = messages.Problem(**as_hub_error(error).problem())
+            await progress.send(response, messages.FailedEvent(problem=problem))
+    except (ConnectionError, TimeoutError):
+        response.force_close()  # nobody listens, or not fast enough
+    return response
+
+
+def answer(message: messages.Answer, status: int = 200) -> web.Response:
     return web.Response(status=status, body=message.model_dump_json().encode(), content_type="application/json")
 
 
-async def _body(request: web.Request, model: type[M]) -> M:
+async def body(request: web.Request, model: type[M]) -> M:
     """The request's body as a message. A body that does not come in time costs its sender the connection."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise RequestTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")

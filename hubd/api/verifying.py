@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from hubclient.contract.errors import HubError, NotFound
+from hubclient.contract.errors import HubError, NotFound, TooBusy
 from hubd.api import messages
+from hubd.api.access import Level
 from hubd.api.errors import as_hub_error
 from hubd.api.progress import CONTENT_TYPE, send
+from hubd.api.routes import Route, body
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Ask, Resolver
 from hubd.fetching.verifier import GONE
@@ -34,6 +36,40 @@ class Target:
     digest: str
     size_bytes: int
     records: tuple[Record, ...]
+
+
+class Verifying:
+    """The handler."""
+
+    def __init__(self, means: Means, resolver: Resolver) -> None:
+        self._means = means
+        self._resolver = resolver
+        self._running = asyncio.Lock()
+        self.routes: tuple[Route, ...] = (
+            Route(
+                "POST",
+                "/v1/verify",
+                Level.ADMIN,
+                self.verify,
+                "Compare every byte of modules with what was published; NDJSON",
+                None,
+                messages.VerifyRequest,
+                events=(
+                    messages.VerifyProgressEvent,
+                    messages.CheckedEvent,
+                    messages.VerifiedEvent,
+                    messages.FailedEvent,
+                ),
+            ),
+        )
+
+    async def verify(self, request: web.Request) -> web.StreamResponse:
+        asked = await body(request, messages.VerifyRequest)
+        if self._running.locked():
+            raise TooBusy("a verification is running already")
+        async with self._running:
+            chosen = await asyncio.to_thread(targets, self._means, asked.keys)
+            return await stream(request, self._means, self._resolver, chosen, repair=asked.repair)
 
 
 def targets(means: Means, keys: Sequence[str] | None) -> list[Target]:

@@ -18,6 +18,9 @@ class Counters:
     stale: int = 0
     failed: int = 0
     received_bytes: int = 0
+    evicted: int = 0  # trees
+    evicted_bytes: int = 0  # on disk
+    uses: int = 0  # direct hits that clients reported
 
     def answered(self, outcome: Outcome) -> None:
         match outcome:

@@ -19,8 +19,9 @@ from hubclient.contract.errors import DigestMismatch, HubError, Internal
 from hubclient.contract.lease import Lease
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.progress import Progress
+from hubd.fetching.room import Reservation
 from hubd.fetching.sources import Delivery, Validators
-from hubd.fetching.transfer import Received, receive
+from hubd.fetching.transfer import Received, check_announced, receive
 from hubd.store.disk import from_os_error
 from hubd.store.manifest import FileEntry, Manifest, content_digest
 from hubd.store.records import Record
@@ -28,6 +29,9 @@ from hubd.store.trees import Staging
 from hubd.unpacking.supervisor import Unpacker, UnpackReport
 
 log = logging.getLogger(__name__)
+
+_MANIFEST_BYTES = 64 * 1024
+_MANIFEST_BYTES_PER_FILE = 256
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,13 @@ class Fetch:
 
     async def _take(self, delivery: Delivery) -> Landed:
         async with self._staging() as staging:
+            check_announced(delivery.total_bytes, self._means.settings.limits.archive)
+            reservation = Reservation(self._means.room, self._means.trees, staging.path)
+            await reservation.spool(delivery.total_bytes or 0, exact=True)
             tree = staging.attempt_tree(1)
-            received, report = await self._receive_and_unpack(delivery, staging, tree)
+            received, report = await self._receive_and_unpack(delivery, staging, tree, reservation)
             self.progress.state = "publishing"
+            await reservation.tree(_bytes_beside(report) + await reservation.tree(0))
             leases: list[Lease] = []
             try:
                 return await self._means.to_its_end(lambda: self._publish(delivery, tree, received, report, leases))
@@ -156,17 +164,18 @@ class Fetch:
         return Landed(confirmed if confirmed is not None else before, "confirmed")
 
     async def _receive_and_unpack(
-        self, delivery: Delivery, staging: Staging, tree: str
+        self, delivery: Delivery, staging: Staging, tree: str, reservation: Reservation
     ) -> tuple[Received, UnpackReport]:
         body, progress, limits = delivery.body, self.progress, self._means.settings.limits
         assert body is not None
         progress.state = "transferring"
         progress.total_bytes = delivery.total_bytes
-        async with Unpacker(staging.archive, tree, self._means.unpack_limits) as unpacker:
+        async with Unpacker(staging.archive, tree, self._means.unpack_limits, reservation.tree) as unpacker:
             progress.unpacker = unpacker
 
             def on_frontier(frontier_bytes: int) -> None:
                 progress.on_frontier(frontier_bytes)
+                reservation.wrote(frontier_bytes + unpacker.unpacked_bytes)
                 unpacker.feed(frontier_bytes)
 
             async def transfer() -> Received:
@@ -176,6 +185,7 @@ class Fetch:
                     total_bytes=delivery.total_bytes,
                     limit_bytes=limits.archive,
                     on_frontier=on_frontier,
+                    make_room=reservation.spool,
                     threads=self._means.threads,
                 )
                 progress.state = "unpacking"
@@ -265,6 +275,11 @@ def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error to tell of: a group's first, looking into groups within."""
     error = failures.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _bytes_beside(report: UnpackReport) -> int:
+    """About what manifest and listing will take on disk, rather more than less."""
+    return _MANIFEST_BYTES + sum(_MANIFEST_BYTES_PER_FILE + 2 * len(file.path.encode()) for file in report.files)
 
 
 def _manifest(received: Received, report: UnpackReport) -> Manifest:

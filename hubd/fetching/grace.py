@@ -34,6 +34,11 @@ class GraceLeases:
         if self._timer is None:
             self._timer = loop.call_later(self._seconds, self._expire, loop)
 
+    def release(self, inode: tuple[int, int]) -> None:
+        """Let go of one tree before its time."""
+        if (held := self._held.pop(inode, None)) is not None:
+            held[0].release()
+
     def release_all(self) -> None:
         for lease, _ in self._held.values():
             lease.release()

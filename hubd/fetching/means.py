@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -14,9 +14,12 @@ from hubclient.contract.lease import Lease
 from hubd.config import Settings
 from hubd.fetching.counters import Counters
 from hubd.fetching.grace import GraceLeases
+from hubd.fetching.room import Room
 from hubd.fetching.sources import HttpSource
 from hubd.fetching.threads import to_its_end
+from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
+from hubd.store.eviction import Evictor
 from hubd.store.records import MAX_SPELLINGS, Record, Records
 from hubd.store.trees import Trees
 from hubd.unpacking.supervisor import UnpackLimits
@@ -26,6 +29,7 @@ T = TypeVar("T")
 # Looking at so many files costs less than a thread would.
 _QUICK_FILES = 64
 _ASKING_AT_ONCE = 64
+_TOUCHED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,11 @@ class Means:
     verifier: Verifier
     threads: Executor
     slots: asyncio.Semaphore
+    evictor: Evictor
+    room: Room
+    counters: Counters
+    users: Users
     grace: GraceLeases = field(default_factory=GraceLeases)
-    counters: Counters = field(default_factory=Counters)
     # Trees that a handle moved on from; they go as soon as nobody uses them.
     orphans: set[str] = field(default_factory=set)
     litter: asyncio.Event = field(default_factory=asyncio.Event)
@@ -54,6 +61,10 @@ class Means:
 
     def is_fresh(self, record: Record) -> bool:
         return time.time() < self.direct_until(record)
+
+    def is_ready(self, record: Record) -> bool:
+        """Whether a look at its tree is all that is needed: a suspect's check takes long, and that can be watched."""
+        return self.is_fresh(record) and not self.trees.is_suspect(record.digest)
 
     def is_quick(self, record: Record) -> bool:
         """Whether the event loop may look at the record's tree itself."""
@@ -74,9 +85,11 @@ class Means:
             raise
         return found[0]
 
-    def amend(self, key: str, change: Callable[[Record | None], Record | None]) -> Record | None:
+    def amend(
+        self, key: str, change: Callable[[Record | None], Record | None], *, is_use: bool = True
+    ) -> Record | None:
         """Changes what is recorded of a handle, in one step."""
-        return self.records.amend(key, change, self.direct_until)
+        return self.records.amend(key, change, self.direct_until, is_use=is_use)
 
     def add_spelling(self, key: str, spelling: str) -> None:
         """Records that the handle was asked for in this spelling, so that tensorflow_hub finds it under it."""
@@ -85,6 +98,18 @@ class Means:
             return now.with_spelling(spelling) if now is not None and lacks(now, spelling) else now
 
         self.amend(key, change)
+
+    async def used_by(self, uid: int, keys: Sequence[str]) -> int:
+        """Notes that this user used modules now; how many of the keys the cache has."""
+        counted = 0
+        for number, key in enumerate(dict.fromkeys(keys), 1):
+            if self.records.touch(key):
+                self.users.saw(uid, key)
+                counted += 1
+            if number % _TOUCHED_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others need the event loop too
+        self.counters.uses += counted
+        return counted
 
     async def to_its_end(self, function: Callable[[], T]) -> T:
         """Runs it in a thread; a cancellation waits until it is done."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,12 +44,13 @@ FetchFlight = Flight[Fetch, Landed]
 
 @dataclass(frozen=True)
 class Ask:
-    """What a caller wants. `digest`: hex sha256 that the archive must have."""
+    """What a caller wants. `digest`: hex sha256 that the archive must have; `uid`: who asks, if it is to be known."""
 
     handle: str
     digest: str | None = None
     refresh: bool = False
     offline: bool = False
+    uid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,8 @@ class Resolver:
         with self._counting():
             _, key = _identified(ask.handle)
             record = self._means.records.get(key)
-            if record is None or _must_ask(ask, record) or not self._means.is_fresh(record):
+            if record is None or _must_ask(ask, record) or not self._means.is_ready(record):
                 return None
-            if self._means.trees.is_suspect(record.digest):
-                return None  # its check takes long: `fetch` waits for it, and can be watched
             lease = await self._means.find(record)
             if lease is None:
                 return None
@@ -145,6 +144,16 @@ class Resolver:
 
         self._spawn(wait())
         return await started
+
+    async def used_by(self, uid: int, keys: Sequence[str]) -> int:
+        """`Means.used_by`, which goes on even if the caller is cancelled meanwhile."""
+        counted: list[int] = []
+
+        async def note() -> None:
+            counted.append(await self._means.used_by(uid, keys))
+
+        await asyncio.shield(self._spawn(note()))
+        return counted[0]
 
     def stop(self) -> None:
         """Answers all waiters `shutting-down`, and whoever comes later."""
@@ -206,6 +215,8 @@ class Resolver:
         if ask.digest is not None and ask.digest != record.digest:
             raise DigestMismatch(f"the archive's sha256 is {record.digest}, and {ask.digest} was demanded")
         self._means.counters.answered(outcome)
+        if ask.uid is not None:
+            self._means.users.saw(ask.uid, key)
         return Resolution(key, record, self._means.trees.layout.module(record.digest), outcome, warnings)
 
     @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ async def receive(
     total_bytes: int | None,
     limit_bytes: int,
     on_frontier: Callable[[int], None],
+    make_room: Callable[[int], Awaitable[None]] | None = None,
     threads: Executor | None = None,
 ) -> Received:
     """Writes the body to a new file `spool`; tells each new frontier (bytes ``[0, frontier)`` are there).
 
+    `make_room` is awaited before the file grows to so many bytes (None: nobody is asked); it may raise.
     Raises `ArchiveTooLarge`, `UpstreamUnavailable` when the body is not `total_bytes` long, and `OSError` of the disk.
     """
-    if total_bytes is not None and total_bytes > limit_bytes:
-        raise ArchiveTooLarge(f"the archive has {total_bytes} bytes, more than limits.archive ({limit_bytes})")
     writer = _Writer(spool, on_frontier, threads)
     try:
         arrived = 0
@@ -48,6 +48,8 @@ async def receive(
             arrived += len(chunk)
             if arrived > limit_bytes:
                 raise ArchiveTooLarge(f"the archive is larger than limits.archive ({limit_bytes} bytes)")
+            if make_room is not None:
+                await make_room(arrived)
             await writer.write(chunk)
         received = await writer.finish()
     finally:
@@ -55,6 +57,12 @@ async def receive(
     if total_bytes is not None and arrived != total_bytes:
         raise UpstreamUnavailable(f"the origin announced {total_bytes} bytes and sent {arrived}")
     return received
+
+
+def check_announced(total_bytes: int | None, limit_bytes: int) -> None:
+    """Raises `ArchiveTooLarge` for an archive that is announced to be larger than the limit."""
+    if total_bytes is not None and total_bytes > limit_bytes:
+        raise ArchiveTooLarge(f"the archive has {total_bytes} bytes, more than limits.archive ({limit_bytes})")
 
 
 class _Writer:

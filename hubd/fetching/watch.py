@@ -128,9 +128,8 @@ class Watch:
         gone = {
             name for directory, name in names if directory == layout.trees and not os.path.lexists(layout.tree(name))
         }
-        if gone:
-            keys.update(key for key, digest in self._means.records.links() if digest in gone)
-        return keys
+        catalog = self._means.records.catalog
+        return keys | {entry.key for digest in gone for entry in catalog.of_digest(digest)}
 
     def _suspicious_keys(self) -> set[str]:
         """Those worth a closer look, by names and links alone: ten thousand records are not read for it."""
@@ -167,15 +166,16 @@ class _Case:
 
     def act(self) -> str | None:
         """Put it right, if it still is so: the spelling to fetch it by, if that takes a fetch. In a thread."""
-        if trouble_with(self._means, self._key) != self._trouble:
-            return None
-        match self._trouble:
-            case "tree":
-                return self._without_tree()
-            case "view":
-                self._with_wrong_views()
-            case "record":
-                self._without_record()
+        with self._means.evictor.changing:
+            if trouble_with(self._means, self._key) != self._trouble:
+                return None
+            match self._trouble:
+                case "tree":
+                    return self._without_tree()
+                case "view":
+                    self._with_wrong_views()
+                case "record":
+                    self._without_record()
         return None
 
     def _without_tree(self) -> str | None:
@@ -183,6 +183,7 @@ class _Case:
         if record is None:
             return None
         means.trees.health.found_damaged(record.digest, *GONE)
+        means.trees.measure(record.digest)
         if record.pinned:
             return record.spellings[-1] if record.spellings else record.handle
         if means.records.remove_without_tree(self._key):

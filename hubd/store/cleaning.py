@@ -13,15 +13,13 @@ from hubd.store.trees import Trees
 def clean(trees: Trees, records: Records, orphans: set[str]) -> None:
     """Removes those of `orphans` that can go, takes them out of the set, and empties the trash. For a thread.
 
-    Raises `Internal`, `DiskFull`.
+    The catalog must be complete. Raises `Internal`, `DiskFull`.
     """
     if orphans:
-        tried = set(orphans)
-        named = {record.digest for _, record in records.all()}
-        for digest in tried:
+        for digest in set(orphans):
             try:
                 # Who publishes this digest again just now holds it until its record is written, and longer.
-                if digest not in named:
+                if not records.catalog.of_digest(digest):
                     trees.evict(digest)
             except InUse:
                 continue

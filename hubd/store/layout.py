@@ -43,9 +43,6 @@ class StoreLayout(CacheLayout):
     def record(self, key: str) -> str:
         return f"{self.handles}/{key}.json"
 
-    def manifest(self, digest: str) -> str:
-        return f"{self.trees}/{digest}/manifest.json"
-
     def unchecked(self, digest: str) -> str:
         """The listing of a tree that is not to be served before a deep check; it has no other then."""
         return f"{self.trees}/{digest}/files.unchecked"

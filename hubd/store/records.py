@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC
@@ -19,6 +20,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from hubclient.contract import handles
 from hubclient.contract.layout import digest_of_target, is_digest, target_of_digest
+from hubd.store.catalog import Catalog, Entry
 from hubd.store.disk import Disk, from_os_error, read_file, storing
 from hubd.store.layout import StoreLayout, digest_of_tfhub_target, tfhub_target
 from hubd.store.manifest import Sha256, SizeBytes
@@ -74,10 +76,14 @@ class _View(NamedTuple):
 
 
 class Records:
-    """The records of one cache. `get`, `touch` and `last_used` are quick enough for the event loop. Thread-safe."""
+    """The records of one cache. `get`, `touch` and `last_used` are quick enough for the event loop. Thread-safe.
+
+    `catalog` has what `load` and every write since have put there.
+    """
 
     def __init__(self, layout: StoreLayout, disk: Disk | None = None) -> None:
         self.layout = layout
+        self.catalog = Catalog()
         self._disk = disk or Disk()
         # Held while a record and its views change: recovery mends views while the daemon already writes new ones.
         self._changing = threading.Lock()
@@ -99,25 +105,43 @@ class Records:
         with storing("recording a module"), self._changing:
             self._write(self.get(record.key), record, direct_until)
 
+    def load(self, key: str) -> Record | None:
+        """`get`, with the catalog brought up to what is there."""
+        with self._changing:
+            record = self.get(key)
+            self._note(key, record)
+            return record
+
     def amend(
-        self, key: str, change: Callable[[Record | None], Record | None], direct_until: Callable[[Record], float]
+        self,
+        key: str,
+        change: Callable[[Record | None], Record | None],
+        direct_until: Callable[[Record], float],
+        *,
+        is_use: bool = True,
     ) -> Record | None:
         """Change what is recorded of a handle, as one step: no write of another thread is lost.
 
         `change` gets the record that is there and gives the new one; None leaves all as it is. A tree that is newly
-        named must be published, and held by a lease. Raises `DiskFull`, `Internal`.
+        named must be published, and held by a lease. `is_use`: whether this counts as a use of the module.
+        Raises `DiskFull`, `Internal`.
         """
         with storing("recording a module"), self._changing:
             before = self.get(key)
             after = change(before)
             if after is not None and after != before:
-                self._write(before, after, direct_until(after))
+                last_used = None if is_use else self.last_used(key)
+                self._write(before, after, direct_until(after), last_used)
             return after
 
-    def touch(self, key: str) -> None:
-        """The record was used now. Never raises."""
-        with suppress(OSError):
+    def touch(self, key: str) -> bool:
+        """The record was used now; False when there is none. Never raises."""
+        try:
             self._disk.utime(self.layout.record(key), None)
+        except OSError:
+            return False
+        self.catalog.touch(key, time.time())
+        return True
 
     def last_used(self, key: str) -> float | None:
         """When the record was used last, in unix seconds; None when there is none."""
@@ -149,15 +173,17 @@ class Records:
         with storing("removing a record"), self._changing:
             self._remove(key)
 
-    def remove_without_tree(self, key: str) -> bool:
-        """Finish an eviction that was cut short: remove the record, damaged or whole, if no tree is there for it.
+    def remove_without_tree(self, key: str, *, even_pinned: bool = False) -> bool:
+        """Finish an eviction: remove the record, damaged or whole, if no tree is there for it.
 
         The look and the removal are one step: a fetch that publishes meanwhile writes its record after its tree.
-        A pinned record stays. True when it was removed.
+        A pinned record stays, unless it was its module that an administrator removed. True when it was removed.
         """
         with storing("removing a record"), self._changing:
             record = self.get(key)
-            if record is not None and (record.pinned or os.path.lexists(self.layout.tree(record.digest))):
+            if record is not None and (
+                (record.pinned and not even_pinned) or os.path.lexists(self.layout.tree(record.digest))
+            ):
                 return False
             self._remove(key)
             return True
@@ -245,9 +271,15 @@ class Records:
             raise ValueError(f"it is the record of {record.handle}")
         return record
 
-    def _write(self, before: Record | None, record: Record, direct_until: float) -> None:
+    def _write(
+        self, before: Record | None, record: Record, direct_until: float, last_used: float | None = None
+    ) -> None:
         data = record.model_dump_json(indent=1).encode()
-        self._disk.replace_file(self.layout.record(record.key), data, 0o600, self.layout.new_staging())
+        path = self.layout.record(record.key)
+        self._disk.replace_file(path, data, 0o600, self.layout.new_staging())
+        if last_used is not None:
+            self._disk.utime(path, (last_used, last_used))
+        self._note(record.key, record)
         self._mend_views(self._views(record, direct_until))
         if record.readers:
             self._remove_views(record.key, record.spellings)
@@ -284,7 +316,27 @@ class Records:
         self._remove_views(key, record.spellings if record is not None else ())
         with suppress(FileNotFoundError):
             self._disk.unlink(self.layout.record(key))
+        self.catalog.remove(key)
         self._disk.fsync_directory(self.layout.handles)
+
+    def _note(self, key: str, record: Record | None) -> None:
+        """Bring the catalog up to a record that was read or written just now."""
+        last_used = self.last_used(key)
+        if record is None or last_used is None:
+            self.catalog.remove(key)
+            return
+        self.catalog.put(
+            Entry(
+                key=key,
+                handle=record.handle,
+                digest=record.digest,
+                size_bytes=record.size_bytes,
+                immutable=record.immutable,
+                pinned=record.pinned,
+                fetched_at=record.fetched_at.timestamp(),
+                last_used=last_used,
+            )
+        )
 
     def _remove_views(self, key: str, spellings: Iterable[str]) -> None:
         self._remove_tfhub_views(spellings)

@@ -1,6 +1,7 @@
-"""What start-up finds after a kill or a power cut, and what it does about it.
+"""What start-up finds, after a kill or a power cut too, and what it does about it.
 
 Law: records decide. Whatever else is there without one goes, and what this daemon has published since is never touched.
+At the end the catalog and the ledger know all that is there.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ def clear(layout: StoreLayout, disk: Disk | None = None) -> None:
 
 
 def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]) -> RecoveryReport:
-    """Empty the trash, mend the views, remove what has no record. For a thread behind the serving daemon.
+    """Empty the trash, mend the views, remove what has no record, and count the rest.
 
-    A tree without a record that someone still holds stays until a later start. Raises `Internal`, `DiskFull`.
+    For a thread behind the serving daemon. A tree without a record that someone still holds stays until a later start.
+    Raises `Internal`, `DiskFull`.
     """
     trees.empty_trash()
     # Listed before the records are read: whatever comes later is the serving daemon's, and not looked at.
@@ -59,7 +61,7 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
     for key in list(records.keys()):
         if records.remove_without_tree(key):
             records_removed += 1
-        elif (record := records.get(key)) is not None:
+        elif (record := records.load(key)) is not None:
             modules += 1
             recorded[record.digest] = record.size_bytes
             if not record.readers:
@@ -79,6 +81,7 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
                 trees_removed += trees.evict_unpublished(digest)
             except InUse:
                 trees_in_use += 1
+        trees.measure(digest)
     trees.empty_trash()
     return RecoveryReport(
         modules=modules,
@@ -92,7 +95,7 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
 
 
 def mend_views(records: Records, digests: Collection[str], direct_until: Callable[[Record], float]) -> None:
-    """Mend the views of these trees, which may be served again. Raises `Internal`, `DiskFull`."""
-    for _, record in records.all():
-        if record.digest in digests:
+    """Mend the views of these trees, which may be served again. After `mend`; raises `Internal`, `DiskFull`."""
+    for entry in (entry for digest in digests for entry in records.catalog.of_digest(digest)):
+        if (record := records.get(entry.key)) is not None:
             records.mend_views(record, direct_until=direct_until(record))

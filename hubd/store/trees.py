@@ -25,6 +25,7 @@ from hubd.store.deep_check import DeepCheck
 from hubd.store.disk import Disk, from_os_error, read_file, storing
 from hubd.store.health import Health
 from hubd.store.layout import StagingLayout, StoreLayout, TreeLayout
+from hubd.store.ledger import Ledger, disk_bytes
 from hubd.store.manifest import Manifest
 from hubd.store.verification import QuickCheck
 
@@ -36,12 +37,17 @@ _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class Staging:
-    """The place of one fetch: its archive and its attempts to unpack it. Nobody else may enter it."""
+    """The place of one fetch: its archive and its attempts to unpack it. Nobody else may enter it.
 
-    def __init__(self, layout: StoreLayout, disk: Disk) -> None:
+    Its account in the ledger is the fetch's to raise before it writes.
+    """
+
+    def __init__(self, layout: StoreLayout, disk: Disk, ledger: Ledger) -> None:
         self._layout = layout
         self._disk = disk
+        self._ledger = ledger
         self._place = StagingLayout(layout.new_staging())
+        ledger.reserve(self.path, 0)
         disk.mkdir(self.path, 0o700)
 
     @property
@@ -65,20 +71,28 @@ class Staging:
 
         Never raises; what cannot be moved now goes at the next start.
         """
+        trash = self._layout.new_trash()
         try:
-            self._disk.rename(self.path, self._layout.new_trash())
+            size_bytes = disk_bytes(self.path)
+            self._disk.rename(self.path, trash)
         except FileNotFoundError:
-            return
+            self._ledger.close(self.path)
         except OSError as error:
             _log.warning("cannot move %s to the trash: %s", self.path, error)
+        else:
+            self._ledger.move(self.path, trash, size_bytes)
 
 
 class Trees:
     """The trees of one cache. All methods block; `find` is quick enough for the event loop when
-    the module has few files: it looks at each. Thread-safe."""
+    the module has few files: it looks at each. Thread-safe.
+
+    `ledger` has what `measure` and every change since have put there.
+    """
 
     def __init__(self, layout: StoreLayout, disk: Disk | None = None) -> None:
         self.layout = layout
+        self.ledger = Ledger()
         self._disk = disk or Disk()
         self.health = Health()
         self._check = QuickCheck()
@@ -94,7 +108,7 @@ class Trees:
     def stage(self) -> Staging:
         """A new place to fetch into. Raises `DiskFull`, `Internal`."""
         with storing("staging"):
-            return Staging(self.layout, self._disk)
+            return Staging(self.layout, self._disk, self.ledger)
 
     def publish(self, staged_tree: str, digest: str, manifest: Manifest) -> Lease:
         """Make an unpacked tree a module of the cache, and hold it.
@@ -112,8 +126,9 @@ class Trees:
             self._disk.write_file(tree.listing, files, 0o644)
             self._disk.write_file(tree.lease, b"", 0o644)
             self._disk.fsync_directory(tree.path)
+            size_bytes = disk_bytes(tree.path)
             with self._changing:
-                lease = self._place(tree, digest)
+                lease = self._place(tree, digest, size_bytes)
                 self._published.add(digest)
                 return lease
 
@@ -198,6 +213,7 @@ class Trees:
                 with suppress(FileNotFoundError, IsADirectoryError):
                     self._disk.unlink(path)
             self._disk.fsync_directory(tree.path)
+        self.measure(digest)
         self.health.found_damaged(digest, ", ".join(check.damage[:_TOLD_PATHS]))
         return True
 
@@ -220,14 +236,14 @@ class Trees:
             raise from_os_error(error, "reading a manifest") from error
         return manifest if manifest.digest == digest else None
 
-    def evict(self, digest: str) -> None:
+    def evict(self, digest: str, *, force: bool = False) -> int:
         """Take the tree out of the cache, into the trash: views and record are the caller's to remove next, and
         `empty_trash` frees the space. A tree that is not there is no error.
 
-        Raises `InUse` when anyone holds it.
+        The bytes that it takes on disk. Raises `InUse` when anyone holds it, unless `force`.
         """
         with storing("evicting"), self._changing:
-            self._remove(digest)
+            return self._remove(digest, force=force)
 
     def evict_unpublished(self, digest: str) -> bool:
         """The same for a tree that had no record at start-up, unless this daemon has published it since."""
@@ -244,20 +260,52 @@ class Trees:
                 if is_digest(entry.name):
                     yield entry.name
 
+    def is_held(self, digest: str) -> bool:
+        """Whether anyone holds the tree, this daemon included."""
+        try:
+            return Lease.is_held(self.layout.lease(digest))
+        except OSError:
+            return False  # no tree, or no lease that could be held
+
+    def lease_inode(self, digest: str) -> tuple[int, int] | None:
+        """The identity of the tree: that of its lease file; None when it has none."""
+        try:
+            status = os.lstat(self.layout.lease(digest))
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def measure(self, digest: str) -> int:
+        """Bring the tree's account up to what it takes on disk now: something else may have deleted files of it."""
+        path = self.layout.tree(digest)
+        with storing("measuring the cache"), self._changing:
+            if not os.path.lexists(path):
+                self.ledger.close(path)
+                return 0
+            size_bytes = disk_bytes(path)
+            self.ledger.set(path, size_bytes)
+            return size_bytes
+
     def empty_trash(self) -> None:
         """Delete what was evicted or discarded; what cannot be deleted stays, with a warning."""
         with storing("emptying the trash"):
             names = os.listdir(self.layout.trash)
         for name in names:
-            self._disk.remove_tree(self.layout.trash_entry(name))
+            path = self.layout.trash_entry(name)
+            self._disk.remove_tree(path)
+            if os.path.lexists(path):
+                self.ledger.set(path, disk_bytes(path))
+            else:
+                self.ledger.close(path)
 
-    def _place(self, tree: TreeLayout, digest: str) -> Lease:
+    def _place(self, tree: TreeLayout, digest: str, size_bytes: int) -> Lease:
         target = TreeLayout(self.layout.tree(digest))
         # Held before the rename: between it and a later lock, an eviction could take the tree.
         own = Lease.share(tree.lease)
         try:
             if not os.path.lexists(target.path):
                 self._disk.rename(tree.path, target.path)
+                self.ledger.hand_over(os.path.dirname(tree.path), target.path, size_bytes)
                 self._disk.fsync_directory(self.layout.trees)
                 self.health.is_there(digest)
                 return own
@@ -268,7 +316,7 @@ class Trees:
                     raise
                 # It has lost its lease: nobody new can hold it, and whoever did cannot be followed.
                 self.health.found_damaged(digest, os.path.basename(target.lease))
-                self._exchange(tree, target)
+                self._exchange(tree, target, size_bytes)
                 self.health.was_repaired(digest)
                 return own
         except BaseException:
@@ -284,7 +332,7 @@ class Trees:
                 self._disk.unlink(tree.lease)
                 self._disk.link(target.lease, tree.lease)
                 self._disk.fsync_directory(tree.path)
-                self._exchange(tree, target)
+                self._exchange(tree, target, size_bytes)
                 if not suspect:
                     self.health.was_repaired(digest)
         except BaseException:
@@ -309,35 +357,49 @@ class Trees:
         except FileNotFoundError:
             return False
 
-    def _exchange(self, tree: TreeLayout, target: TreeLayout) -> None:
+    def _exchange(self, tree: TreeLayout, target: TreeLayout, size_bytes: int) -> None:
+        old_bytes, trash = disk_bytes(target.path), self.layout.new_trash()
         try:
             self._disk.exchange(tree.path, target.path)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS):
                 raise
             # A file system without it: for a moment the path, damaged as it is, leads nowhere.
-            self._disk.rename(target.path, self.layout.new_trash())
+            self._disk.rename(target.path, trash)
+            self.ledger.move(target.path, trash, old_bytes)
             self._disk.rename(tree.path, target.path)
         else:
-            self._disk.rename(tree.path, self.layout.new_trash())
+            self._disk.rename(tree.path, trash)
+            self.ledger.set(trash, old_bytes)
+        self.ledger.hand_over(os.path.dirname(tree.path), target.path, size_bytes)
         self._disk.fsync_directory(self.layout.trees)
 
-    def _remove(self, digest: str) -> None:
+    def _remove(self, digest: str, *, force: bool = False) -> int:
         tree = TreeLayout(self.layout.tree(digest))
+        lease = None
         try:
             lease = Lease.exclusive(tree.lease)
         except BlockingIOError:
-            raise InUse(f"the module is in use: {digest}") from None
+            if not force:
+                raise InUse(f"the module is in use: {digest}") from None
         except OSError as error:
             if error.errno not in _NOT_THERE:
                 raise
-            lease = None  # no such tree, or one that has lost its lease and protects nobody
+            # no such tree, or one that has lost its lease and protects nobody
         try:
-            with suppress(FileNotFoundError):
-                self._disk.rename(tree.path, self.layout.new_trash())
+            trash = self.layout.new_trash()
+            size_bytes = self.ledger.bytes_of(tree.path) or disk_bytes(tree.path)
+            try:
+                self._disk.rename(tree.path, trash)
+            except FileNotFoundError:
+                self.ledger.close(tree.path)
+                size_bytes = 0
+            else:
+                self.ledger.move(tree.path, trash, size_bytes)
                 self._disk.fsync_directory(self.layout.trees)
             self._published.discard(digest)
             self.health.is_gone(digest)
+            return size_bytes
         finally:
             if lease is not None:
                 lease.release()

@@ -2,8 +2,9 @@
 
 Run as ``python -P -m hubd.unpacking.child ARCHIVE TREE PARENT_PID`` and the limits, by `supervisor.Unpacker` only.
 It reads the frontier on stdin (see `spool`), writes ``TREE/module/`` and tells on stdout, in JSON lines:
-``{"idle": offset}`` before it waits, ``{"unpacked": bytes}`` now and then, ``{"file": [path, bytes, sha256]}`` for
-each file, and last ``{"report": {...}}`` or ``{"error": {"code", "detail"}}``.
+``{"idle": offset}`` before it waits, ``{"room": [bytes, announced]}`` before it needs so much of the disk,
+``{"unpacked": bytes}`` now and then, ``{"file": [path, bytes, sha256]}`` for each file, and last
+``{"report": {...}}`` or ``{"error": {"code", "detail"}}``.
 
 Law: whatever the archive holds, this process ends by itself with one of these two, or is killed by a limit.
 """
@@ -36,6 +37,9 @@ _OVERHEAD_BYTES_PER_FILE = 4096
 _PROGRESS_SECONDS = 0.1
 _MAX_OPEN_FILES = 256
 _SHOWN_NAMES = 5
+# A header may announce what never comes: no module is evicted for more than this beyond what is there.
+_ROOM_STEP_BYTES = 64 * 1024 * 1024
+_DISK_BLOCK_BYTES = 4096  # what files and directories take is a multiple of it, on nearly every file system
 
 
 class Teller:
@@ -83,28 +87,42 @@ def main(arguments: list[str]) -> int:
 
 def unpack(archive: str, tree: str, limits: ArchiveLimits, teller: Teller) -> dict[str, Any]:
     """Unpack to the end; the report."""
-    spool = Spool(archive, sys.stdin.fileno(), on_idle=lambda offset: teller.tell("idle", offset))
+    spool = Spool(
+        archive,
+        sys.stdin.fileno(),
+        on_idle=lambda offset: teller.tell("idle", offset),
+        on_room=lambda size_bytes, announced_bytes: teller.tell("room", [size_bytes, announced_bytes]),
+    )
     max_inflated_bytes = limits.module_bytes + limits.files * _OVERHEAD_BYTES_PER_FILE + _OVERHEAD_BYTES
     reader = TarReader(inflate(spool.read, max_inflated_bytes), limits)
     writer = TreeWriter(f"{tree}/module", teller.tell_file)
     names = Namespace(limits)
-    unpacked_bytes = 0
+    unpacked_bytes = disk_bytes = 0
     told_at = time.monotonic()
     for member in reader.members():
-        if member.is_directory:
-            for path in names.add_directory(member.path):
-                writer.add_directory(path)
-            continue
-        for path in names.add_file(member.path):
+        new_directories = (names.add_directory if member.is_directory else names.add_file)(member.path)
+        disk_bytes += _DISK_BLOCK_BYTES * len(new_directories)
+        file_bytes = 0 if member.is_directory else -(-member.size_bytes // _DISK_BLOCK_BYTES) * _DISK_BLOCK_BYTES
+        room_bytes = min(file_bytes, _ROOM_STEP_BYTES)
+        spool.await_room(disk_bytes + room_bytes, disk_bytes + file_bytes)
+        for path in new_directories:
             writer.add_directory(path)
+        if member.is_directory:
+            continue
         writer.begin_file(member.path, member.size_bytes)
+        written_bytes = 0
         for piece in reader.content():
+            written_bytes += len(piece)
+            if written_bytes > room_bytes:
+                room_bytes = min(file_bytes, written_bytes + _ROOM_STEP_BYTES)
+                spool.await_room(disk_bytes + room_bytes, disk_bytes + file_bytes)
             writer.write(piece)
             unpacked_bytes += len(piece)
             if time.monotonic() - told_at >= _PROGRESS_SECONDS:
                 teller.tell("unpacked", unpacked_bytes)
                 told_at = time.monotonic()
         writer.end_file()
+        disk_bytes += file_bytes
     teller.tell("unpacked", unpacked_bytes)
     module_format = _format(names)
     writer.finish(names.directories)

@@ -1,7 +1,8 @@
 """The archive as the child reads it: a file that still grows, behind the frontier that the daemon tells.
 
 Law: no byte at or past the frontier is ever read. The daemon tells it on a pipe in lines ``<bytes>\\n``, the last
-``end <bytes>\\n``; the end of the pipe before that line means that the daemon is gone.
+``end <bytes>\\n``, and between them how much the tree may take on disk, ``room <bytes>\\n``; the end of the pipe while
+something is waited for means that the daemon is gone.
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ class DaemonGone(Exception):
 class Spool:
     """Reads one growing file from its start, once."""
 
-    def __init__(self, path: str, frontier_fd: int, on_idle: Callable[[int], None]) -> None:
-        """`on_idle` is called with the offset reached before each wait for more."""
+    def __init__(
+        self, path: str, frontier_fd: int, on_idle: Callable[[int], None], on_room: Callable[[int, int], None]
+    ) -> None:
+        """`on_idle` is called with the offset reached before each wait for more, `on_room` with the arguments of
+        `await_room` before each wait for that."""
         self._path = path
         self._fd = -1
         self._frontier_fd = frontier_fd
         self._on_idle = on_idle
+        self._on_room = on_room
+        self._room_bytes = 0
         self._offset = 0
         self._frontier = 0
         self._is_whole = False
@@ -48,12 +54,25 @@ class Spool:
         self._offset += len(piece)
         return piece
 
+    def await_room(self, size_bytes: int, announced_bytes: int) -> None:
+        """Returns when the tree may take so many bytes on disk; in the end it will take `announced_bytes` or more.
+
+        Raises `DaemonGone`.
+        """
+        if size_bytes > self._room_bytes:
+            self._on_room(size_bytes, announced_bytes)
+        while size_bytes > self._room_bytes:
+            self._wait()
+
     def _wait(self) -> None:
         told = os.read(self._frontier_fd, 65536)
         if not told:
             raise DaemonGone
         *lines, self._line = (self._line + told).split(b"\n")
         for line in lines:
-            end, _, frontier = line.rpartition(b" ")
-            self._is_whole = end == b"end"
-            self._frontier = int(frontier)
+            word, _, number = line.rpartition(b" ")
+            if word == b"room":
+                self._room_bytes = int(number)
+            else:
+                self._is_whole = word == b"end"
+                self._frontier = int(number)

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -50,6 +51,11 @@ _CHILD_ERRORS: dict[str, type[HubError]] = {
 }
 
 
+#: Called with the bytes that the files will take on disk next, and those that the archive announces them to take in
+#: the end. Gives the bytes that they may take; what it raises ends the run.
+MakeRoom = Callable[[int, int], Awaitable[int]]
+
+
 @dataclass(frozen=True)
 class UnpackLimits:
     """What one run may take. Reaching a limit is an error that names it."""
@@ -84,10 +90,14 @@ class Unpacker:
     Await `result` while you `feed`: it is what listens to the child.
     """
 
-    def __init__(self, archive: str, tree: str, limits: UnpackLimits) -> None:
+    def __init__(self, archive: str, tree: str, limits: UnpackLimits, make_room: MakeRoom | None = None) -> None:
+        """`make_room` is asked before the files take so many bytes on disk (None: nobody is)."""
         self._archive = archive
         self._tree = tree
         self._limits = limits
+        self._make_room = make_room
+        self._waits_for_room = False
+        self._wanted: tuple[int, int] | None = None
         self._process: Process | None = None
         self._frontier_bytes = 0
         self._told_bytes = 0
@@ -169,6 +179,9 @@ class Unpacker:
                     if last is not None:
                         raise ValueError("it went on after its last word")
                     last = self._take(line)
+                if (wanted := self._wanted) is not None:
+                    self._wanted = None
+                    await self._grant(*wanted)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             self._kill()
             raise Internal(f"the unpacking child broke the protocol: {error}") from None
@@ -204,11 +217,25 @@ class Unpacker:
         step = _TELL_WHEN_BUSY_BYTES if self._idle_at_bytes is None else _TELL_WHEN_IDLE_BYTES
         if not self._is_whole and new_bytes < step:
             return
-        assert self._process.stdin is not None
         self._told_bytes = self._frontier_bytes
-        self._process.stdin.write(b"end %d\n" % self._told_bytes if self._is_whole else b"%d\n" % self._told_bytes)
+        self._say(b"end %d\n" % self._told_bytes if self._is_whole else b"%d\n" % self._told_bytes)
         self._idle_at_bytes = None
+        if not self._waits_for_room:
+            self._clock.start()
+
+    async def _grant(self, size_bytes: int, announced_bytes: int) -> None:
+        """The child waits: its clock stands, whatever has to go for the room."""
+        self._waits_for_room = True
+        self._clock.stop()
+        granted_bytes = size_bytes if self._make_room is None else await self._make_room(size_bytes, announced_bytes)
+        self._waits_for_room = False
         self._clock.start()
+        self._say(b"room %d\n" % max(size_bytes, granted_bytes))
+
+    def _say(self, line: bytes) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(line)
 
     def _take(self, line: bytes) -> UnpackReport | HubError | None:
         """Act on one line of the child; its last word, if it is one. Raises `ValueError` and its like for nonsense."""
@@ -218,6 +245,9 @@ class Unpacker:
                 self._clock.stop()
                 self._idle_at_bytes = value
                 self._tell()
+        elif what == "room":
+            size_bytes, announced_bytes = map(_count, value)
+            self._wanted = (size_bytes, announced_bytes)
         elif what == "unpacked":
             self._unpacked_bytes = _count(value)
         elif what == "file":

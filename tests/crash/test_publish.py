@@ -17,8 +17,9 @@ import pytest
 from hubclient.contract.layout import digest_of_target
 from hubd.store.adoption import adopt
 from hubd.store.disk import Disk
+from hubd.store.eviction import Evictor
 from hubd.store.layout import StoreLayout, digest_of_tfhub_target
-from hubd.store.records import Records
+from hubd.store.records import Record, Records
 from hubd.store.recovery import clear, mend
 from hubd.store.trees import Trees
 from tests.support.journal import Call, RecordingDisk, killed, replay
@@ -57,6 +58,14 @@ def _same_content_for_another_handle(layout: StoreLayout, disk: Disk) -> None:
     _publish(layout, disk, FILES, "https://example.com/other/1")
 
 
+def _store(layout: StoreLayout, disk: Disk) -> tuple[Trees, Records, Evictor]:
+    """As a daemon has it after its start."""
+    trees, records = Trees(layout, disk), Records(layout, disk)
+    for key in records.keys():  # noqa: SIM118 (not a dict's)
+        records.load(key)
+    return trees, records, Evictor(trees, records)
+
+
 def _repacked(layout: StoreLayout, disk: Disk) -> None:
     """Equal content from an archive of other bytes, for the damaged tree's name."""
     trees, records = Trees(layout, disk), Records(layout, disk)
@@ -69,10 +78,27 @@ def _repacked(layout: StoreLayout, disk: Disk) -> None:
 
 
 def _evict(layout: StoreLayout, disk: Disk) -> None:
-    trees = Trees(layout, disk)
-    trees.evict(digest_of(FILES))
-    Records(layout, disk).remove(record_of(_HANDLE).key)
+    trees, _, evictor = _store(layout, disk)
+    evictor.make_room(lambda: int(os.path.lexists(trees.layout.tree(digest_of(FILES)))))
+
+
+def _remove(layout: StoreLayout, disk: Disk) -> None:
+    trees, records, evictor = _store(layout, disk)
+    if records.get(record_of(_HANDLE).key) is not None:
+        evictor.remove(record_of(_HANDLE).key, force=False)
     trees.empty_trash()
+
+
+def _pin(layout: StoreLayout, disk: Disk) -> None:
+    def pinned(now: Record | None) -> Record | None:
+        return now.model_copy(update={"pinned": True}) if now is not None else None
+
+    Records(layout, disk).amend(record_of(_HANDLE).key, pinned, lambda record: _UNTIL, is_use=False)
+
+
+def _recovery(layout: StoreLayout, disk: Disk) -> None:
+    clear(layout, disk)
+    mend(Trees(layout, disk), Records(layout, disk), lambda record: _UNTIL)
 
 
 def _damage(layout: StoreLayout) -> None:
@@ -96,6 +122,24 @@ def _a_damaged_module(layout: StoreLayout) -> None:
     _damage(layout)
 
 
+def _a_shared_module(layout: StoreLayout) -> None:
+    _first(layout, Disk())
+    _same_content_for_another_handle(layout, Disk())
+
+
+def _remains(layout: StoreLayout) -> None:
+    """What several kills may leave: each kind of thing that recovery puts right."""
+    _a_module(layout)
+    _publish(layout, Disk(), {**FILES, "assets/a": b"a"}, "https://example.com/without-tree/1")
+    Trees(layout).evict(digest_of({**FILES, "assets/a": b"a"}))
+    trees = Trees(layout)
+    staging = trees.stage()
+    tree = staging.attempt_tree(1)
+    trees.publish(tree, digest_of(_NEW_FILES), fill(tree, _NEW_FILES)).release()  # and no record
+    os.unlink(layout.tfhub_view(_HANDLE))
+    os.symlink("../trees/" + "0" * 64, layout.handle_link("0" * 64))
+
+
 SCENARIOS: dict[str, tuple[Preparation, Change]] = {
     "first": (_nothing, _first),
     "newer": (_a_module, _newer),
@@ -104,6 +148,11 @@ SCENARIOS: dict[str, tuple[Preparation, Change]] = {
     "repair": (_a_damaged_module, _first),
     "repair-repacked": (_a_damaged_module, _repacked),
     "evict": (_a_module, _evict),
+    "evict-shared": (_a_shared_module, _evict),
+    "remove": (_a_module, _remove),
+    "remove-one-of-two": (_a_shared_module, _remove),
+    "pin": (_a_module, _pin),
+    "recovery": (_remains, _recovery),
 }
 
 

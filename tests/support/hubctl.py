@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import select
 import subprocess
 import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tests.support.daemon import Daemon
 
@@ -13,12 +19,15 @@ SECONDS = 30.0
 
 
 def environ_for(daemon: Daemon, **more: str) -> dict[str, str]:
+    return environ_of(daemon.socket, daemon.cache.parent, **more)
+
+
+def environ_of(socket: Path, home: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HUBD_", "TFHUB_", "XDG_"))}
-    home = str(daemon.cache.parent)
     return {
         **kept,
-        "HOME": home,
-        "HUBD_SOCKET": str(daemon.socket),
+        "HOME": str(home),
+        "HUBD_SOCKET": str(socket),
         "HUBD_TIMEOUT": "5",
         "HUBD_AUTOSTART": "0",
         "TERM": "xterm-256color",
@@ -31,3 +40,48 @@ def hubctl(daemon: Daemon, *arguments: str, **environ: str) -> subprocess.Comple
     return subprocess.run(
         [*COMMAND, *arguments], env=environ_for(daemon, **environ), capture_output=True, text=True, timeout=SECONDS
     )
+
+
+class Terminal:
+    """A command whose stdout and stderr are one terminal."""
+
+    def __init__(self, environ: Mapping[str, str], arguments: Sequence[str]) -> None:
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env={"COLUMNS": "100", "LINES": "24", **environ},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.screen = ""
+
+    def read_until(self, text: str | None) -> str:
+        """All that was written so far, as soon as the text is in it; None: until the command has ended."""
+        deadline = time.monotonic() + SECONDS
+        while text is None or text not in self.screen:
+            ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"not shown in {SECONDS} s: {text!r}; but {self.screen!r}"
+            try:
+                piece = os.read(self._master, 65536)
+            except OSError:  # EIO: nobody has the other end any more
+                piece = b""
+            if not piece:
+                assert text is None, f"never shown: {text!r}; but {self.screen!r}"
+                break
+            self.screen += piece.decode()
+        return self.screen
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        os.close(self._master)

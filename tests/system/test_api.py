@@ -39,6 +39,17 @@ def healthy(daemon: Daemon) -> bool:
     return daemon.request("GET", "/v1/status")[0] == 200
 
 
+def test_a_caller_who_hangs_up_at_once_is_no_error(daemon: Daemon) -> None:
+    for number in range(20):
+        body = b'{"handle": "http://127.0.0.1:1/%d/1"}' % number
+        head = b"POST /v1/resolve HTTP/1.1\r\nHost: hubd\r\nAccept: application/x-ndjson\r\nContent-Length: %d\r\n\r\n"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(str(daemon.socket))
+            connection.sendall(head % len(body) + body)
+    assert healthy(daemon)
+    assert "Traceback" not in daemon.log.read_text()
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -235,3 +246,14 @@ def test_few_open_files_mean_few_connections_and_a_warning(tmp_path: Path, origi
         while daemon.resolve(handle)[0] != 200:
             assert time.monotonic() < deadline
         assert daemon.log.stat().st_size < 10_000
+
+
+def test_status_names_what_is_not_hubds_in_the_view_for_tensorflow_hub(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    with daemon:
+        assert daemon.request("GET", "/v1/status")[1]["warnings"] == []
+        daemon.stop()
+        (daemon.cache / "tfhub" / "left-by-tensorflow-hub").mkdir()
+        daemon.start()
+        (warning,) = daemon.request("GET", "/v1/status")[1]["warnings"]
+        assert "(1 in all): left-by-tensorflow-hub;" in warning

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import pty
 import random
-import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ import pytest
 
 from tests.support.archives import archive
 from tests.support.daemon import Daemon
-from tests.support.hubctl import COMMAND, SECONDS, environ_for, hubctl
+from tests.support.hubctl import COMMAND, SECONDS, Terminal, environ_for, hubctl
 from tests.support.origin import Answer, Origin
 
 ARCHIVE = archive(
@@ -38,48 +35,6 @@ def begin(daemon: Daemon, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-class Terminal:
-    """A command whose stdout and stderr are one terminal."""
-
-    def __init__(self, daemon: Daemon, arguments: Sequence[str], **environ: str) -> None:
-        self._master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            env=environ_for(daemon, COLUMNS="100", LINES="24", **environ),
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-        )
-        os.close(slave)
-        self.screen = ""
-
-    def read_until(self, text: str | None) -> str:
-        """All that was written so far, as soon as the text is in it; None: until the command has ended."""
-        deadline = time.monotonic() + SECONDS
-        while text is None or text not in self.screen:
-            ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"not shown in {SECONDS} s: {text!r}; but {self.screen!r}"
-            try:
-                piece = os.read(self._master, 65536)
-            except OSError:  # EIO: nobody has the other end any more
-                piece = b""
-            if not piece:
-                assert text is None, f"never shown: {text!r}; but {self.screen!r}"
-                break
-            self.screen += piece.decode()
-        return self.screen
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        self.process.wait()
-        os.close(self._master)
 
 
 def wait_until(daemon: Daemon, is_so: Callable[[list[dict[str, Any]]], bool]) -> None:
@@ -291,7 +246,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(daemon: Daemon, origin
 
 def test_a_terminal_shows_a_bar_and_in_the_end_the_path(daemon: Daemon, origin: Origin) -> None:
     handle, answer = gated(origin)
-    with Terminal(daemon, ["get", handle]) as terminal:
+    with Terminal(environ_for(daemon), ["get", handle]) as terminal:
         terminal.read_until(" of 6.0 MB")
         answer.gate.set()
         screen = terminal.read_until(None)
@@ -305,7 +260,7 @@ def test_a_terminal_shows_a_bar_and_in_the_end_the_path(daemon: Daemon, origin: 
 
 def test_ctrl_c_gives_the_terminal_back(daemon: Daemon, origin: Origin) -> None:
     handle, _ = gated(origin)
-    with Terminal(daemon, ["get", handle]) as terminal:
+    with Terminal(environ_for(daemon), ["get", handle]) as terminal:
         terminal.read_until(" of 6.0 MB")
         terminal.process.send_signal(signal.SIGINT)
         screen = terminal.read_until(None)
@@ -316,13 +271,13 @@ def test_ctrl_c_gives_the_terminal_back(daemon: Daemon, origin: Origin) -> None:
 
 def test_no_color_is_respected(daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    with Terminal(daemon, ["get", handle], NO_COLOR="1") as terminal:
+    with Terminal(environ_for(daemon, NO_COLOR="1"), ["get", handle]) as terminal:
         assert "\x1b[32m" not in terminal.read_until(None)
 
 
 def test_a_dumb_terminal_gets_plain_lines(daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    with Terminal(daemon, ["get", handle], TERM="dumb") as terminal:
+    with Terminal(environ_for(daemon, TERM="dumb"), ["get", handle]) as terminal:
         assert "\x1b" not in terminal.read_until(None)
 
 
@@ -335,7 +290,7 @@ def test_ls_in_a_pipe_is_a_plain_table_with_whole_handles(daemon: Daemon, origin
     assert hubctl(daemon, "get", long, short).returncode == 0
     done = hubctl(daemon, "ls", COLUMNS="40")
     header, first, second = done.stdout.splitlines()
-    assert header.split() == ["HANDLE", "SIZE", "LAST", "USED", "FETCHED", "DIGEST"]
+    assert header.split() == ["HANDLE", "SIZE", "LAST", "USED", "FETCHED", "FLAGS", "DIGEST"]
     assert [first.split()[0], second.split()[0]] == [short, long]
     assert first.split()[-1] == hashlib.sha256(ARCHIVE).hexdigest()[:12]
     assert hubctl(daemon, "ls", "-q", "--limit", "1").stdout == short + "\n"
@@ -362,7 +317,7 @@ def test_status_tells_that_all_is_well_and_what_is_fetched(daemon: Daemon, origi
         next(event for event in events if event["fetch"]["received_bytes"])
         plain = hubctl(daemon, "status")
         document = json.loads(hubctl(daemon, "status", "--json").stdout)
-        with Terminal(daemon, ["status"]) as terminal:
+        with Terminal(environ_for(daemon), ["status"]) as terminal:
             screen = terminal.read_until(None)
     assert plain.stdout.startswith("hubd 0.")
     assert plain.stdout.splitlines()[0].endswith(" is well")

@@ -12,18 +12,23 @@ import pytest
 from tests.support import document
 from tests.support.building import Modules
 from tests.support.handmade_cache import HandmadeCache
+from tests.support.peer import peer_python
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(300)]
 pytest.importorskip("tensorflow")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# Run with tensorflow_hub's own environment, where hubclient is only put on the path.
+PEER_GUIDES = ["tensorflow-hub"]
 GUIDES = ["using-modules", "fine-tuning", "creating-modules", "migrating-from-tensorflow-hub"]
-DOCUMENTS = ["README.md", "client/README.md", *(f"docs/{name}.md" for name in GUIDES)]
+DOCUMENTS = ["README.md", "client/README.md", *(f"docs/{name}.md" for name in (*GUIDES, *PEER_GUIDES))]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_code_of_a_document_runs(name: str, modules: Modules, tmp_path: Path) -> None:
     path = ROOT / name
+    is_peers = path.stem in PEER_GUIDES
+    python = peer_python() if is_peers else sys.executable
     cache = HandmadeCache(tmp_path / "cache")
     for handle, module in document.modules(path.read_text()).items():
         root = Path(modules(module))
@@ -34,14 +39,15 @@ def test_the_code_of_a_document_runs(name: str, modules: Modules, tmp_path: Path
     here.mkdir()
     environ = {
         **{key: value for key, value in os.environ.items() if key not in ("HUBD_SOCKET", "TF_USE_LEGACY_KERAS")},
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'client'}",
         "TFHUB_CACHE_DIR": cache.root,
         "HUBD_AUTOSTART": "0",
         "HUBD_TIMEOUT": "0",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        **({"TF_USE_LEGACY_KERAS": "1"} if is_peers else {}),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.document", str(path)],
+        [python, "-m", "tests.support.document", str(path)],
         env=environ,
         cwd=here,
         stdin=subprocess.DEVNULL,
@@ -55,7 +61,7 @@ def test_the_code_of_a_document_runs(name: str, modules: Modules, tmp_path: Path
 
 def test_no_document_with_code_is_forgotten() -> None:
     with_code = {path.stem for path in (ROOT / "docs").glob("*.md") if "```python" in path.read_text()}
-    assert with_code == set(GUIDES)
+    assert with_code == {*GUIDES, *PEER_GUIDES}
 
 
 def test_what_a_document_says_it_prints_is_compared() -> None:

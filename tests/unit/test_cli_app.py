@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import hubclient
 from hubclient.cli.app import app
 
-COMMANDS = ("get", "ls", "prefetch", "status")
+COMMANDS = ("exec", "get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "unpin", "verify")
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -57,6 +57,24 @@ def test_the_version_is_the_clients() -> None:
         ["ls", "-q", "--json"],
         ["status", "more"],
         ["prefetch"],
+        ["show"],
+        ["show", "a", "b"],
+        ["show", "--holders", "--files", "a"],
+        ["exec"],
+        ["exec", "https://h.example/m/1"],
+        ["exec", "https://h.example/m/1", "--"],
+        ["exec", "--", "true"],
+        ["rm"],
+        ["pin"],
+        ["unpin"],
+        ["prune"],
+        ["prune", "--yes"],
+        ["prune", "--older-than", "30"],
+        ["prune", "--older-than", "30d"],
+        ["prune", "--to-size", "1 parsec", "--yes"],
+        ["prune", "--to-size", "1GB", "--json"],
+        ["verify"],
+        ["verify", "--all", "https://h.example/m/1"],
         ["fetch"],
     ],
     ids=" ".join,

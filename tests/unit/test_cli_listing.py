@@ -13,7 +13,9 @@ from hubclient.cli.tables import plain_table, terminal_table
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
-def module(name: str, size_bytes: int = 5_000_000, last_used_at: str = "2026-03-01T11:57:00Z") -> dict[str, Any]:
+def module(
+    name: str, size_bytes: int = 5_000_000, last_used_at: str = "2026-03-01T11:57:00Z", **fields: Any
+) -> dict[str, Any]:
     return {
         "handle": f"https://tfhub.dev/google/{name}",
         "key": name,
@@ -21,6 +23,8 @@ def module(name: str, size_bytes: int = 5_000_000, last_used_at: str = "2026-03-
         "size_bytes": size_bytes,
         "fetched_at": "2026-02-01T12:00:00Z",
         "last_used_at": last_used_at,
+        "pinned": False,
+        **fields,
     }
 
 
@@ -33,21 +37,37 @@ def test_pages_are_read_to_the_last() -> None:
     assert [one["key"] for one in all_modules(pages.__getitem__)] == ["a", "b", "c"]
 
 
+def test_filters_are_asked_for_on_every_page() -> None:
+    asked = "limit=500&filter=size%3E1GB&filter=handle~a%26b"
+    pages: dict[str, dict[str, Any]] = {
+        f"/v1/modules?{asked}": {"modules": [module("a")], "next": "a"},
+        f"/v1/modules?after=a&{asked}": {"modules": [module("b")], "next": None},
+    }
+    assert [one["key"] for one in all_modules(pages.__getitem__, ["size>1GB", "handle~a&b"])] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
-    ("order", "names"), [(Order.NAME, "abc"), (Order.SIZE, "bca"), (Order.USED, "cab")], ids=lambda value: str(value)
+    ("order", "names"),
+    [(Order.NAME, "abc"), (Order.SIZE, "bca"), (Order.USED, "cab"), (Order.FETCHED, "bac")],
+    ids=lambda value: str(value),
 )
-def test_the_order_is_by_name_or_largest_or_last_used_first(order: Order, names: str) -> None:
+def test_the_order_is_by_name_or_largest_or_last_used_or_fetched_first(order: Order, names: str) -> None:
     modules = [
         module("c", 7, "2026-03-01T11:59:59.25Z"),
         module("a", 5, "2026-03-01T11:00:00+00:00"),
-        module("b", 9, "2026-02-01T11:00:00Z"),
+        module("b", 9, "2026-02-01T11:00:00Z", fetched_at="2026-02-01T14:00:00+01:00"),
     ]
     assert "".join(one["key"] for one in sort(iter(modules), order)) == names
 
 
 def test_a_person_reads_ages_and_a_program_reads_times() -> None:
-    assert row_of(module("a"), NOW)[1:] == ("5.0 MB", "3 min ago", "28 d ago", "0123456789ab")
+    assert row_of(module("a"), NOW)[1:] == ("5.0 MB", "3 min ago", "28 d ago", "-", "0123456789ab")
     assert row_of(module("a"), None)[2:4] == ("2026-03-01T11:57:00Z", "2026-02-01T12:00:00Z")
+
+
+def test_pins_and_leases_are_flags() -> None:
+    assert row_of(module("a", pinned=True, leased=True), NOW)[4] == "PL"
+    assert row_of(module("a", leased=True), NOW)[4] == "L"
 
 
 def test_a_plain_table_is_aligned_and_keeps_long_handles_whole() -> None:
@@ -70,7 +90,9 @@ def test_a_narrow_terminal_folds_the_handle_and_hides_nothing() -> None:
 @pytest.mark.parametrize(
     ("width", "titles"),
     [
-        (63, HEADER),
+        (70, HEADER),
+        (69, (*HEADER[:4], HEADER[5])),
+        (63, (*HEADER[:4], HEADER[5])),
         (62, HEADER[:4]),
         (49, HEADER[:4]),
         (48, HEADER[:3]),

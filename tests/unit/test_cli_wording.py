@@ -75,3 +75,4 @@ def test_counts_have_their_plural() -> None:
         "2 fetches",
         "1,200 modules",
     ]
+    assert wording.count(2, "process") == "2 processes"

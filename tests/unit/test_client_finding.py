@@ -163,10 +163,15 @@ class TestDaemonLock:
         assert finding.named_socket(cache.root, {}) is None
 
     @pytest.mark.parametrize(
-        "text", ["", "{", "[]", "7", '{"pid": 1}', '{"socket": 1, "boot_id": "x"}', "x" * 10_000, "\udcff"]
+        "text", ["", "{", "[]", "7", '{"pid": 1}', '{"socket": 1, "boot_id": "x"}', "x" * 10_000, "[" * 4000, "\udcff"]
     )
     def test_a_damaged_lock_names_nothing(self, cache: HandmadeCache, text: str) -> None:
         Path(cache.layout.daemon_lock).write_bytes(text.encode(errors="surrogateescape"))
+        assert finding.named_socket(cache.root, {}) is None
+
+    @pytest.mark.parametrize("path", ["/lone-surrogate-\ud800", "/" + "a" * 200])
+    def test_a_lock_with_a_path_that_no_socket_has_names_nothing(self, cache: HandmadeCache, path: str) -> None:
+        cache.write_daemon_lock(path)
         assert finding.named_socket(cache.root, {}) is None
 
     def test_a_relative_socket_is_not_believed(self, cache: HandmadeCache) -> None:

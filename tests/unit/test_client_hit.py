@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from hubclient.contract.errors import DaemonUnreachable, DigestMismatch, HubError, Offline, RequestInvalid
+from hubclient.contract.errors import (
+    CacheUntrusted,
+    DaemonUnreachable,
+    DigestMismatch,
+    HubError,
+    Offline,
+    RequestInvalid,
+)
 from hubclient.contract.lease import Lease
 from hubclient.resolver import Resolver
 from hubclient.warning import StaleModuleWarning
@@ -263,12 +271,76 @@ def test_a_tree_that_is_being_removed_is_a_miss(cache: HandmadeCache, resolver: 
         resolver.resolve(HANDLE)
 
 
-@pytest.mark.parametrize("text", [b"", b"no listing", b"1 2", b"1 two saved_model.pb\n", b"\xff\n"])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"no listing", b"1 2", b"1 two saved_model.pb\n", b"\xff\n", b"1 2 a\0b\n", b"1 2 " + b"a/" * 5000 + b"\n"],
+)
 def test_a_damaged_listing_is_a_miss(cache: HandmadeCache, resolver: Resolver, text: bytes) -> None:
     digest = cache.add(HANDLE)
     Path(cache.layout.listing(digest)).write_bytes(text)
     with pytest.raises(DaemonUnreachable):
         resolver.resolve(HANDLE)
+
+
+def a_pipe(path: str) -> None:
+    os.mkfifo(path)
+
+
+def a_directory(path: str) -> None:
+    os.mkdir(path)
+
+
+def a_link_to_itself(path: str) -> None:
+    os.symlink(path, path)
+
+
+def a_socket(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))
+
+
+@pytest.mark.parametrize("place", ["listing", "lease", "layout", "link", "module", "tree", "trees", "handles"])
+@pytest.mark.parametrize("other", [a_pipe, a_directory, a_link_to_itself, a_socket])
+def test_something_else_in_the_place_of_a_part_is_a_miss_and_nobody_waits_at_it(
+    cache: HandmadeCache,
+    resolver: Resolver,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    other: Callable[[str], None],
+) -> None:
+    digest = cache.add(HANDLE)
+    paths = {
+        "listing": cache.layout.listing(digest),
+        "lease": cache.layout.lease(digest),
+        "layout": cache.layout.version_file,
+        "link": str(cache.link(HANDLE)),
+        "module": cache.layout.module(digest),
+        "tree": cache.layout.tree(digest),
+        "trees": cache.layout.trees,
+        "handles": cache.layout.handles,
+    }
+    before = open_files()
+    os.rename(paths[place], cache.root + "/away")
+    monkeypatch.chdir(os.path.dirname(paths[place]))  # a socket's path is short
+    other(os.path.basename(paths[place]) if other is not a_link_to_itself else paths[place])
+    with pytest.raises(DaemonUnreachable):
+        resolver.resolve(HANDLE)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("text", [b"", b"0", b"-1", b"1.0", b"one", b"1\0", b"9" * 20, b"\xff"])
+def test_a_damaged_layout_is_left_to_the_daemon(cache: HandmadeCache, resolver: Resolver, text: bytes) -> None:
+    cache.add(HANDLE)
+    Path(cache.layout.version_file).write_bytes(text)
+    with pytest.raises(DaemonUnreachable):
+        resolver.resolve(HANDLE)
+
+
+def test_what_is_no_directory_is_no_cache(tmp_path: Path, environ: dict[str, str]) -> None:
+    (tmp_path / "file").touch()
+    environ["TFHUB_CACHE_DIR"] = str(tmp_path / "file")
+    with pytest.raises(CacheUntrusted, match="is no directory"):
+        Resolver(environ).resolve(HANDLE)
 
 
 def test_a_newer_layout_is_left_to_the_daemon(tmp_path: Path, environ: dict[str, str]) -> None:

@@ -55,3 +55,16 @@ def test_every_exported_name_exists_and_is_listed(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'resolv'"):
         exec("hubclient.resolv")
+
+
+def test_tfhub_is_imported_when_it_is_named_and_tells_that_tensorflow_hub_is_missing() -> None:
+    code = """
+import hubclient
+assert "tfhub" in dir(hubclient) and "hubclient.tfhub" not in sys.modules
+sys.modules["tensorflow_hub"] = None
+try:
+    hubclient.tfhub.install()
+except hubclient.TensorFlowMissing as error:
+    print(error)
+"""
+    assert "there is no tensorflow_hub here: pip install tensorflow_hub" in run(code)

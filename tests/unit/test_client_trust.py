@@ -143,6 +143,17 @@ def test_a_cache_that_one_may_not_read_is_left_to_the_daemon(directory: Path) ->
         as_user(ALICE, lambda: resolve(environ_for(cache)))
 
 
+@pytest.mark.parametrize("hidden", ["trees", "tree", "lease", "listing", "version_file", "module"])
+def test_a_part_that_one_may_not_read_is_left_to_the_daemon(directory: Path, hidden: str) -> None:
+    cache = cache_of(0, directory)
+    (tree,) = Path(cache.layout.trees).iterdir()
+    part = getattr(cache.layout, hidden)
+    path = Path(part if isinstance(part, str) else part(tree.name))
+    path.chmod(0o700 if path.is_dir() else 0o600)
+    with pytest.raises(DaemonUnreachable):
+        as_user(ALICE, lambda: resolve(environ_for(cache)))
+
+
 def test_a_daemon_lock_of_another_user_is_not_believed(directory: Path) -> None:
     cache = cache_of(ALICE, directory)
     cache.write_daemon_lock("/some/socket")

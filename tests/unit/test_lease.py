@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,32 @@ def test_a_link_in_the_place_of_a_lease_is_not_followed(path: str, tmp_path: Pat
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(OSError, match="symbolic links"):
         Lease.share(str(tmp_path / "link"))
+
+
+def a_directory(path: str) -> None:
+    os.mkdir(path)
+
+
+def a_pipe(path: str) -> None:
+    os.mkfifo(path)
+
+
+def a_socket(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path)
+
+
+@pytest.mark.parametrize("other", [a_directory, a_pipe, a_socket])
+@pytest.mark.parametrize("take", [Lease.share, Lease.exclusive])
+def test_something_else_in_the_place_of_a_lease_is_none_and_nobody_waits_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Callable[[str], None], take: Callable[[str], Lease]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other("lease")
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        take(str(tmp_path / "lease"))
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_the_lease_of_the_new_tree_is_taken_when_the_old_one_went_between_open_and_lock(

@@ -156,6 +156,28 @@ def test_a_tree_that_lost_a_part_of_its_own_is_a_miss_and_is_repaired(
     found.release()
 
 
+@pytest.mark.parametrize("other", [os.mkdir, os.mkfifo], ids=["directory", "pipe"])
+def test_a_tree_with_something_else_in_the_place_of_its_lease_is_repaired_and_can_be_evicted(
+    trees: Trees, layout: StoreLayout, other: Callable[[str], None]
+) -> None:
+    def replace() -> None:
+        os.unlink(layout.lease(_DIGEST))
+        other(layout.lease(_DIGEST))
+
+    _publish(trees).release()
+    replace()
+    assert trees.find(_DIGEST) is None
+    _publish(trees).release()
+    found = trees.find(_DIGEST)
+    assert found is not None
+    found.release()
+    replace()
+    trees.evict(_DIGEST)
+    trees.empty_trash()
+    assert not os.path.lexists(layout.tree(_DIGEST))
+    assert _leftovers(layout) == []
+
+
 def test_a_missing_tree_is_a_miss(trees: Trees) -> None:
     assert trees.find(_DIGEST) is None
     trees.evict(_DIGEST)

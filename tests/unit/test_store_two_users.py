@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -146,6 +147,31 @@ def test_the_daemon_cannot_evict_what_another_user_holds(cache: StoreLayout) -> 
             as_user(ALICE, lambda: trees.evict(_DIGEST))
         assert os.path.isdir(cache.module(_DIGEST))
     as_user(ALICE, lambda: trees.evict(_DIGEST))
+    assert not os.path.lexists(cache.tree(_DIGEST))
+
+
+@pytest.mark.parametrize("hidden", ["lease", "tree"])
+def test_another_user_cannot_hold_what_it_may_not_read(cache: StoreLayout, hidden: str) -> None:
+    os.chmod(cache.lease(_DIGEST) if hidden == "lease" else cache.tree(_DIGEST), 0o600 if hidden == "lease" else 0o700)
+    with staying(BOB, lambda: _errno_of(Lease.share, cache.lease(_DIGEST))) as refusal:
+        assert refusal == errno.EACCES
+        as_user(ALICE, lambda: Trees(cache).evict(_DIGEST))
+
+
+def test_another_user_cannot_hold_a_module_back_by_locks_of_another_kind(cache: StoreLayout) -> None:
+    def attempts() -> list[int]:
+        path = cache.lease(_DIGEST)
+        fd = os.open(path, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # whom no lease of ours asks
+        return [
+            _errno_of(fcntl.lockf, fd, fcntl.LOCK_EX | fcntl.LOCK_NB),
+            _errno_of(fcntl.fcntl, fd, fcntl.F_SETLEASE, fcntl.F_WRLCK),
+            _errno_of(os.open, f"/proc/self/fd/{fd}", os.O_RDWR),
+        ]
+
+    with staying(BOB, attempts) as refusals:
+        assert refusals == [errno.EBADF, errno.EACCES, errno.EACCES]
+        as_user(ALICE, lambda: Trees(cache).evict(_DIGEST))
     assert not os.path.lexists(cache.tree(_DIGEST))
 
 

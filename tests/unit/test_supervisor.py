@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from hubclient.contract.errors import ArchiveCorrupt, ArchiveUnsafe, Internal
+from hubclient.contract.errors import ArchiveCorrupt, ArchiveUnsafe, CacheFull, Internal
 from hubd.unpacking.clock import Clock
 from hubd.unpacking.supervisor import Unpacker, UnpackReport
 from tests.support.archives import END, MODULE, archive, compressed, file, members
@@ -71,7 +71,7 @@ def test_the_child_unpacks_before_the_end_and_reads_nothing_beyond_the_frontier(
     spool, tree = prepare(tmp_path, DATA[:HALF] + b"\xff" * (len(DATA) - HALF))  # beyond is not yet what it will be
     with child(spool, tree) as process:
         assert told(process) == ("idle", 0)
-        tell(process, b"%d\n" % HALF)
+        tell(process, b"room %d\n%d\n" % (LIMITS.module_bytes, HALF))
         seen = until_word(process, "idle")
         assert seen[-1] == ("idle", HALF)
         assert [value[0] for what, value in seen if what == "file"] == list(MODULE)
@@ -86,12 +86,31 @@ def test_the_child_takes_the_last_of_several_frontiers_and_lines_in_pieces(tmp_p
     spool, tree = prepare(tmp_path, DATA)
     with child(spool, tree) as process:
         assert told(process) == ("idle", 0)
-        tell(process, b"1\n2\n3")
+        tell(process, b"room 1000000\n1\n2\n3")
         while told(process) != ("idle", 2):
             pass
         tell(process, b"00\n")
         while told(process) != ("idle", 300):
             pass
+
+
+def test_the_child_writes_nothing_that_it_was_given_no_room_for(tmp_path: Path) -> None:
+    spool, tree = prepare(tmp_path, DATA)
+    with child(spool, tree) as process:
+        tell(process, b"end %d\n" % len(DATA))
+        asked = 0
+        while (line := told(process))[0] != "report":
+            if line[0] != "room":
+                continue
+            asked += 1
+            size_bytes, announced_bytes = line[1]
+            files = [path for path in (tmp_path / "tree-1" / "module").rglob("*") if path.is_file()]
+            written_bytes = sum(-(-path.stat().st_size // 4096) * 4096 for path in files)
+            assert written_bytes < size_bytes <= announced_bytes
+            tell(process, b"room %d\n" % size_bytes)
+        assert asked >= len(FILES)
+        assert process.wait() == 0
+    assert contents(tmp_path / "tree-1" / "module") == FILES
 
 
 @pytest.mark.parametrize("frontier", [0, HALF], ids=["at the start", "half-way"])
@@ -240,6 +259,42 @@ async def test_a_child_that_is_killed_is_an_internal_error(tmp_path: Path) -> No
         with pytest.raises(Internal, match="status -9"):
             await unpacker.result()
     assert is_gone(unpacker.pid)
+
+
+async def test_room_is_asked_for_before_it_is_used_and_what_that_raises_ends_the_run(tmp_path: Path) -> None:
+    spool, tree = prepare(tmp_path, DATA)
+    asked: list[tuple[int, int]] = []
+
+    async def make_room(size_bytes: int, announced_bytes: int) -> int:
+        asked.append((size_bytes, announced_bytes))
+        if len(asked) == 3:
+            raise CacheFull("no room")
+        return size_bytes
+
+    async with Unpacker(spool, tree, LIMITS, make_room) as unpacker:
+        unpacker.finish(len(DATA))
+        with pytest.raises(CacheFull):
+            await unpacker.result()
+    assert is_gone(unpacker.pid)
+    assert asked == sorted(asked)
+    assert all(0 < size_bytes <= announced_bytes for size_bytes, announced_bytes in asked)
+
+
+async def test_waiting_for_room_takes_no_unpacking_time(tmp_path: Path) -> None:
+    spool, tree = prepare(tmp_path, DATA)
+    stopped: list[bool] = []
+
+    async def make_room(size_bytes: int, announced_bytes: int) -> int:
+        stopped.append(unpacker._clock._timer is None)
+        unpacker.feed(len(DATA))  # more to read is no reason to count while the child waits for room
+        stopped.append(unpacker._clock._timer is None)
+        return size_bytes
+
+    async with Unpacker(spool, tree, LIMITS, make_room) as unpacker:
+        unpacker.finish(len(DATA))
+        await unpacker.result()
+    assert stopped
+    assert all(stopped)
 
 
 async def test_a_child_that_fails_tells_why(tmp_path: Path) -> None:

@@ -13,12 +13,17 @@ from pathlib import Path
 import pytest
 
 from hubd.config import NetworkSettings, Settings
+from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Ask, Resolver
+from hubd.fetching.room import Room
 from hubd.fetching.sources import HttpSource
+from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Events, Watch
 from hubd.store.adoption import adopt
+from hubd.store.budget import Limits
+from hubd.store.eviction import Evictor
 from hubd.store.layout import StoreLayout
 from hubd.store.records import Record, Records
 from hubd.store.trees import Trees
@@ -74,7 +79,28 @@ async def _house(tmp_path: Path) -> AsyncIterator[_House]:
         async with HttpSource(network) as source, asyncio.TaskGroup() as group:
             trees, records = Trees(hold.layout), Records(hold.layout)
             verifier = Verifier(trees, records, group.create_task)
-            means = Means(settings, trees, records, source, verifier, threads, asyncio.Semaphore(4))
+            evictor, counters, users = Evictor(trees, records), Counters(), Users()
+            room = Room(
+                Limits(max_size_bytes=None, min_free_bytes=0, high_water=0.95, low_water=0.85),
+                trees,
+                evictor,
+                counters,
+                users,
+            )
+            room.scanned.set()
+            means = Means(
+                settings,
+                trees,
+                records,
+                source,
+                verifier,
+                threads,
+                asyncio.Semaphore(4),
+                evictor,
+                room,
+                counters,
+                users,
+            )
             house = _House(means, Resolver(means, group.create_task))
             watching = group.create_task(house.watch.run())
             yield house

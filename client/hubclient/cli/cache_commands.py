@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hubclient.cli.grammar import Command, Handles, Json
+from hubclient.cli.grammar import Command, Handles, HandlesOrPaths, Json
 from hubclient.cli.listing import Order
 from hubclient.cli.output import complaints
 from hubclient.contract.layout import is_digest
@@ -20,14 +20,7 @@ commands = typer.Typer()
 
 @commands.command(name="get", cls=Command)
 def _get(
-    handles: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="HANDLE",
-            help="The https:// URL of a module, or the path or file:// URL of a directory.",
-            show_default=False,
-        ),
-    ],
+    handles: HandlesOrPaths,
     digest: Annotated[
         str | None,
         typer.Option(metavar="sha256:HEX", help="Refuse an archive with another digest.", show_default=False),
@@ -59,9 +52,9 @@ def _get(
     if digest is not None and not is_digest(digest.removeprefix("sha256:")):
         raise typer.BadParameter("--digest is 64 lower-case hex digits, the sha256 of the archive")
     with complaints(as_json=as_json):
-        from hubclient.cli.get import Wish, get
+        from hubclient.cli.get import Wish, get, is_offline
 
-        wish = Wish(digest, refresh, offline or os.environ.get("HUBD_OFFLINE", "0") not in ("", "0"))
+        wish = Wish(digest, refresh, offline or is_offline(os.environ))
         raise typer.Exit(get(handles, wish, quiet=quiet, as_json=as_json))
 
 
@@ -89,7 +82,20 @@ def _prefetch(
 
 @commands.command(name="ls", cls=Command)
 def _ls(
-    sort: Annotated[Order, typer.Option(help="By name, the largest first, or the last used first.")] = Order.NAME,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            "-f",
+            metavar="FILTER",
+            help="Only those for which it holds: size>1GB, used>30d, fetched<1h, pinned=true, leased=false, "
+            "immutable=true, handle~TEXT. May be repeated; all must hold.",
+            show_default=False,
+        ),
+    ] = None,
+    sort: Annotated[
+        Order, typer.Option(help="By name, or the largest, the last used or the last fetched first.")
+    ] = Order.NAME,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Print only the first N.", show_default=False)
     ] = None,
@@ -100,12 +106,17 @@ def _ls(
 
     Sizes are those of the unpacked modules. In a pipe, times are exact and handles are never cut.
     A narrow terminal shows fewer columns.
+    FLAGS: P is pinned, L is leased, that is, a program holds it now.
+
+    A filter compares with >, >=, < or <=; used>30d is: used last more than 30 days ago.
+    Quote it, for > and < mean something else to the shell.
 
     Examples:
 
       hubctl ls
       hubctl ls --sort size --limit 10
-      hubctl ls -q | grep nnlm
+      hubctl ls --filter 'size>1GB' --filter 'used>30d'
+      hubctl ls -q --filter handle~nnlm
       hubctl ls --json | jq '[.modules[].size_bytes] | add'
     """
     if quiet and as_json:
@@ -114,7 +125,8 @@ def _ls(
         from hubclient.cli.listing import ls
         from hubclient.cli.reaching import reach_aloud
 
-        ls(reach_aloud(quiet=quiet or as_json), order=sort, limit=limit, quiet=quiet, as_json=as_json)
+        daemon = reach_aloud(quiet=quiet or as_json)
+        ls(daemon, filters=filters or (), order=sort, limit=limit, quiet=quiet, as_json=as_json)
 
 
 @commands.command(name="status", cls=Command)

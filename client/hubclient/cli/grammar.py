@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+_COMMAND = "hubclient.command"
+
 
 def _plain_flags(options: list[Any]) -> list[Any]:
     """The same options, where those without a value show no type: typer calls its own ones `<bool>`."""
@@ -29,16 +31,43 @@ class Command(typer.core.TyperCommand):
         return _plain_flags(super().get_params(ctx))
 
 
+class CommandWithCommand(Command):
+    """Takes what stands behind the first ``--`` for the command that it runs, whatever that contains."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own, command = (args[: args.index("--")], args[args.index("--") + 1 :]) if "--" in args else (args, [])
+        ctx.meta[_COMMAND] = command
+        return super().parse_args(ctx, own)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "--", "COMMAND", "[ARG]..."]
+
+
+def command_behind(ctx: typer.Context) -> list[str]:
+    """What stood behind ``--``; wrong usage if there was nothing."""
+    if not ctx.meta[_COMMAND]:
+        raise typer.BadParameter("the command is missing: hubctl exec HANDLE -- COMMAND ARG")
+    return list(ctx.meta[_COMMAND])
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; errors are JSON on stderr.")]
 Handles = Annotated[
     list[str], typer.Argument(metavar="HANDLE", help="The https:// URL of a module.", show_default=False)
 ]
-Handle = Annotated[
-    str,
-    typer.Argument(
-        metavar="HANDLE",
-        help="The https:// URL of a module, or the path or file:// URL of a directory.",
-        show_default=False,
-    ),
+_HANDLE_OR_PATH = typer.Argument(
+    metavar="HANDLE",
+    help="The https:// URL of a module, or the path or file:// URL of a directory.",
+    show_default=False,
+)
+Handle = Annotated[str, _HANDLE_OR_PATH]
+HandlesOrPaths = Annotated[list[str], _HANDLE_OR_PATH]
+Tags = Annotated[
+    str | None,
+    typer.Option("--tags", metavar="TAG,TAG", help="The variant with these tags; '' for none.", show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
+
+
+def tags_of(text: str | None) -> list[str] | None:
+    """The tags that `Tags` names; None for no choice."""
+    return None if text is None else [tag for tag in text.split(",") if tag]

@@ -5,7 +5,7 @@ Law: the listing is whole or an error, however many pages it takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -19,28 +19,31 @@ if TYPE_CHECKING:
     from hubclient.daemon import Daemon
 
 PAGE = 500
-HEADER = ("HANDLE", "SIZE", "LAST USED", "FETCHED", "DIGEST")
+HEADER = ("HANDLE", "SIZE", "LAST USED", "FETCHED", "FLAGS", "DIGEST")
 RIGHT = frozenset({1})
-SPARE = (4, 3, 2)  # on a narrow terminal the digest goes first, then the times
+SPARE = (4, 5, 3, 2)  # on a narrow terminal the flags go first, then the digest, then the times
 
 
 class Order(StrEnum):
-    """What `ls` sorts by: the name, or the largest or the most recently used first."""
+    """What `ls` sorts by: the name, or the largest, the last used or the last fetched first."""
 
     NAME = "name"
     SIZE = "size"
     USED = "used"
+    FETCHED = "fetched"
 
 
-def ls(daemon: Daemon, *, order: Order, limit: int | None, quiet: bool, as_json: bool) -> None:
-    """Print the modules of the cache. Raises the daemon's errors."""
-    modules = sort(all_modules(daemon.get), order)
+def ls(daemon: Daemon, *, filters: Sequence[str], order: Order, limit: int | None, quiet: bool, as_json: bool) -> None:
+    """Print the modules of the cache for which all `filters` hold. Raises the daemon's errors."""
+    modules = sort(all_modules(daemon.get, filters), order)
     shown = modules if limit is None else modules[:limit]
     if as_json:
         emit_json({"modules": shown})
     elif quiet:
         if shown:
             emit("".join(printable(module["handle"]) + "\n" for module in shown))
+    elif not modules and filters:
+        say("no module in the cache is like that")
     elif not modules:
         say("the cache is empty: `hubctl get HANDLE` fetches a module")
     else:
@@ -53,13 +56,14 @@ def ls(daemon: Daemon, *, order: Order, limit: int | None, quiet: bool, as_json:
             say(f"{count(len(shown), 'module')}{rest}, {total}")
 
 
-def all_modules(get: Callable[[str], dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Every module, page by page."""
-    path: str | None = f"/v1/modules?limit={PAGE}"
+def all_modules(get: Callable[[str], dict[str, Any]], filters: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Every module for which the filters hold, page by page."""
+    asked = f"limit={PAGE}" + "".join(f"&filter={quote(one, safe='')}" for one in filters)
+    path: str | None = f"/v1/modules?{asked}"
     while path:
         page = get(path)
         yield from page["modules"]
-        path = f"/v1/modules?after={quote(page['next'], safe='')}&limit={PAGE}" if page["next"] else None
+        path = f"/v1/modules?after={quote(page['next'], safe='')}&{asked}" if page["next"] else None
 
 
 def sort(modules: Iterator[dict[str, Any]], order: Order) -> list[dict[str, Any]]:
@@ -67,9 +71,10 @@ def sort(modules: Iterator[dict[str, Any]], order: Order) -> list[dict[str, Any]
     by_name = sorted(modules, key=lambda module: str(module["handle"]))
     if order is Order.SIZE:
         return sorted(by_name, key=lambda module: -int(module["size_bytes"]))
-    if order is Order.USED:
-        return sorted(by_name, key=lambda module: datetime.fromisoformat(module["last_used_at"]), reverse=True)
-    return by_name
+    if order is Order.NAME:
+        return by_name
+    time = "last_used_at" if order is Order.USED else "fetched_at"
+    return sorted(by_name, key=lambda module: datetime.fromisoformat(module[time]), reverse=True)
 
 
 def row_of(module: dict[str, Any], now: datetime | None) -> tuple[str, ...]:
@@ -77,12 +82,20 @@ def row_of(module: dict[str, Any], now: datetime | None) -> tuple[str, ...]:
     return (
         printable(module["handle"]),
         size(module["size_bytes"]),
-        _time(module["last_used_at"], now),
-        _time(module["fetched_at"], now),
+        when(module["last_used_at"], now),
+        when(module["fetched_at"], now),
+        flags(module),
         module["digest"][:12],
     )
 
 
-def _time(iso: str, now: datetime | None) -> str:
-    when = datetime.fromisoformat(iso).astimezone(UTC)
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ") if now is None else ago((now - when).total_seconds())
+def flags(module: dict[str, Any]) -> str:
+    """`P` for pinned and `L` for leased, `-` for neither."""
+    # A daemon from before leases were told says nothing of them.
+    return ("P" if module["pinned"] else "") + ("L" if module.get("leased") else "") or "-"
+
+
+def when(iso: str, now: datetime | None) -> str:
+    """`3 min ago`; the exact time when there is no `now`."""
+    moment = datetime.fromisoformat(iso).astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if now is None else ago((now - moment).total_seconds())

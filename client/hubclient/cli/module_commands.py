@@ -9,10 +9,86 @@ from typing import Annotated
 
 import typer
 
-from hubclient.cli.grammar import Command, Handle, Json, Quiet
+from hubclient.cli.grammar import (
+    Command,
+    CommandWithCommand,
+    Handle,
+    HandlesOrPaths,
+    Json,
+    Quiet,
+    Tags,
+    command_behind,
+    tags_of,
+)
 from hubclient.cli.output import complaints
 
 commands = typer.Typer()
+
+
+@commands.command(name="show", cls=Command)
+def _show(
+    handle: Handle,
+    tags: Tags = None,
+    holders: Annotated[
+        bool, typer.Option("--holders", help="Print the programs that hold the module instead; best as root.")
+    ] = False,
+    files: Annotated[bool, typer.Option("--files", help="Print all files, not just the largest.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell all that is known of one module.
+
+    Where it is and came from, its digests, sizes and files, who uses it, and its signatures
+    with the common signature of TensorFlow Hub that each one meets.
+    A path or a file:// URL needs no daemon, and a cached handle tells less without one.
+
+    --holders looks through /proc for open files. Programs in other containers are seen
+    from the host alone.
+
+    Examples:
+
+      hubctl show https://tfhub.dev/google/nnlm-en-dim50/2
+      hubctl show ./my-module --tags serve
+      hubctl show --json https://tfhub.dev/google/nnlm-en-dim50/2 | jq -r .content_digest
+      sudo hubctl show --holders https://tfhub.dev/google/nnlm-en-dim50/2
+    """
+    if holders and (tags is not None or files):
+        raise typer.BadParameter("--holders tells of programs alone: leave out --tags and --files")
+    with complaints(as_json=as_json):
+        from hubclient.cli import show
+
+        if holders:
+            show.holders(handle, as_json=as_json)
+        else:
+            show.show(handle, tags=tags_of(tags), all_files=files, as_json=as_json)
+
+
+@commands.command(name="exec", cls=CommandWithCommand)
+def _exec(
+    context: typer.Context,
+    handles: HandlesOrPaths,
+    keep_braces: Annotated[
+        bool, typer.Option("--keep-braces", help="Leave {} and {1} in the command as they are.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Errors are JSON on stderr.")] = False,
+) -> None:
+    """Run a command that holds modules.
+
+    They are fetched first if need be, and stay while the command or a child of it runs.
+    In its arguments {} becomes the path of the first module, and {1}, {2}, ... of all;
+    HUBD_PATH and HUBD_PATH_1, HUBD_PATH_2, ... in its environment name them too.
+    The exit code is the command's; 127: there is no such command, 126: it cannot be run.
+
+    Examples:
+
+      hubctl exec https://tfhub.dev/google/nnlm-en-dim50/2 -- ./train.py --module {}
+      hubctl exec HANDLE HANDLE -- sh -c 'du -sh "$HUBD_PATH_1" "$HUBD_PATH_2"'
+    """
+    command = command_behind(context)
+    with complaints(as_json=as_json):
+        from hubclient.cli.executing import execute
+
+        raise typer.Exit(execute(handles, command, quiet=quiet, as_json=as_json, braces=not keep_braces))
 
 
 @commands.command(name="run", cls=Command)
@@ -36,10 +112,7 @@ def _run(
         str | None,
         typer.Option("--signature", "-s", help="Instead of serving_default or default.", show_default=False),
     ] = None,
-    tags: Annotated[
-        str | None,
-        typer.Option(metavar="TAG,TAG", help="The variant with these tags; '' for none.", show_default=False),
-    ] = None,
+    tags: Tags = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -75,7 +148,7 @@ def _run(
             given = values.parse(inputs or [], inputs_file)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-        variant = None if tags is None else [tag for tag in tags.split(",") if tag]
+        variant = tags_of(tags)
         if show:
             raise typer.Exit(run.show(handle, tags=variant, quiet=quiet, as_json=as_json))
         raise typer.Exit(

@@ -14,7 +14,7 @@ from typing import Any
 
 from hubclient import finding
 from hubclient.cli.wording import duration, printable
-from hubclient.contract.errors import ArchiveCorrupt, DiskFull, HubError
+from hubclient.contract.errors import AccessDenied, ArchiveCorrupt, DiskFull, HubError
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 3
@@ -32,8 +32,9 @@ _NEXT_STEPS = {
     "archive-corrupt": "try again; if it stays, tell whoever publishes the module",
     "not-a-module": "the handle must lead to the archive of a SavedModel: is it the URL of a web page?",
     "digest-mismatch": "`hubctl get --json` without --digest shows the digest that is there",
-    "cache-full": "`hubctl ls --sort size` shows what takes the space",
-    "disk-full": "`hubctl ls --sort size` shows what takes the space",
+    "in-use": "`hubctl show --holders HANDLE`, as root, tells who holds it; `hubctl rm --force` removes it anyway",
+    "cache-full": "`hubctl ls --sort size` shows what takes the space, `hubctl prune` makes room",
+    "disk-full": "`hubctl ls --sort size` shows what takes the space, `hubctl prune` makes room",
     "offline": "leave out --offline, or unset HUBD_OFFLINE, to let the daemon fetch it",
     "too-busy": "try again in a moment; `hubctl status` shows what the daemon does",
     "shutting-down": "try again in a moment: the daemon is about to stop",
@@ -129,6 +130,8 @@ def _next_step(error: HubError) -> str | None:
     step = _NEXT_STEPS.get(error.code)
     if isinstance(error, ArchiveCorrupt) and "looks like HTML" in error.detail:
         return "is it the URL of a web page? A handle leads to the archive itself"
+    if isinstance(error, AccessDenied) and "administrators" in error.detail:
+        return "run hubctl as root, or as the user that the daemon runs as"
     if isinstance(error, DiskFull) and (cache := finding.find(os.environ).cache) is not None:
         return f"{step}; the cache is {cache}"
     return step

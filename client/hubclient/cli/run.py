@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from hubclient.cli import values
 from hubclient.cli.get import bring
 from hubclient.cli.output import emit, emit_json, say
+from hubclient.cli.signature_text import public, tensors
 from hubclient.cli.values import Value
-from hubclient.cli.wording import duration
-from hubclient.contract.saved_model import TensorSpec
+from hubclient.cli.wording import duration, printable
 from hubclient.model_errors import SignatureNotFound
 
 if TYPE_CHECKING:
@@ -63,16 +63,14 @@ def show(handle: str, *, tags: Sequence[str] | None, quiet: bool, as_json: bool)
 
     bring(handle, quiet=quiet, as_json=as_json)
     with open_module(handle, tags) as module:
-        known = {} if module.graph is None else module.graph.signatures
-    public = {name: one for name, one in known.items() if not name.startswith("__saved_model_")}
+        found = public({} if module.graph is None else module.graph.signatures)
     if as_json:
-        emit_json(to_json([MetaGraph((), public)])[0]["signatures"])
+        emit_json(to_json([MetaGraph((), found)])[0]["signatures"])
         return 0
     lines = []
-    for name, found in sorted(public.items()):
-        lines.append(name)
-        lines += [f"  input   {key}: {_spec(spec)}" for key, spec in sorted(found.inputs.items())]
-        lines += [f"  output  {key}: {_spec(spec)}" for key, spec in sorted(found.outputs.items())]
+    for name, signature in found.items():
+        lines.append(printable(name))
+        lines += [f"  {line}" for line in tensors(signature)]
     emit("".join(line + "\n" for line in lines))
     return 0
 
@@ -95,11 +93,6 @@ def _without_log() -> Iterator[None]:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(nowhere)
-
-
-def _spec(spec: TensorSpec) -> str:
-    shape = "of any shape" if spec.shape is None else f"({', '.join('?' if n is None else str(n) for n in spec.shape)})"
-    return f"{'' if spec.encoding == 'dense' else spec.encoding + ' '}{spec.dtype} {shape}"
 
 
 def _default(found: Signatures) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 
-_SIZE_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
+from hubclient.contract.quantities import format_size
+
+size = format_size  #: `186.0 MB`
 
 
 def printable(text: str) -> str:
@@ -17,17 +19,6 @@ def printable(text: str) -> str:
     A handle or an error may carry what another user or a server chose: it must not steer the terminal.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def size(size_bytes: float) -> str:
-    """`186.0 MB`."""
-    value = float(size_bytes)
-    unit = 0
-    # 999,950 is 1000.0 KB when rounded, so the next unit starts there.
-    while value >= 999.95 and unit < len(_SIZE_UNITS) - 1:
-        value /= 1000
-        unit += 1
-    return f"{value:.1f} {_SIZE_UNITS[unit]}" if unit else f"{value:.0f} B"
 
 
 def rate(bytes_per_second: float) -> str:
@@ -71,8 +62,8 @@ def ago(seconds: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 module`, `3 modules`, `2 fetches`."""
-    plural = noun + ("es" if noun.endswith("ch") else "s")
+    """`1 module`, `3 modules`, `2 fetches`, `2 processes`."""
+    plural = noun + ("es" if noun.endswith(("ch", "s")) else "s")
     return f"{number:,} {noun if number == 1 else plural}"
 
 

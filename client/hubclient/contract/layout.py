@@ -5,6 +5,8 @@ Law: nobody joins paths of the cache outside this file and the daemon's extensio
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 LAYOUT_VERSION = 1
 
 _TARGET_PREFIX = "../trees/"
@@ -67,3 +69,21 @@ class CacheLayout:
     def listing(self, digest: str) -> str:
         """A tree without it is not served: it is damaged, or must be checked first."""
         return f"{self.trees}/{digest}/files"
+
+    def manifest(self, digest: str) -> str:
+        """JSON: sizes and digests of the files, tags and signatures."""
+        return f"{self.trees}/{digest}/manifest.json"
+
+
+class PlaceOfModule(NamedTuple):
+    """Whose module it is that lies at a path."""
+
+    layout: CacheLayout
+    digest: str
+
+
+def layout_of_module(path: str) -> PlaceOfModule | None:
+    """The cache in which a path is a module's, and the digest of its tree; None when it lies elsewhere."""
+    trees, _, digest = path.removesuffix("/module").rpartition("/")
+    layout = CacheLayout(trees.removesuffix("/trees"))
+    return PlaceOfModule(layout, digest) if is_digest(digest) and layout.module(digest) == path else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 from types import TracebackType
 
@@ -35,8 +36,8 @@ class Lease:
     def share(cls, path: str) -> Lease:
         """Take the read side.
 
-        Raises `FileNotFoundError` when there is no such tree, `BlockingIOError` when it is being removed
-        (or replaced again and again).
+        Raises `FileNotFoundError` when there is no such tree, or no lease in it, `BlockingIOError` when it is being
+        removed (or replaced again and again).
         """
         return cls._take(path, os.O_RDONLY, _READ_LOCK)
 
@@ -45,13 +46,25 @@ class Lease:
         """Take the write side without waiting; `BlockingIOError` when anyone holds a lease."""
         return cls._take(path, os.O_RDWR, _WRITE_LOCK)
 
+    @staticmethod
+    def is_held(path: str) -> bool:
+        """Whether anyone holds a lease, without taking one: who asks gets in nobody's way. Raises `OSError`."""
+        fd = _open(path, os.O_RDONLY)
+        try:
+            conflict = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WRITE_LOCK)
+        finally:
+            os.close(fd)
+        return bool(_FLOCK.unpack(conflict)[0] != fcntl.F_UNLCK)
+
     @classmethod
     def _take(cls, path: str, mode: int, lock: bytes) -> Lease:
         for _ in range(_ROUNDS):
-            fd = os.open(path, mode | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = _open(path, mode)
             try:
                 fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock)
                 held = os.fstat(fd)
+                if not stat.S_ISREG(held.st_mode):
+                    raise _no_lease(path)
                 # Between the open and the lock an eviction may have moved the tree away, or a repair put
                 # another in its place: then this descriptor guards a file that no path leads to.
                 there = os.stat(path)
@@ -82,3 +95,18 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _open(path: str, mode: int) -> int:
+    try:
+        # O_NONBLOCK: for a regular file it means nothing, and nobody waits at a pipe.
+        return os.open(path, mode | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ENXIO):  # a directory or a socket
+            raise _no_lease(path) from None
+        raise
+
+
+def _no_lease(path: str) -> FileNotFoundError:
+    """A tree whose lease was replaced by something else has none: nobody can hold it, and it may be replaced."""
+    return FileNotFoundError(errno.ENOENT, "what is there is no lease", path)

@@ -25,8 +25,8 @@ def dump(entries: Iterable[Entry]) -> bytes:
 
 def parse(data: bytes) -> list[Entry]:
     """The entries of a listing; `ValueError` when it is damaged (names have no control characters)."""
-    if not data.endswith(b"\n"):
-        raise ValueError("the listing is cut")
+    if not data.endswith(b"\n") or b"\0" in data:
+        raise ValueError("the listing is cut, or no text")
     entries = []
     for line in data.decode().split("\n")[:-1]:
         size, mtime, path = line.split(" ", 2)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from hubclient.contract.dtypes import dtype_name
 from hubclient.contract.windowed import Message, SavedModelError, Span, is_bytes
 
-__all__ = ["MetaGraph", "SavedModelError", "Signature", "TensorSpec", "read", "read_fd", "to_json"]
+__all__ = ["MetaGraph", "SavedModelError", "Signature", "TensorSpec", "from_json", "read", "read_fd", "to_json"]
 
 _MAX_DEPTH = 16
 
@@ -74,6 +74,29 @@ def to_json(graphs: list[MetaGraph]) -> list[dict[str, Any]]:
 
     return [
         {"tags": list(graph.tags), "signatures": {name: signature(of) for name, of in graph.signatures.items()}}
+        for graph in graphs
+    ]
+
+
+def from_json(graphs: list[dict[str, Any]]) -> list[MetaGraph]:
+    """The graphs of `to_json` again, but for the components. `KeyError` and the like when it is something else."""
+
+    def tensors(specs: dict[str, Any]) -> dict[str, TensorSpec]:
+        return {
+            key: TensorSpec(
+                spec["name"],
+                spec["dtype"],
+                None if spec["shape"] is None else tuple(spec["shape"]),
+                spec["encoding"],
+            )
+            for key, spec in specs.items()
+        }
+
+    def signature(of: dict[str, Any]) -> Signature:
+        return Signature(of["method_name"], tensors(of["inputs"]), tensors(of["outputs"]))
+
+    return [
+        MetaGraph(tuple(graph["tags"]), {name: signature(of) for name, of in graph["signatures"].items()})
         for graph in graphs
     ]
 

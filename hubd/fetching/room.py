@@ -1,0 +1,156 @@
+"""Room in the cache for fetches: set aside before bytes arrive, made by eviction where there is none.
+
+Law: nobody waits for room that cannot come. What could never fit, or what nothing may go for, is an error at once, and
+it says what holds the space.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+from hubclient.contract.errors import ArchiveTooLarge, CacheFull, HubError
+from hubclient.contract.quantities import format_size
+from hubd.fetching.counters import Counters
+from hubd.fetching.users import Users
+from hubd.store.budget import Limits, capacity_bytes, excess_bytes
+from hubd.store.eviction import Evictor
+from hubd.store.trees import Trees
+
+log = logging.getLogger(__name__)
+
+_FIRST_STEP_BYTES = 1 << 20
+_LARGEST_STEP_BYTES = 64 << 20
+_ROUNDS = 3
+_NAMED_UIDS = 20
+
+
+class Room:
+    """The budget of one cache. For the event loop alone; what blocks runs in threads.
+
+    `scanned` is set once the ledger knows all that lay in the cache at start.
+    """
+
+    def __init__(self, limits: Limits, trees: Trees, evictor: Evictor, counters: Counters, users: Users) -> None:
+        self.limits = limits
+        self.scanned = asyncio.Event()
+        #: set when the cache may have passed its high water mark
+        self.pressed = asyncio.Event()
+        self._trees = trees
+        self._evictor = evictor
+        self._counters = counters
+        self._users = users
+        self._evicting = asyncio.Lock()
+
+    def capacity(self) -> int:
+        """What the cache may take in all, in bytes, as the disk is now."""
+        ledger, disk = self._trees.ledger, os.statvfs(self._trees.layout.root)
+        on_disk_bytes = ledger.used_bytes - ledger.unwritten_bytes
+        return capacity_bytes(self.limits, on_disk_bytes=on_disk_bytes, free_bytes=disk.f_bavail * disk.f_frsize)
+
+    async def reserve(self, path: str, total_bytes: int, *, wish_bytes: int = 0, announced_bytes: int = 0) -> int:
+        """Have `total_bytes` set aside for the path in all, or `wish_bytes` if nothing has to go for them.
+
+        What was set aside. Raises `ArchiveTooLarge` for what could never fit, be it only announced, and `CacheFull`.
+        """
+        if self.limits.max_size_bytes is not None:
+            least_bytes = max(total_bytes, announced_bytes)
+            if least_bytes > self.limits.max_size_bytes:
+                raise ArchiveTooLarge(
+                    f"the module needs {format_size(least_bytes)} or more, and the whole cache may take "
+                    f"{format_size(self.limits.max_size_bytes)} (cache.max_size)"
+                )
+            await self.scanned.wait()
+        for wanted in (wish_bytes, total_bytes):
+            if wanted >= total_bytes and self._missing(path, wanted) <= 0:
+                return self._take(path, wanted)
+        async with self._evicting:
+            for _ in range(_ROUNDS):  # between the making of room and its taking, another fetch may be faster
+                await self.scanned.wait()
+                await asyncio.to_thread(self._trees.ledger.look_again)
+                await self._make(lambda: self._missing(path, total_bytes))
+                if self._missing(path, total_bytes) <= 0:
+                    return self._take(path, total_bytes)
+        raise await self._full(path, total_bytes)
+
+    async def make_ahead(self) -> None:
+        """Bring the cache down to its low water mark, if it is past the high one. Raises `HubError`s."""
+        await self.scanned.wait()
+        used_bytes, capacity = self._trees.ledger.used_bytes, self.capacity()
+        if excess_bytes(self.limits, used_bytes=used_bytes, capacity=capacity) > 0:
+            goal_bytes = int(self.limits.low_water * capacity)
+            async with self._evicting:
+                await self._make(lambda: self._trees.ledger.used_bytes - goal_bytes)
+
+    async def _make(self, need_bytes: Callable[[], int]) -> None:
+        for victim in await asyncio.to_thread(self._evictor.make_room, need_bytes):
+            self._counters.evicted += 1
+            self._counters.evicted_bytes += victim.disk_bytes
+            log.info("evicted %s, %d bytes, for room", victim.name[:12], victim.disk_bytes)
+
+    def _missing(self, path: str, total_bytes: int) -> int:
+        ledger = self._trees.ledger
+        return ledger.used_bytes - ledger.bytes_of(path) + total_bytes - self.capacity()
+
+    def _take(self, path: str, total_bytes: int) -> int:
+        self._trees.ledger.reserve(path, total_bytes)
+        self.pressed.set()
+        return total_bytes
+
+    async def _full(self, path: str, total_bytes: int) -> HubError:
+        kept = await asyncio.to_thread(self._evictor.kept)
+        others_bytes = kept.in_flight_bytes - self._trees.ledger.bytes_of(path)
+        capacity = self.capacity()
+        bound = "cache.max_size" if capacity == self.limits.max_size_bytes else "the disk, less cache.min_free,"
+        uids = sorted({uid for key in kept.leased_keys for uid in self._users.of(key)})
+        by = f" (by uid {', '.join(map(str, uids[:_NAMED_UIDS]))})" if uids else ""
+        return CacheFull(
+            f"there is no room for {format_size(total_bytes)}: {bound} allows {format_size(capacity)}, and of what the "
+            f"cache has {format_size(kept.pinned_bytes)} are pinned, {format_size(kept.leased_bytes)} leased{by} and "
+            f"{format_size(others_bytes)} in flight"
+        )
+
+
+class Reservation:
+    """What one fetch has set aside: for its spool and for its tree."""
+
+    def __init__(self, room: Room, trees: Trees, path: str) -> None:
+        """`path`: of its directory in ``staging/``, which has an account."""
+        self._room = room
+        self._ledger = trees.ledger
+        self._path = path
+        self._spool_bytes = 0
+        self._tree_bytes = 0
+        self._raising = asyncio.Lock()  # both parts grow at the same time, and are one account
+
+    async def spool(self, size_bytes: int, *, exact: bool = False) -> None:
+        """Room for a spool of this size, and unless `exact` for some more, so that few steps are taken."""
+        if size_bytes <= self._spool_bytes:
+            return
+        step_bytes = 0 if exact else min(max(size_bytes, _FIRST_STEP_BYTES), _LARGEST_STEP_BYTES)
+        async with self._raising:
+            self._spool_bytes = await self._reserve(size_bytes, self._tree_bytes, step_bytes, size_bytes)
+
+    async def tree(self, size_bytes: int, announced_bytes: int = 0) -> int:
+        """Room for a tree of this size, of which more is announced; the size that there is room for."""
+        if size_bytes > self._tree_bytes:
+            step_bytes = min(size_bytes // 8, _LARGEST_STEP_BYTES)
+            async with self._raising:
+                self._tree_bytes = await self._reserve(size_bytes, self._spool_bytes, step_bytes, announced_bytes)
+        return self._tree_bytes
+
+    def wrote(self, size_bytes: int) -> None:
+        """So many bytes of both are on the disk by now."""
+        self._ledger.wrote(self._path, size_bytes)
+
+    async def _reserve(self, size_bytes: int, other_bytes: int, step_bytes: int, announced_bytes: int) -> int:
+        total_bytes = size_bytes + other_bytes
+        reserved_bytes = await self._room.reserve(
+            self._path,
+            total_bytes,
+            wish_bytes=total_bytes + step_bytes,
+            announced_bytes=announced_bytes + other_bytes,
+        )
+        return reserved_bytes - other_bytes
