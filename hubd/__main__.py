@@ -88,6 +88,8 @@ def _start_logging(level: str) -> None:
     )
     # It reports what clients sent with a stack trace each; answers tell them already.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    # It tells of every change that it sees, the daemon's own included.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -11,30 +11,36 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
+from hubclient.contract.errors import HubError
 from hubd import allocator
 from hubd.api.inventory import Inventory
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer, ListeningSocket
 from hubd.api.upkeep import Upkeep
-from hubd.config import GB, CacheSettings, Place, Settings
+from hubd.api.verifying import Verifying
+from hubd.config import Place, Settings
+from hubd.fetching import clean_point
 from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
-from hubd.fetching.room import Room
+from hubd.fetching.room import Room, limits_of
 from hubd.fetching.sources import HttpSource
 from hubd.fetching.users import Users
+from hubd.fetching.verifier import Verifier
+from hubd.fetching.watch import Watch
 from hubd.store import recovery
 from hubd.store.adoption import adopt
-from hubd.store.budget import Limits
 from hubd.store.cleaning import clean
 from hubd.store.eviction import Evictor
+from hubd.store.hold import CacheHold
 from hubd.store.partials import Partials
 from hubd.store.records import Records
+from hubd.store.suspects import withdraw_suspects
 from hubd.store.trees import Trees
 
 log = logging.getLogger(__name__)
@@ -43,7 +49,6 @@ STOP_SECONDS = 4.5
 _WATCH_SECONDS = 2.0
 _TIDY_SECONDS = 15.0
 _ROOM_SECONDS = 30.0
-_MIN_FREE_BYTES, _MIN_FREE_SHARE = 5 * GB, 0.05
 _MAX_FILES = 65536
 _FILES_PER_FETCH = 32
 _OTHER_FILES = 128
@@ -69,20 +74,33 @@ async def serve(settings: Settings, place: Place) -> None:
         threads = ThreadPoolExecutor(3 * settings.network.concurrent_fetches + 4, "fetch")
         try:
             async with HttpSource(settings.network) as source:
-                await _Service(settings, trees, partials, source, threads, listening).run()
+                store = _Store(hold, trees, Records(hold.layout), partials)
+                await _Service(settings, store, source, threads, listening).run()
         finally:
             listening.close()
             # The next daemon may have the cache only when nothing of this one works in it any more.
             await asyncio.to_thread(threads.shutdown)
             await asyncio.get_running_loop().shutdown_default_executor()
+        try:
+            hold.stop()
+        except HubError as error:
+            log.warning("the next start will take this for an unclean stop: %s", error)
+
+
+class _Store(NamedTuple):
+    """The parts of the cache that this daemon holds."""
+
+    hold: CacheHold
+    trees: Trees
+    records: Records
+    partials: Partials
 
 
 class _Service:
     def __init__(
         self,
         settings: Settings,
-        trees: Trees,
-        partials: Partials,
+        store: _Store,
         source: HttpSource,
         threads: Executor,
         listening: ListeningSocket,
@@ -92,8 +110,9 @@ class _Service:
         self._stopping = asyncio.Event()
         self._reason = ""
         self._group = asyncio.TaskGroup()
-        layout = trees.layout
-        records, counters, users = Records(layout), Counters(), Users()
+        self._hold = store.hold
+        trees, records, partials = store.trees, store.records, store.partials
+        counters, users = Counters(), Users()
         evictor = Evictor(trees, records, partials)
         self._means = Means(
             settings=settings,
@@ -101,32 +120,39 @@ class _Service:
             records=records,
             partials=partials,
             source=source,
+            verifier=Verifier(trees, records, self._spawn),
             threads=threads,
             slots=asyncio.Semaphore(settings.network.concurrent_fetches),
             evictor=evictor,
-            room=Room(_limits(settings.cache, layout.root), trees, evictor, counters, users),
+            room=Room(limits_of(settings.cache, trees.layout.root), trees, evictor, counters, users),
             counters=counters,
             users=users,
         )
         self._resolver = Resolver(self._means, self._spawn)
-        self._inventory = Inventory(self._means, listening.path, lambda: self._server.connections())
+        self._cache_watch = Watch(self._means, self._resolver, self._warn)
+        self._inventory = Inventory(self._means, self._cache_watch, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
             self._warn(listening.warning)
-        routes = (*Api(self._resolver, self._inventory).routes, *Upkeep(self._means, self._inventory).routes)
-        app = application(routes, os.geteuid())
+        api, upkeep = Api(self._resolver, self._inventory), Upkeep(self._means, self._inventory)
+        verifying = Verifying(self._means, self._resolver)
+        app = application((*api.routes, *upkeep.routes, *verifying.routes), os.geteuid())
         self._server = ApiServer(app, listening, max_connections=self._most_connections())
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
+        means = self._means
         try:
+            suspects = await asyncio.to_thread(withdraw_suspects, self._hold, means.trees, means.records)
+            if suspects:
+                log.warning("the last stop was not clean: %d modules are checked before they are served", len(suspects))
             async with self._group as group:
                 await self._server.start()
                 log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
-                chores = [
-                    group.create_task(chore()) for chore in (self._mend, self._tidy, self._make_room, self._watch)
-                ]
+                recovering, watching = self._recover(suspects), self._cache_watch.run()
+                others = (self._tidy(), self._make_room(), self._watch())
+                chores = [group.create_task(chore) for chore in (recovering, watching, *others)]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
                 # What still runs after this has nobody to answer to, and nothing to lose: any kill is survived.
@@ -134,10 +160,12 @@ class _Service:
                 for chore in chores:
                     chore.cancel()
                 self._resolver.stop()
+                means.verifier.stop()
                 await self._server.stop()
         finally:
             self._inventory.close()
-            self._means.grace.release_all()
+            means.grace.release_all()
+            means.verifier.close()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)  # who is impatient asks again; there is nothing left to stop
@@ -153,8 +181,8 @@ class _Service:
         log.warning("%s", text)
         self._inventory.warnings.append(text)
 
-    async def _mend(self) -> None:
-        """Recovery's slow part, behind the serving daemon."""
+    async def _recover(self, suspects: Collection[str]) -> None:
+        """Recovery's slow part, behind the serving daemon; the clean point moves on behind it for good."""
         means = self._means
         try:
             report = await asyncio.to_thread(recovery.mend, means.trees, means.records, means.direct_until)
@@ -164,6 +192,8 @@ class _Service:
         else:
             log.info("recovery: %s", report)
         means.room.scanned.set()
+        # Not before: what is being checked is held, and what has no record is to go.
+        await clean_point.keep(means, self._hold, suspects)
 
     async def _make_room(self) -> None:
         """Evicts ahead of need, when the cache has grown and when others took of the disk."""
@@ -220,15 +250,3 @@ class _Service:
         if possible < wanted:
             self._warn(f"api.connections is {wanted}, and the limit of open files allows {possible}")
         return min(wanted, possible)
-
-
-def _limits(cache: CacheSettings, root: str) -> Limits:
-    """What the cache may take on the file system that it lies on."""
-    disk = os.statvfs(root)
-    usual_bytes = min(_MIN_FREE_BYTES, int(_MIN_FREE_SHARE * disk.f_blocks * disk.f_frsize))
-    return Limits(
-        max_size_bytes=cache.max_size,
-        min_free_bytes=usual_bytes if cache.min_free is None else cache.min_free,
-        high_water=cache.high_water,
-        low_water=cache.low_water,
-    )

@@ -18,6 +18,7 @@ from hubd.api import messages
 from hubd.api.filters import parse_all
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
+from hubd.fetching.watch import Watch
 from hubd.store import foreign
 from hubd.store.catalog import Entry
 
@@ -31,11 +32,12 @@ _SCAN_SECONDS = 0.2
 class Inventory:
     """Answers from the catalog, records and manifests, in a thread: a large cache has many."""
 
-    def __init__(self, means: Means, socket: str, connections: Callable[[], int]) -> None:
+    def __init__(self, means: Means, watch: Watch, socket: str, connections: Callable[[], int]) -> None:
         self._means = means
         self._layout = means.trees.layout
         # One thread: however many ask for listings, the others are free for what cannot wait.
         self._thread = ThreadPoolExecutor(1, "inventory")
+        self._watch = watch
         self._measured: tuple[float, messages.CacheStatus] | None = None
         self._foreign: tuple[float, list[str]] | None = None
         self._socket = socket
@@ -111,7 +113,7 @@ class Inventory:
             async with asyncio.timeout(_SCAN_SECONDS):
                 await self._means.room.scanned.wait()
         foreign_warnings = await self._in_thread(self._look_for_foreign)
-        counters = self._means.counters
+        counters, health = self._means.counters, self._means.trees.health
         flights = resolver.fetches()
         return messages.Status(
             version=__version__,
@@ -124,7 +126,7 @@ class Inventory:
             fetches=len(flights),
             waiters=sum(flight.waiters for flight in flights),
             connections=self._connections(),
-            counters=messages.Counters(**vars(counters)),
+            counters=messages.Counters(**vars(counters), damaged=health.damaged, repaired=health.repaired),
             warnings=[*self.warnings, *foreign_warnings],
         )
 
@@ -149,6 +151,7 @@ class Inventory:
             modules=sum(len(entries) for _, entries in trees),
             size_bytes=sum(entries[0].size_bytes for _, entries in trees),
             free_bytes=disk.f_bavail * disk.f_frsize,
+            watch=self._watch.mode,
             scanned=means.room.scanned.is_set(),
             used_bytes=ledger.used_bytes,
             max_size_bytes=limits.max_size_bytes,

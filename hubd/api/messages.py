@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_HANDLES_PER_PREFETCH = 1000
+MAX_KEYS_PER_VERIFICATION = 10000
 MAX_KEYS_PER_USES = 1000
 
 Handle = Annotated[str, Field(min_length=1, max_length=2048, description="an https:// URL of a module")]
 Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the canonical handle")]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the archive")]
 Outcome = Literal["hit", "fetched", "joined", "stale"]
+CheckOutcome = Literal["intact", "damaged", "repaired", "unrepaired"]
 FetchState = Literal["queued", "connecting", "transferring", "unpacking", "publishing"]
 
 
@@ -108,6 +110,50 @@ class FailedEvent(Answer):
 
     event: Literal["failed"] = "failed"
     problem: Problem
+
+
+class VerifyRequest(Request):
+    """Which modules to check, and whether to fetch what is damaged again at once rather than on its next use."""
+
+    keys: Annotated[list[Key], Field(min_length=1, max_length=MAX_KEYS_PER_VERIFICATION)] | None = Field(
+        None, description="null: all modules"
+    )
+    repair: bool = False
+
+
+class VerifyProgressEvent(Answer):
+    """A line of a verification's stream, repeated while it goes on. A tree of several handles is one module here."""
+
+    event: Literal["progress"] = "progress"
+    done_bytes: int
+    total_bytes: int
+    modules_done: int
+    modules_total: int
+
+
+class CheckedEvent(Answer):
+    """What was found of one tree."""
+
+    event: Literal["checked"] = "checked"
+    digest: Digest
+    handles: list[str]
+    size_bytes: int
+    outcome: CheckOutcome = Field(
+        description="damaged: it is not served before its next use repairs it; unrepaired: nor could it be fetched now"
+    )
+    files: list[str] = Field(description="what differs, is gone or too much, at most 20; `module`: all of it")
+    problem: Problem | None = Field(None, description="why it was not repaired")
+
+
+class VerifiedEvent(Answer):
+    """The last line."""
+
+    event: Literal["done"] = "done"
+    modules: int
+    size_bytes: int
+    damaged: int
+    repaired: int
+    seconds: float
 
 
 class PrefetchRequest(Request):
@@ -232,6 +278,9 @@ class CacheStatus(Answer):
     pinned_bytes: int
     in_flight_bytes: int = Field(description="set aside for fetches under way")
     partial_bytes: int = Field(description="of downloads that were broken off and can be resumed")
+    watch: Literal["inotify", "sweep"] = Field(
+        description="how removal by others is noticed: at once, or every minute for want of inotify watches"
+    )
 
 
 class Counters(Answer):
@@ -247,6 +296,8 @@ class Counters(Answer):
     evicted: int = Field(description="trees")
     evicted_bytes: int = Field(description="on disk")
     uses: int = Field(description="hits that clients answered themselves, and reported")
+    damaged: int = Field(description="trees that were found not to be as they were published")
+    repaired: int = Field(description="trees whose files were put right again under their name")
 
 
 class Status(Answer):

@@ -40,7 +40,9 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def _operation(route: Route) -> dict[str, Any]:
-    answers: dict[str, Any] = {"application/json": {"schema": _ref(route.answer)}}
+    answers: dict[str, Any] = {}
+    if route.answer is not None or not route.events:
+        answers["application/json"] = {"schema": _ref(route.answer)}
     if route.events:
         answers["application/x-ndjson"] = {"schema": {"oneOf": [_ref(event) for event in route.events]}}
     operation: dict[str, Any] = {

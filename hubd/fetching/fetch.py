@@ -257,12 +257,10 @@ class Fetch:
         self, delivery: Delivery, tree: str, received: Received, report: UnpackReport, leases: list[Lease]
     ) -> Landed:
         """In a thread: tree, then record, then views. The lease on the tree goes into `leases` at once."""
-        manifest = _manifest(received, report)
         immutable = handles.is_immutable(self.progress.handle)
-        digest, warnings = received.digest, list[str]()
-        if self._before is not None and immutable and self._before.digest != digest:
-            digest, warnings = self._settle(self._before, manifest)
-        if digest == received.digest:
+        manifest, warnings = self._settle(_manifest(received, report), immutable=immutable)
+        digest = manifest.digest
+        if digest == received.digest or not self._whole:
             leases.append(self._means.trees.publish(tree, digest, manifest))
         left: list[str] = []
 
@@ -291,20 +289,26 @@ class Fetch:
         self._published = True
         return Landed(record, "fetched" if leases else "confirmed", tuple(warnings))
 
-    def _settle(self, before: Record, manifest: Manifest) -> tuple[str, list[str]]:
-        """Which tree an immutable handle names when its archive has other bytes than before, and a warning.
+    def _settle(self, manifest: Manifest, *, immutable: bool) -> tuple[Manifest, list[str]]:
+        """Which tree the handle names when its archive has other bytes than before, and a warning.
 
-        Immutable means content, not bytes: hosts that pack on the fly send other gzip bytes for equal content.
+        Immutable means content, not bytes: hosts that pack on the fly send other gzip bytes for equal content. Where
+        it is the content of a damaged tree, that one is repaired, so that its holders' paths work again.
         """
-        old = self._means.trees.manifest(before.digest) if self._whole else None
-        if old is None:
-            return manifest.digest, [f"this version's archive is not the one that was fetched {before.fetched_at:%F}"]
-        if old.content_digest != manifest.content_digest:
+        before = self._before
+        if before is None or before.digest == manifest.digest or (self._whole and not immutable):
+            return manifest, []
+        old = self._means.trees.manifest(before.digest)
+        if old is not None and old.content_digest == manifest.content_digest:
+            return manifest.model_copy(update={"digest": before.digest}), []
+        if old is not None and self._whole:
             raise DigestMismatch(
                 f"the origin now sends other content under this version ({manifest.content_digest[:12]}, not "
                 f"{old.content_digest[:12]}); the copy that is here stays"
             )
-        return before.digest, []
+        if not immutable:
+            return manifest, []
+        return manifest, [f"this version's archive is not the one that was fetched {before.fetched_at:%F}"]
 
     def _log(self, landed: Landed) -> None:
         progress = self.progress

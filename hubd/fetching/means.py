@@ -16,7 +16,9 @@ from hubd.fetching.counters import Counters
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.room import Room
 from hubd.fetching.sources import HttpSource
+from hubd.fetching.threads import to_its_end
 from hubd.fetching.users import Users
+from hubd.fetching.verifier import Verifier
 from hubd.store.eviction import Evictor
 from hubd.store.partials import Partials
 from hubd.store.records import MAX_SPELLINGS, Record, Records
@@ -40,6 +42,7 @@ class Means:
     records: Records
     partials: Partials
     source: HttpSource
+    verifier: Verifier
     threads: Executor
     slots: asyncio.Semaphore
     evictor: Evictor
@@ -61,12 +64,18 @@ class Means:
     def is_fresh(self, record: Record) -> bool:
         return time.time() < self.direct_until(record)
 
+    def is_ready(self, record: Record) -> bool:
+        """Whether a look at its tree is all that is needed: a suspect's check takes long, and that can be watched."""
+        return self.is_fresh(record) and not self.trees.is_suspect(record.digest)
+
     def is_quick(self, record: Record) -> bool:
         """Whether the event loop may look at the record's tree itself."""
         return 0 < record.file_count <= _QUICK_FILES
 
     async def find(self, record: Record) -> Lease | None:
-        """A lease on the record's tree if it is whole. Raises `Internal`."""
+        """A lease on the record's tree if it is whole: a suspect after its deep check. Raises `HubError`s."""
+        if self.trees.is_suspect(record.digest):
+            await self.verifier.check(record.digest)
         if self.is_quick(record):
             return self.trees.find(record.digest)
         found: list[Lease | None] = []
@@ -106,18 +115,7 @@ class Means:
 
     async def to_its_end(self, function: Callable[[], T]) -> T:
         """Runs it in a thread; a cancellation waits until it is done."""
-        running = asyncio.get_running_loop().run_in_executor(self.threads, function)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            while not running.done():
-                try:
-                    await asyncio.wait({running})
-                except asyncio.CancelledError:
-                    continue
-            if not running.cancelled():
-                running.exception()  # nobody is left to tell it to
-            raise
+        return await to_its_end(self.threads, function)
 
     @property
     def unpack_limits(self) -> UnpackLimits:

@@ -84,7 +84,7 @@ class Resolver:
         with self._counting():
             _, key = _identified(ask.handle)
             record = self._means.records.get(key)
-            if record is None or _must_ask(ask, record) or not self._means.is_fresh(record):
+            if record is None or _must_ask(ask, record) or not self._means.is_ready(record):
                 return None
             lease = await self._means.find(record)
             if lease is None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from hubclient.contract.errors import ArchiveTooLarge, CacheFull, HubError
 from hubclient.contract.quantities import format_size
+from hubd.config import GB, CacheSettings
 from hubd.fetching.counters import Counters
 from hubd.fetching.users import Users
 from hubd.store.budget import Limits, capacity_bytes, excess_bytes
@@ -21,12 +22,25 @@ from hubd.store.trees import Trees
 
 log = logging.getLogger(__name__)
 
+_MIN_FREE_BYTES, _MIN_FREE_SHARE = 5 * GB, 0.05
 _FIRST_STEP_BYTES = 1 << 20
 _LARGEST_STEP_BYTES = 64 << 20
 _ROUNDS = 3
 _NAMED_UIDS = 20
 # What each fetch takes beside spool and files: a few directories, notes of its own, the last block of the spool.
 _BESIDE_BYTES = 32 << 10
+
+
+def limits_of(cache: CacheSettings, root: str) -> Limits:
+    """What the cache may take on the file system that it lies on."""
+    disk = os.statvfs(root)
+    usual_bytes = min(_MIN_FREE_BYTES, int(_MIN_FREE_SHARE * disk.f_blocks * disk.f_frsize))
+    return Limits(
+        max_size_bytes=cache.max_size,
+        min_free_bytes=usual_bytes if cache.min_free is None else cache.min_free,
+        high_water=cache.high_water,
+        low_water=cache.low_water,
+    )
 
 
 class Room:

@@ -12,13 +12,13 @@ import os
 import stat
 import time
 from contextlib import suppress
-from types import TracebackType
 
 from hubclient.contract import places
 from hubclient.contract.layout import LAYOUT_VERSION
 from hubclient.contract.lease import Lease
 from hubd.store import mounts
 from hubd.store.disk import Disk, read_file
+from hubd.store.hold import CacheHold
 from hubd.store.layout import StoreLayout
 
 _CACHEDIR_TAG = (
@@ -32,29 +32,6 @@ _HOLDER_PAUSE_SECONDS = 0.02
 
 class CacheUnusable(Exception):
     """This directory cannot be the cache; the text tells whoever starts the daemon why, and what to do."""
-
-
-class CacheHold:
-    """The daemon's hold on its cache. Closing it, or the end of the process, lets the next daemon have it."""
-
-    def __init__(self, layout: StoreLayout, guard: int, lock: Lease) -> None:
-        self.layout = layout
-        self._guard = guard
-        self._lock = lock
-
-    def close(self) -> None:
-        self._lock.release()
-        guard, self._guard = self._guard, -1
-        if guard >= 0:
-            os.close(guard)
-
-    def __enter__(self) -> CacheHold:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def adopt(root: str, *, socket: str, allow_network_filesystem: bool = False, disk: Disk | None = None) -> CacheHold:
@@ -80,11 +57,11 @@ def adopt(root: str, *, socket: str, allow_network_filesystem: bool = False, dis
         _make(layout.staging, 0o700, layout, disk)
         guard = _take_guard(layout)
         try:
-            lock = _settle(layout, socket, disk)
+            _settle(layout, disk)
+            return CacheHold(layout, guard, socket, disk)
         except BaseException:
             os.close(guard)
             raise
-        return CacheHold(layout, guard, lock)
     except OSError as error:
         path = error.filename or layout.root
         raise CacheUnusable(f"cannot use {layout.root} as the cache: {path}: {error.strerror or error}") from error
@@ -219,8 +196,8 @@ def _holder(layout: StoreLayout) -> str | None:
         return f"{layout.daemon_lock} is locked, but does not say by whom"
 
 
-def _settle(layout: StoreLayout, socket: str, disk: Disk) -> Lease:
-    """With the guard taken: whatever is missing, and ``daemon.lock``."""
+def _settle(layout: StoreLayout, disk: Disk) -> None:
+    """With the guard taken: whatever is missing."""
     for temporary in layout.temporary_layouts():
         with suppress(FileNotFoundError):
             disk.unlink(temporary)
@@ -228,15 +205,3 @@ def _settle(layout: StoreLayout, socket: str, disk: Disk) -> Lease:
         _make(path, mode, layout, disk)
     if not os.path.lexists(layout.cachedir_tag):
         disk.replace_file(layout.cachedir_tag, _CACHEDIR_TAG, 0o644, layout.new_staging())
-    daemon = {"pid": os.getpid(), "boot_id": places.boot_id(), "socket": socket}
-    temporary = layout.new_staging()
-    # A new file that takes the old one's name when it is locked and whole: it is never read half-written.
-    disk.write_file(temporary, json.dumps(daemon).encode() + b"\n", 0o644)
-    lock = Lease.exclusive(temporary)
-    try:
-        disk.rename(temporary, layout.daemon_lock)
-        disk.fsync_directory(layout.root)
-    except BaseException:
-        lock.release()
-        raise
-    return lock

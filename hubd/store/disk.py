@@ -46,10 +46,10 @@ def storing(doing: str) -> Iterator[None]:
         raise from_os_error(error, doing) from error
 
 
-def read_file(path: str, limit_bytes: int) -> bytes:
+def read_file(path: str, limit_bytes: int, *, dir_fd: int | None = None) -> bytes:
     """The bytes of a regular file. Raises `OSError`, and `ValueError` when it is longer or no regular file."""
     # O_NONBLOCK: opening a planted FIFO must not hang.
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit_bytes:
@@ -103,6 +103,15 @@ class Disk:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def syncfs(self, path: str) -> None:
+        """All that was written to the file system that the path lies on is on the disk: syncfs(2)."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
         finally:
             os.close(fd)
 

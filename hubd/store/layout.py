@@ -43,6 +43,14 @@ class StoreLayout(CacheLayout):
     def record(self, key: str) -> str:
         return f"{self.handles}/{key}.json"
 
+    def unchecked(self, digest: str) -> str:
+        """The listing of a tree that is not to be served before a deep check; it has no other then."""
+        return f"{self.trees}/{digest}/files.unchecked"
+
+    def is_withdrawn(self, digest: str) -> bool:
+        """Whether the tree is there without its listing, and so not to be served: it is damaged, or unchecked."""
+        return not os.path.lexists(self.listing(digest)) and os.path.lexists(self.tree(digest))
+
     def tfhub_view(self, spelling: str) -> str:
         return f"{self.tfhub}/{handles.spelling_name(spelling)}"
 
@@ -118,6 +126,11 @@ class TreeLayout:
     @property
     def listing(self) -> str:
         return self.path + "/files"
+
+    @property
+    def unchecked(self) -> str:
+        """What its listing is called until a deep check."""
+        return self.path + "/files.unchecked"
 
     @property
     def lease(self) -> str:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 SizeBytes = Annotated[int, Field(ge=0)]
@@ -44,6 +44,12 @@ class Manifest(BaseModel):
     format: str
     files: dict[Annotated[str, AfterValidator(_inside)], FileEntry]
     meta_graphs: list[dict[str, Any]]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.content_digest != content_digest(self.files):
+            raise ValueError("content_digest is not that of the files")
+        return self
 
 
 def content_digest(files: Mapping[str, FileEntry]) -> str:

@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC
 from typing import Annotated, NamedTuple
@@ -19,7 +19,7 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from hubclient.contract import handles
-from hubclient.contract.layout import is_digest, target_of_digest
+from hubclient.contract.layout import digest_of_target, is_digest, target_of_digest
 from hubd.store.catalog import Catalog, Entry
 from hubd.store.disk import Disk, from_os_error, read_file, storing
 from hubd.store.layout import StoreLayout, digest_of_tfhub_target, tfhub_target
@@ -158,7 +158,8 @@ class Records:
     def mend_views(self, record: Record, *, direct_until: float) -> bool:
         """Put missing or wrong views right; True when there were any.
 
-        Nothing happens for a record that has changed since, or whose tree is gone. Raises `DiskFull`, `Internal`.
+        Nothing happens for a record that has changed since, or whose tree is gone or withdrawn.
+        Raises `DiskFull`, `Internal`.
         """
         with storing("mending the views of a module"):
             if self.views_are_right(record, direct_until=direct_until):
@@ -187,6 +188,22 @@ class Records:
             self._remove(key)
             return True
 
+    def withdraw(self, digests: Collection[str]) -> int:
+        """Remove the views of these trees, so that everybody asks the daemon; how many there were.
+
+        Reads links alone: quick with ten thousand modules too. Raises `Internal`.
+        """
+        links = [(self.layout.handle_link(key), digest_of_target) for key in self.linked_keys()]
+        views = [(self.layout.tfhub_entry(name), digest_of_tfhub_target) for name in self._names(self.layout.tfhub)]
+        withdrawn = 0
+        with storing("withdrawing views"), self._changing:
+            for path, digest_of in (*links, *views):
+                with suppress(FileNotFoundError):
+                    if _points_to(path, digest_of) in digests:
+                        self._disk.unlink(path)
+                        withdrawn += 1
+        return withdrawn
+
     def remove_tfhub_view(self, name: str, seen: os.stat_result) -> bool:
         """Remove a view that no record has, unless it is another by now than the one seen. True when it was removed."""
         path = self.layout.tfhub_entry(name)
@@ -210,6 +227,11 @@ class Records:
     def linked_keys(self) -> Iterator[str]:
         """The keys of the views in ``handles/``, whether or not they have a record."""
         return filter(is_digest, self._names(self.layout.handles))
+
+    def links(self) -> Iterator[tuple[str, str | None]]:
+        """The keys of the views in ``handles/`` with the digests that they lead to (None: no view of the store's)."""
+        for key in self.linked_keys():
+            yield key, _points_to(self.layout.handle_link(key), digest_of_target)
 
     def tfhub_views(self) -> Iterator[tuple[str, os.stat_result, str]]:
         """The views in ``tfhub/``: name, status and digest, whether or not they have a record."""
@@ -282,6 +304,8 @@ class Records:
     def _views(self, record: Record, direct_until: float) -> Iterator[_View]:
         if record.readers:
             return  # private: the daemon alone answers for it
+        if self.layout.is_withdrawn(record.digest):
+            return
         until = min(direct_until, _FOR_EVER)
         yield _View(self.layout.handle_link(record.key), target_of_digest(record.digest), until)
         for spelling in record.spellings:
@@ -339,7 +363,12 @@ def _is_wrong(view: _View) -> bool:
 
 def _is_tfhub_view(path: str) -> bool:
     """Whether it is a link that the store made, and not tensorflow_hub's own entry."""
+    return _points_to(path, digest_of_tfhub_target) is not None
+
+
+def _points_to(path: str, digest_of: Callable[[str], str | None]) -> str | None:
+    """The digest of the tree that a view leads to; None when it is no link of the store's."""
     try:
-        return digest_of_tfhub_target(os.readlink(path)) is not None
+        return digest_of(os.readlink(path))
     except OSError:
-        return False
+        return None

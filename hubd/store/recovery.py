@@ -7,7 +7,7 @@ published since is never touched. At the end the catalog and the ledger know all
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from hubclient.contract import handles
@@ -54,6 +54,9 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
     trees.empty_trash()
     # Listed before the records are read: whatever comes later is the serving daemon's, and not looked at.
     digests = list(trees.digests())
+    # Found damaged, and killed before its views went.
+    withdrawn = set(filter(trees.layout.is_withdrawn, digests))
+    views_removed = records.withdraw(withdrawn) if withdrawn else 0
     views = list(records.tfhub_views())
     recorded: dict[str, int] = {}
     names: set[str] = set()
@@ -68,7 +71,7 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
                 names.update(map(handles.spelling_name, record.spellings))
             records_mended += records.mend_views(record, direct_until=direct_until(record))
     orphans = [key for key in records.linked_keys() if records.get(key) is None]
-    views_removed = sum(records.remove_without_tree(key) for key in orphans)
+    views_removed += sum(records.remove_without_tree(key) for key in orphans)
     views_removed += sum(
         records.remove_tfhub_view(name, seen)
         for name, seen, digest in views
@@ -92,3 +95,10 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
         trees_removed=trees_removed,
         trees_in_use=trees_in_use,
     )
+
+
+def mend_views(records: Records, digests: Collection[str], direct_until: Callable[[Record], float]) -> None:
+    """Mend the views of these trees, which may be served again. After `mend`; raises `Internal`, `DiskFull`."""
+    for entry in (entry for digest in digests for entry in records.catalog.of_digest(digest)):
+        if (record := records.get(entry.key)) is not None:
+            records.mend_views(record, direct_until=direct_until(record))

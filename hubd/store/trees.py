@@ -11,7 +11,9 @@ import logging
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from pydantic import ValidationError
 
@@ -19,7 +21,9 @@ from hubclient.contract import listing
 from hubclient.contract.errors import Internal, InUse
 from hubclient.contract.layout import is_digest
 from hubclient.contract.lease import Lease
+from hubd.store.deep_check import DeepCheck
 from hubd.store.disk import Disk, from_os_error, read_file, storing
+from hubd.store.health import Health
 from hubd.store.layout import StagingLayout, StoreLayout, TreeLayout
 from hubd.store.ledger import Ledger, disk_bytes
 from hubd.store.manifest import Manifest
@@ -28,6 +32,7 @@ from hubd.store.verification import QuickCheck
 _log = logging.getLogger(__name__)
 
 _MAX_MANIFEST_BYTES = 64 << 20
+_TOLD_PATHS = 5
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -104,11 +109,16 @@ class Trees:
         self.layout = layout
         self.ledger = Ledger()
         self._disk = disk or Disk()
+        self.health = Health()
         self._check = QuickCheck()
         # Held while a name in trees/ changes, so that two fetches of equal content, or a fetch and an eviction,
         # come one after the other.
         self._changing = threading.Lock()
         self._published: set[str] = set()
+        self._publishing = 0
+        self._counting = threading.Lock()
+        #: When the last publishing ended, in Unix seconds.
+        self.published_at = 0.0
 
     def stage(self) -> Staging:
         """A new place to fetch into. Raises `DiskFull`, `Internal`."""
@@ -125,7 +135,7 @@ class Trees:
         if not is_digest(digest) or manifest.digest != digest:
             raise Internal(f"the manifest of {manifest.digest} was to be published as {digest}")
         tree = TreeLayout(staged_tree)
-        with storing("publishing"):
+        with storing("publishing"), self._counted():
             files = listing.dump(_measured(tree, manifest))
             self._disk.write_file(tree.manifest, manifest.model_dump_json(indent=1).encode(), 0o644)
             self._disk.write_file(tree.listing, files, 0o644)
@@ -136,6 +146,14 @@ class Trees:
                 lease = self._place(tree, digest, size_bytes)
                 self._published.add(digest)
                 return lease
+
+    def quiet_since(self) -> float | None:
+        """Now, in Unix seconds, if nothing is being published; None if something is.
+
+        What is published later has a manifest that is not older.
+        """
+        with self._counting:
+            return None if self._publishing else time.time()
 
     def find(self, digest: str) -> Lease | None:
         """Hold a tree that is there and intact; None when it is missing, damaged or being removed.
@@ -159,8 +177,60 @@ class Trees:
         if difference is None:
             return lease
         lease.release()
-        _log.warning("the tree %s is damaged: %s is not as it was published", digest, difference)
+        if not self.is_suspect(digest):
+            self.health.found_damaged(digest, difference)
         return None
+
+    def is_suspect(self, digest: str) -> bool:
+        """Whether the tree is not to be served before a deep check. Quick enough for the event loop."""
+        return os.path.lexists(self.layout.unchecked(digest))
+
+    def suspect(self, digest: str) -> None:
+        """Serve the tree no more before a deep check. Raises `DiskFull`, `Internal`."""
+        with storing("withdrawing a module"), self._changing, suppress(FileNotFoundError):
+            self._disk.rename(self.layout.listing(digest), self.layout.unchecked(digest))
+
+    def check(self, digest: str, cancelled: threading.Event) -> DeepCheck | None:
+        """Begin a deep check, which keeps the tree from eviction; None when there is no tree, or it is being removed.
+
+        `acquit` or `condemn` it by what is found, and close it. Raises `Internal` when it cannot be looked at.
+        """
+        try:
+            return DeepCheck(TreeLayout(self.layout.tree(digest)), digest, cancelled)
+        except OSError as error:
+            if error.errno in (*_NOT_THERE, errno.EAGAIN):
+                return None
+            raise from_os_error(error, "checking a module") from error
+
+    def acquit(self, digest: str, check: DeepCheck) -> bool:
+        """Serve the tree that was found intact; False when it does not have this name any more.
+
+        Raises `DiskFull`, `Internal`.
+        """
+        with storing("serving a module again"), self._changing:
+            if not self._is_checked(digest, check):
+                return False
+            with suppress(FileNotFoundError):
+                self._disk.rename(self.layout.unchecked(digest), self.layout.listing(digest))
+            return True
+
+    def condemn(self, digest: str, check: DeepCheck) -> bool:
+        """Serve the tree that was found damaged no more, across restarts, until it is repaired: without its listing
+        it passes no quick check. Withdraw its views next: a client that knows the listing reads it no more.
+
+        False when what was checked does not have this name any more. Raises `DiskFull`, `Internal`.
+        """
+        tree = TreeLayout(self.layout.tree(digest))
+        with storing("withdrawing a damaged module"), self._changing:
+            if not self._is_checked(digest, check):
+                return False
+            for path in (tree.listing, tree.unchecked):
+                with suppress(FileNotFoundError, IsADirectoryError):
+                    self._disk.unlink(path)
+            self._disk.fsync_directory(tree.path)
+        self.measure(digest)
+        self.health.found_damaged(digest, ", ".join(check.damage[:_TOLD_PATHS]))
+        return True
 
     def manifest(self, digest: str) -> Manifest | None:
         """What was published with the tree; None when it is missing or damaged."""
@@ -252,6 +322,7 @@ class Trees:
                 self._disk.rename(tree.path, target.path)
                 self.ledger.hand_over(os.path.dirname(tree.path), target.path, size_bytes)
                 self._disk.fsync_directory(self.layout.trees)
+                self.health.is_there(digest)
                 return own
             try:
                 holders = Lease.share(target.lease)
@@ -259,7 +330,9 @@ class Trees:
                 if error.errno not in _NOT_THERE:
                     raise
                 # It has lost its lease: nobody new can hold it, and whoever did cannot be followed.
+                self.health.found_damaged(digest, os.path.basename(target.lease))
                 self._exchange(tree, target, size_bytes)
+                self.health.was_repaired(digest)
                 return own
         except BaseException:
             own.release()
@@ -268,15 +341,36 @@ class Trees:
         try:
             damage = self._check.difference(target, holders)
             if damage is not None:
-                _log.warning("repairing the tree %s: %s was not as it was published", digest, damage)
+                suspect = self.is_suspect(digest)  # perhaps intact, but these files are known to be
+                if not suspect:
+                    self.health.found_damaged(digest, damage)
                 self._disk.unlink(tree.lease)
                 self._disk.link(target.lease, tree.lease)
                 self._disk.fsync_directory(tree.path)
                 self._exchange(tree, target, size_bytes)
+                if not suspect:
+                    self.health.was_repaired(digest)
         except BaseException:
             holders.release()
             raise
         return holders
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._counting:
+            self._publishing += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._publishing -= 1
+                self.published_at = time.time()
+
+    def _is_checked(self, digest: str, check: DeepCheck) -> bool:
+        try:
+            return os.path.samestat(os.lstat(self.layout.tree(digest)), os.fstat(check.directory))
+        except FileNotFoundError:
+            return False
 
     def _exchange(self, tree: TreeLayout, target: TreeLayout, size_bytes: int) -> None:
         old_bytes, trash = disk_bytes(target.path), self.layout.new_trash()
@@ -319,6 +413,7 @@ class Trees:
                 self.ledger.move(tree.path, trash, size_bytes)
                 self._disk.fsync_directory(self.layout.trees)
             self._published.discard(digest)
+            self.health.is_gone(digest)
             return size_bytes
         finally:
             if lease is not None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -66,6 +65,17 @@ def _store(layout: StoreLayout, disk: Disk) -> tuple[Trees, Records, Evictor]:
     for key in records.keys():  # noqa: SIM118 (not a dict's)
         records.load(key)
     return trees, records, Evictor(trees, records, Partials(layout, trees.ledger, 3600.0))
+
+
+def _repacked(layout: StoreLayout, disk: Disk) -> None:
+    """Equal content from an archive of other bytes, for the damaged tree's name."""
+    trees, records = Trees(layout, disk), Records(layout, disk)
+    staging = trees.stage()
+    tree = staging.attempt_tree(1)
+    manifest = fill(tree, FILES, disk).model_copy(update={"archive_bytes": 999})
+    with trees.publish(tree, manifest.digest, manifest):
+        records.put(record_of(_HANDLE).model_copy(update={"etag": '"other"'}), direct_until=_UNTIL)
+    staging.discard()
 
 
 def _evict(layout: StoreLayout, disk: Disk) -> None:
@@ -137,6 +147,7 @@ SCENARIOS: dict[str, tuple[Preparation, Change]] = {
     "same-again": (_a_module, _first),
     "shared": (_a_module, _same_content_for_another_handle),
     "repair": (_a_damaged_module, _first),
+    "repair-repacked": (_a_damaged_module, _repacked),
     "evict": (_a_module, _evict),
     "evict-shared": (_a_shared_module, _evict),
     "remove": (_a_module, _remove),
@@ -144,16 +155,6 @@ SCENARIOS: dict[str, tuple[Preparation, Change]] = {
     "pin": (_a_module, _pin),
     "recovery": (_remains, _recovery),
 }
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[Path]:
-    """In memory where that is possible: thousands of fsyncs take long, and no test here depends on what they do."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="hubd-test-") as in_memory:
-        yield Path(in_memory)
 
 
 @pytest.fixture(params=SCENARIOS)

@@ -11,11 +11,13 @@ from typing import Self
 _CODE = """
 import sys, hubclient
 handle = sys.argv[1]
-try:
-    print(hubclient.resolve(handle), flush=True)
-except hubclient.HubError as error:
-    print(f"{error.code}: {error}", flush=True)
-sys.stdin.read()
+while True:
+    try:
+        print(hubclient.resolve(handle), flush=True)
+    except hubclient.HubError as error:
+        print(f"{error.code}: {error}", flush=True)
+    if not sys.stdin.readline():
+        break
 """
 _END_SECONDS = 30.0
 
@@ -36,6 +38,12 @@ class Client:
             text=True,
         )
         return self
+
+    def ask_again(self) -> None:
+        """The same process resolves the handle once more, and has a further answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
 
     def answer(self) -> str:
         """The path, or the error's code and text, as soon as it is there."""

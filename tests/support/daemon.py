@@ -44,6 +44,7 @@ class Daemon:
         arguments: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         preexec: Any = None,
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.cache = directory / "cache"
         self.socket = directory / "hubd.sock"
@@ -54,6 +55,7 @@ class Daemon:
         self._arguments = arguments
         self._environ = {**os.environ, "HUBD_AUTOSTART": "0", **(environ or {})}
         self._preexec = preexec
+        self._wrapper = wrapper
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -61,9 +63,14 @@ class Daemon:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def client_environ(self) -> dict[str, str]:
+        """The environment of programs that use this daemon."""
+        return {**self._environ, "HUBD_SOCKET": str(self.socket), "HUBD_TIMEOUT": "20"}
+
     def start(self, *, wait: bool = True) -> None:
         """Returns when the socket answers; AssertionError with the log when the daemon ends before."""
-        command = [sys.executable, "-P", "-m", "hubd", "run", "--user", "--config", str(self.config)]
+        command = [*self._wrapper, sys.executable, "-P", "-m", "hubd", "run", "--user", "--config", str(self.config)]
         command += ["--cache-dir", str(self.cache), "--socket", str(self.socket), *self._arguments]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -127,10 +134,15 @@ class Daemon:
     @contextmanager
     def events(self, handle: str, **fields: Any) -> Iterator[Iterator[Any]]:
         """The NDJSON events of a resolve, while they come; leaving the block hangs up."""
+        with self.stream("/v1/resolve", {"handle": handle, **fields}) as events:
+            yield events
+
+    @contextmanager
+    def stream(self, path: str, body: Any) -> Iterator[Iterator[Any]]:
+        """The NDJSON events that a POST is answered with, while they come; leaving the block hangs up."""
         connection = UnixConnection(str(self.socket))
         try:
-            body = json.dumps({"handle": handle, **fields})
-            connection.request("POST", "/v1/resolve", body, {"Accept": "application/x-ndjson"})
+            connection.request("POST", path, json.dumps(body), {"Accept": "application/x-ndjson"})
             answer = connection.getresponse()
             yield (json.loads(line) for line in answer)
         finally:

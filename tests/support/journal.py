@@ -48,6 +48,10 @@ class KilledDisk(Disk):
         self._step()
         super().fsync_directory(path)
 
+    def syncfs(self, path: str) -> None:
+        self._step()
+        super().syncfs(path)
+
     def rename(self, source: str, target: str) -> None:
         self._step()
         super().rename(source, target)

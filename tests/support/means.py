@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
+from typing import Any
 
 from hubd.config import NetworkSettings, Settings
 from hubd.fetching.counters import Counters
@@ -11,6 +13,7 @@ from hubd.fetching.means import Means
 from hubd.fetching.room import Room
 from hubd.fetching.sources import HttpSource
 from hubd.fetching.users import Users
+from hubd.fetching.verifier import Verifier
 from hubd.store.budget import Limits
 from hubd.store.disk import Disk
 from hubd.store.eviction import Evictor
@@ -22,21 +25,33 @@ from hubd.store.trees import Trees
 NETWORK = NetworkSettings(allow_http=True, allow_private_addresses=True)
 
 
-def means_of(layout: StoreLayout, source: HttpSource, threads: Executor, partials_disk: Disk | None = None) -> Means:
-    """All of it real; one fetch at a time."""
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+def means_of(
+    layout: StoreLayout,
+    source: HttpSource,
+    threads: Executor,
+    partials_disk: Disk | None = None,
+    spawn: Spawn = asyncio.ensure_future,
+) -> Means:
+    """All of it real; one fetch at a time, no limits, and start-up is over."""
     trees, records, counters, users = Trees(layout), Records(layout), Counters(), Users()
     partials = Partials(layout, trees.ledger, 1000.0, partials_disk)
     evictor = Evictor(trees, records, partials)
+    room = Room(Limits(), trees, evictor, counters, users)
+    room.scanned.set()
     return Means(
         settings=Settings(network=NETWORK),
         trees=trees,
         records=records,
         partials=partials,
         source=source,
+        verifier=Verifier(trees, records, spawn),
         threads=threads,
         slots=asyncio.Semaphore(1),
         evictor=evictor,
-        room=Room(Limits(), trees, evictor, counters, users),
+        room=room,
         counters=counters,
         users=users,
     )

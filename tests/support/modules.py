@@ -6,11 +6,14 @@ import hashlib
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
+from hubd.store.adoption import adopt
 from hubd.store.disk import Disk
 from hubd.store.layout import TreeLayout
 from hubd.store.manifest import FileEntry, Manifest, content_digest
 from hubd.store.records import Record
+from hubd.store.trees import Trees
 
 FILES: Mapping[str, bytes] = {
     "saved_model.pb": b"\x08\x01",
@@ -68,3 +71,25 @@ def record_of(handle: str, files: Mapping[str, bytes] = FILES, *spellings: str) 
         fetched_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         immutable=True,
     )
+
+
+def publish(trees: Trees, files: Mapping[str, bytes] = FILES) -> None:
+    """A tree with these files, held by nobody."""
+    staging = trees.stage()
+    tree = staging.attempt_tree(1)
+    trees.publish(tree, digest_of(files), fill(tree, files)).release()
+    staging.discard()
+
+
+def publish_at(root: Path, files: Mapping[str, bytes] = FILES) -> TreeLayout:
+    """A cache with one tree and no record; where the tree is."""
+    with adopt(str(root), socket="/s") as hold:
+        publish(Trees(hold.layout), files)
+        return TreeLayout(hold.layout.tree(digest_of(files)))
+
+
+def change_silently(file: Path) -> None:
+    """Other bytes, the same size and mtime: what no quick check can find."""
+    before = file.stat()
+    file.write_bytes(bytes(byte ^ 1 for byte in file.read_bytes()))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))

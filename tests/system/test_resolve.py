@@ -258,6 +258,8 @@ def test_a_damaged_tree_is_noticed_and_fetched_again_under_its_holders_lease(dae
         Lease.exclusive(str(tree / "lease"))
     assert os.stat(tree / "lease").st_ino == lease.inode[1]
     lease.release()
+    counters = daemon.request("GET", "/v1/status")[1]["counters"]
+    assert (counters["damaged"], counters["repaired"]) == (1, 1)
 
 
 def test_the_daemon_holds_a_lease_when_it_answers(daemon: Daemon, origin: Origin) -> None:

@@ -13,7 +13,8 @@ import pytest
 from hubclient.contract import places
 from hubclient.contract.lease import Lease
 from hubd.store import mounts
-from hubd.store.adoption import CacheHold, CacheUnusable, adopt
+from hubd.store.adoption import CacheUnusable, adopt
+from hubd.store.hold import CacheHold
 from hubd.store.layout import StoreLayout
 
 _LAYOUT_NAMES = ["CACHEDIR.TAG", "daemon.lock", "handles", "staging", "tfhub", "trash", "trees"]
@@ -56,6 +57,7 @@ def test_daemon_lock_names_the_daemon_and_is_locked_while_it_lives(root: Path) -
             "pid": os.getpid(),
             "boot_id": places.boot_id(),
             "socket": "/run/user/1/hubd/s.sock",
+            "clean_point": hold.clean_point,
         }
         with pytest.raises(BlockingIOError):
             Lease.share(hold.layout.daemon_lock)

@@ -26,6 +26,7 @@ _UNTIL = 2_000_000_000.0
 def layout(tmp_path: Path) -> StoreLayout:
     with adopt(str(tmp_path / "cache"), socket="/s") as hold:
         os.makedirs(hold.layout.module(_RECORD.digest))
+        Path(hold.layout.listing(_RECORD.digest)).touch()
         return hold.layout
 
 

@@ -15,11 +15,12 @@ from hubclient.contract import listing
 from hubclient.contract.errors import DiskFull, HubError, Internal, InUse
 from hubclient.contract.lease import Lease
 from hubd.store.adoption import adopt
+from hubd.store.deep_check import DeepCheck
 from hubd.store.disk import Disk
-from hubd.store.layout import StoreLayout
+from hubd.store.layout import StoreLayout, TreeLayout
 from hubd.store.manifest import Manifest
 from hubd.store.trees import Trees
-from tests.support.modules import FILES, digest_of, fill
+from tests.support.modules import FILES, change_silently, digest_of, fill
 
 _DIGEST = digest_of(FILES)
 
@@ -440,3 +441,55 @@ def test_a_damaged_tree_is_warned_of_by_file(
     with caplog.at_level(logging.WARNING):
         assert trees.find(_DIGEST) is None
     assert "variables/variables.index" in caplog.text
+
+
+def _silently_damaged(trees: Trees, layout: StoreLayout) -> DeepCheck:
+    _publish(trees).release()
+    change_silently(Path(layout.module(_DIGEST)) / "saved_model.pb")
+    check = DeepCheck(TreeLayout(layout.tree(_DIGEST)), _DIGEST, threading.Event())
+    check.work()
+    assert check.damage == ("saved_model.pb",)
+    return check
+
+
+def test_what_the_deep_check_condemned_is_served_no_more_until_it_is_repaired(
+    trees: Trees, layout: StoreLayout
+) -> None:
+    check = _silently_damaged(trees, layout)
+    lease = trees.find(_DIGEST)
+    assert lease is not None, "the quick check cannot see it"
+    with lease:
+        assert trees.condemn(_DIGEST, check)
+        check.close()
+        assert trees.find(_DIGEST) is None
+        assert Trees(layout).find(_DIGEST) is None, "nor does the next daemon serve it"
+        _publish(trees).release()
+        assert os.stat(layout.lease(_DIGEST)).st_ino == lease.inode[1]
+    found = trees.find(_DIGEST)
+    assert found is not None
+    found.release()
+    assert _content(layout) == FILES
+
+
+def test_what_took_the_place_of_the_checked_tree_is_not_condemned(trees: Trees, layout: StoreLayout) -> None:
+    check = _silently_damaged(trees, layout)
+    os.rename(layout.tree(_DIGEST), layout.new_trash())
+    assert not trees.condemn(_DIGEST, check)
+    _publish(trees).release()
+    assert not trees.condemn(_DIGEST, check)
+    check.close()
+    assert trees.health.damaged == 0
+    found = trees.find(_DIGEST)
+    assert found is not None
+    found.release()
+
+
+def test_a_damage_counts_once_and_again_after_a_repair(trees: Trees, layout: StoreLayout) -> None:
+    for round_ in (1, 2):
+        _publish(trees).release()
+        _damage(layout)
+        for _ in range(3):
+            assert trees.find(_DIGEST) is None
+        assert (trees.health.damaged, trees.health.repaired) == (round_, round_ - 1)
+    _publish(trees).release()
+    assert (trees.health.damaged, trees.health.repaired) == (2, 2)

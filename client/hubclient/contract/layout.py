@@ -47,7 +47,10 @@ class CacheLayout:
 
     @property
     def daemon_lock(self) -> str:
-        """JSON ``{pid, boot_id, socket}`` of the daemon that holds the cache, locked for as long as it lives."""
+        """JSON ``{pid, boot_id, socket}`` of the daemon that holds the cache, locked for as long as it lives.
+
+        What else it says (``clean_point`` and ``stopped``) is for the next daemon.
+        """
         return self.root + "/daemon.lock"
 
     def handle_link(self, key: str) -> str:
@@ -64,6 +67,7 @@ class CacheLayout:
         return f"{self.trees}/{digest}/lease"
 
     def listing(self, digest: str) -> str:
+        """A tree without it is not served: it is damaged, or must be checked first."""
         return f"{self.trees}/{digest}/files"
 
     def manifest(self, digest: str) -> str:
