@@ -24,8 +24,10 @@ _UNKNOWN_SECONDS = 86400.0
 def unchecked_since(layout: StoreLayout, now: float) -> float | None:
     """Since when (Unix seconds) what was published is not known to have reached the disk as it should.
 
-    None after an orderly stop.
+    None after an orderly stop, and in a new cache.
     """
+    if not os.path.lexists(layout.daemon_lock) and not os.listdir(layout.trees):
+        return None
     try:
         said = json.loads(read_file(layout.daemon_lock, _MAX_LOCK_BYTES))
         if said.get("stopped") is True:
