@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
 import time
 from collections.abc import Collection, Coroutine
@@ -20,7 +19,7 @@ from hubclient.contract.errors import HubError
 from hubd import allocator
 from hubd.api.inventory import Inventory
 from hubd.api.routes import Api, application
-from hubd.api.server import ApiServer, ListeningSocket
+from hubd.api.server import ApiServer, ListeningSocket, raise_file_limit
 from hubd.api.upkeep import Upkeep
 from hubd.api.verifying import Verifying
 from hubd.config import Place, Settings
@@ -133,9 +132,8 @@ class _Service:
         self._inventory = Inventory(self._means, self._cache_watch, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
             self._warn(listening.warning)
-        api, upkeep = Api(self._resolver, self._inventory), Upkeep(self._means, self._inventory)
-        verifying = Verifying(self._means, self._resolver)
-        app = application((*api.routes, *upkeep.routes, *verifying.routes), os.geteuid())
+        others = *Upkeep(self._means, self._inventory).routes, *Verifying(self._means, self._resolver).routes
+        app = application(Api(self._resolver, self._inventory, others).routes, os.geteuid())
         self._server = ApiServer(app, listening, max_connections=self._most_connections())
 
     async def run(self) -> None:
@@ -242,11 +240,7 @@ class _Service:
         """As many as the settings say, but leaving files for fetches and leases: every connection is a file."""
         wanted = self._settings.api.connections
         others = _OTHER_FILES + _FILES_PER_FETCH * self._settings.network.concurrent_fetches
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
-        if soft < most:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        possible = max(1, max(soft, most) - others)
+        possible = max(1, raise_file_limit(_MAX_FILES) - others)
         if possible < wanted:
             self._warn(f"api.connections is {wanted}, and the limit of open files allows {possible}")
         return min(wanted, possible)

@@ -71,9 +71,9 @@ def _caller(request: web.Request) -> Caller:
 
 
 class Api:
-    """The handlers."""
+    """The handlers. `routes` are their own and `others`, and the document tells of all."""
 
-    def __init__(self, resolver: Resolver, inventory: Inventory) -> None:
+    def __init__(self, resolver: Resolver, inventory: Inventory, others: Sequence[Route] = ()) -> None:
         self._resolver = resolver
         self._inventory = inventory
         self.routes: tuple[Route, ...] = (
@@ -120,6 +120,7 @@ class Api:
             Route("GET", "/v1/modules/{key}", Level.USER, self.module, "One module", messages.Signatures),
             Route("GET", "/v1/status", Level.USER, self.status, "How the daemon is", messages.Status),
             Route("GET", "/v1/openapi.json", Level.USER, self.openapi, "This document", None),
+            *others,
         )
 
     async def resolve(self, request: web.Request) -> web.StreamResponse:

@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import socket
 import stat
 from collections.abc import Callable
@@ -164,6 +165,15 @@ class _Refusal(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._timer.cancel()
         self._refusals.discard(self)
+
+
+def raise_file_limit(wanted: int) -> int:
+    """How many files this process may have open, after asking for so many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(soft, most)
 
 
 def _make_directory(directory: str, *, private: bool) -> None:

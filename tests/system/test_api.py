@@ -197,6 +197,8 @@ def test_the_openapi_document_has_every_route_and_level(shared_daemon: Daemon) -
     document = shared_daemon.request("GET", "/v1/openapi.json")[1]
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) >= {"/v1/resolve", "/v1/prefetch", "/v1/fetches", "/v1/modules", "/v1/status"}
+    assert {"/v1/uses", "/v1/prune", "/v1/modules/{key}/pin"} <= set(document["paths"])
+    assert set(document["paths"]["/v1/modules/{key}"]) == {"get", "delete"}
     levels = {level.name.lower() for level in Level}
     for operations in document["paths"].values():
         for operation in operations.values():
