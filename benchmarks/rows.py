@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
-from benchmarks import contenders, predictions, scale
+from benchmarks import contenders, predictions, scale, verifying
 from benchmarks.bench import Bench
 from benchmarks.contenders import Library
 from benchmarks.report import Goal, Row, Series, ratio
@@ -222,6 +222,7 @@ ROWS: Mapping[str, Callable[[Bench], Row]] = {
     "import": imports,
     "daemon": daemon,
     "scale": scale.scale,
+    "verify": verifying.verify,
     "predict": predictions.predict,
     "call": predictions.call,
 }

@@ -189,6 +189,7 @@ class _Service:
             self._warn("recovery did not finish: what the cache takes on disk is not fully known; see the log")
         else:
             log.info("recovery: %s", report)
+            means.orphans.update(report.trees_in_use)
         means.room.scanned.set()
         # Not before: what is being checked is held, and what has no record is to go.
         await clean_point.keep(means, self._hold, suspects)

@@ -29,7 +29,7 @@ from hubd.store.disk import from_os_error
 from hubd.store.manifest import FileEntry, Manifest, content_digest
 from hubd.store.partials import Partial
 from hubd.store.records import Record
-from hubd.store.trees import Staging
+from hubd.store.staging import Staging
 from hubd.unpacking.supervisor import Unpacker, UnpackReport
 
 log = logging.getLogger(__name__)

@@ -124,15 +124,13 @@ class Evictor:
     def candidates(self) -> list[Candidate]:
         """The modules that could go, each tree as recent and as pinned as its records together."""
         bytes_of, tree = self._trees.ledger.bytes_of, self._trees.layout.tree
-        return [
-            Candidate(
-                name=digest,
-                size_bytes=bytes_of(tree(digest)),
-                last_used=max(entry.last_used for entry in entries),
-                pinned=any(entry.pinned for entry in entries),
-            )
-            for digest, entries in self._records.catalog.by_digest()
-        ]
+        found = []
+        for digest, entries in self._records.catalog.by_digest():
+            last_used, pinned = entries[0].last_used, entries[0].pinned
+            for entry in entries[1:]:
+                last_used, pinned = max(last_used, entry.last_used), pinned or entry.pinned
+            found.append(Candidate(digest, bytes_of(tree(digest)), last_used, False, pinned))
+        return found
 
     def kept(self) -> Kept:
         """What cannot go. Looks at the lease of each tree."""

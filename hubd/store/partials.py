@@ -21,8 +21,8 @@ from hubclient.contract import places
 from hubd.store.disk import Disk, read_file, storing
 from hubd.store.layout import StagingLayout, StoreLayout
 from hubd.store.ledger import Ledger
+from hubd.store.staging import Staging
 from hubd.store.transfers import Transfer
-from hubd.store.trees import Staging
 
 _log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from hubd.store.trees import Trees
 
 @dataclass(frozen=True)
 class RecoveryReport:
-    """What `mend` found and put right, as counts."""
+    """What `mend` found and put right."""
 
     modules: int
     size_bytes: int
@@ -29,7 +29,7 @@ class RecoveryReport:
     records_removed: int
     views_removed: int
     trees_removed: int
-    trees_in_use: int
+    trees_in_use: frozenset[str]  # digests of those without a record that somebody still holds
 
 
 def clear(layout: StoreLayout, partials: Partials | None = None, disk: Disk | None = None) -> None:
@@ -48,7 +48,7 @@ def clear(layout: StoreLayout, partials: Partials | None = None, disk: Disk | No
 def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]) -> RecoveryReport:
     """Empty the trash, mend the views, remove what has no record, and count the rest.
 
-    For a thread behind the serving daemon. A tree without a record that someone still holds stays until a later start.
+    For a thread behind the serving daemon. A tree without a record that someone still holds stays, and is told.
     Raises `Internal`, `DiskFull`.
     """
     trees.empty_trash()
@@ -77,13 +77,13 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
         for name, seen, digest in views
         if name not in names or not os.path.lexists(trees.layout.tree(digest))
     )
-    trees_removed = trees_in_use = 0
+    trees_removed, trees_in_use = 0, set[str]()
     for digest in digests:
         if digest not in recorded:
             try:
                 trees_removed += trees.evict_unpublished(digest)
             except InUse:
-                trees_in_use += 1
+                trees_in_use.add(digest)
         trees.measure(digest)
     trees.empty_trash()
     return RecoveryReport(
@@ -93,7 +93,7 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
         records_removed=records_removed,
         views_removed=views_removed,
         trees_removed=trees_removed,
-        trees_in_use=trees_in_use,
+        trees_in_use=frozenset(trees_in_use),
     )
 
 

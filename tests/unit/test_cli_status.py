@@ -40,18 +40,14 @@ def test_the_first_line_answers_the_question() -> None:
     [
         "pid 1234, uid 1000, up 2 min 5 s",
         "/run/hubd/hubd.sock",
-        "12 modules, 3.4 GB; 120.0 GB free",
+        "12 modules, 3.4 GB on disk",
+        "120.0 GB free on the file system",
         "1,200 hits, 12 fetched, 3 joined, 0 stale, 1 failed; 5.0 MB received",
         "1 fetch, 2 waiters, 3 connections",
     ],
 )
 def test_it_tells_of_process_cache_work_and_counters(part: str) -> None:
     assert part in "\n".join(lines(answer()))
-
-
-def test_a_size_that_is_not_yet_counted_is_said_so() -> None:
-    uncounted = answer()["cache"] | {"size_bytes": None}
-    assert "12 modules, size not yet counted; 120.0 GB free" in "\n".join(lines(answer(cache=uncounted)))
 
 
 def test_a_fetch_under_way_is_one_line() -> None:
@@ -65,3 +61,20 @@ def test_a_fetch_under_way_is_one_line() -> None:
         "waiters": 2,
     }
     assert plain_row(fetch) == "transferring  https://h.example/m/1, 50% of 10.0 MB, 1.0 MB/s, 5 s left, 2 waiters"
+
+
+def test_it_tells_of_the_quota_and_what_holds_it() -> None:
+    cache = answer()["cache"] | {
+        "used_bytes": 3_500_000_000,
+        "max_size_bytes": 5_000_000_000,
+        "min_free_bytes": 1_000_000_000,
+        "pinned_bytes": 2_000_000_000,
+        "in_flight_bytes": 100_000_000,
+        "partial_bytes": 0,
+        "scanned": False,
+    }
+    counters = answer()["counters"] | {"evicted": 3, "damaged": 1, "repaired": 1, "resumed": 2}
+    text = "\n".join(lines(answer(cache=cache, counters=counters)))
+    assert "12 modules, 3.5 GB of 5.0 GB on disk (2.0 GB pinned, 100.0 MB in flight), still counting" in text
+    assert "120.0 GB free on the file system, 1.0 GB kept free" in text
+    assert "3 evicted, 1 damaged, 1 repaired, 2 resumed" in text

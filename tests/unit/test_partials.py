@@ -20,8 +20,8 @@ from hubd.store.layout import StagingLayout, StoreLayout
 from hubd.store.ledger import Ledger, disk_bytes
 from hubd.store.partials import WORTH_BYTES, Partials
 from hubd.store.recovery import clear
+from hubd.store.staging import Staging
 from hubd.store.transfers import Transfer
-from hubd.store.trees import Staging
 from tests.support.waiting import wait_until
 
 HANDLE = "https://example.com/m/1"

@@ -21,6 +21,7 @@ from hubclient.connecting import connect_to_users
 from hubclient.contract.errors import DaemonUnreachable
 from hubclient.daemon import Daemon, reach
 
+_KEEPING = ("evicted", "damaged", "repaired", "resumed")
 SILENCE_SECONDS = 4.0  # a daemon that is well answers in milliseconds
 
 
@@ -94,20 +95,21 @@ def lines(answer: dict[str, Any]) -> Sequence[str]:
     headline = f"hubd {answer['version']} is well"
     if warnings:
         headline = f"hubd {answer['version']} runs, with {count(len(warnings), 'warning')}"
-    stored = "size not yet counted" if cache["size_bytes"] is None else size(cache["size_bytes"])
     since = datetime.fromisoformat(answer["started_at"]).astimezone()
     rows = [
         *(("warning", warning) for warning in warnings),
         ("process", f"pid {answer['pid']}, uid {answer['uid']}, up {duration(answer['uptime_seconds'])}"),
         ("socket", answer["socket"]),
         ("cache", cache["dir"]),
-        ("", f"{count(cache['modules'], 'module')}, {stored}; {size(cache['free_bytes'])} free"),
+        ("", f"{count(cache['modules'], 'module')}, {_used(cache)}"),
+        ("", _disk(cache)),
         ("since start", f"{since:%Y-%m-%d %H:%M:%S}"),
         (
             "",
             f"{counters['hits']:,} hits, {counters['fetched']:,} fetched, {counters['joined']:,} joined, "
             f"{counters['stale']:,} stale, {counters['failed']:,} failed; {size(counters['received_bytes'])} received",
         ),
+        ("", ", ".join(f"{counters.get(name, 0):,} {name}" for name in _KEEPING)),
         (
             "now",
             f"{count(answer['fetches'], 'fetch')}, {count(answer['waiters'], 'waiter')}, "
@@ -115,6 +117,22 @@ def lines(answer: dict[str, Any]) -> Sequence[str]:
         ),
     ]
     return [printable(headline), *(f"{name:<11} {printable(text)}" for name, text in rows)]
+
+
+def _used(cache: dict[str, Any]) -> str:
+    """What the cache takes, of what it may take, and what holds it. A daemon of before says less."""
+    used = size(cache.get("used_bytes", cache["size_bytes"]))
+    quota = f" of {size(cache['max_size_bytes'])}" if cache.get("max_size_bytes") is not None else ""
+    parts = {"pinned": "pinned_bytes", "in flight": "in_flight_bytes", "broken off": "partial_bytes"}
+    held = [f"{size(cache[key])} {name}" for name, key in parts.items() if cache.get(key)]
+    counting = "" if cache.get("scanned", True) else ", still counting"
+    holding = f" ({', '.join(held)})" if held else ""
+    return f"{used}{quota} on disk{holding}{counting}"
+
+
+def _disk(cache: dict[str, Any]) -> str:
+    kept = f", {size(cache['min_free_bytes'])} kept free" if cache.get("min_free_bytes") else ""
+    return f"{size(cache['free_bytes'])} free on the file system{kept}"
 
 
 def plain_row(fetch: dict[str, Any]) -> str:
