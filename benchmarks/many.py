@@ -39,6 +39,7 @@ def cache(directory: Path, count: int, weights_bytes: int = _FEW_BYTES) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         with adopt(str(path), socket=str(path) + ".sock") as hold:
             _fill(hold.layout, count, weights_bytes)
+            hold.stop()
         os.sync()
     return path
 

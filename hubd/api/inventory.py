@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -26,7 +25,6 @@ T = TypeVar("T")
 
 _MEASURE_SECONDS = 1.0
 _FOREIGN_SECONDS = 60.0
-_SCAN_SECONDS = 0.2
 
 
 class Inventory:
@@ -109,9 +107,6 @@ class Inventory:
         )
 
     async def status(self, resolver: Resolver) -> messages.Status:
-        with suppress(TimeoutError):  # most caches are counted before anybody asks
-            async with asyncio.timeout(_SCAN_SECONDS):
-                await self._means.room.scanned.wait()
         foreign_warnings = await self._in_thread(self._look_for_foreign)
         counters, health = self._means.counters, self._means.trees.health
         flights = resolver.fetches()

@@ -22,12 +22,13 @@ CheckOutcome = Literal["intact", "damaged", "repaired", "unrepaired"]
 FetchState = Literal["queued", "connecting", "transferring", "unpacking", "publishing"]
 
 
+# Validators are built when a message is first used: the daemon is ready sooner.
 class Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class ResolveRequest(Request):

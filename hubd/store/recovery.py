@@ -62,15 +62,19 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
     names: set[str] = set()
     modules = records_mended = records_removed = 0
     for key in list(records.keys()):
-        if records.remove_without_tree(key):
-            records_removed += 1
-        elif (record := records.load(key)) is not None:
+        record = records.load(key)
+        if record is None or not os.path.lexists(trees.layout.tree(record.digest)):
+            if records.remove_without_tree(key):
+                records_removed += 1
+                continue
+            record = records.load(key)
+        if record is not None:
             modules += 1
             recorded[record.digest] = record.size_bytes
             if not record.readers:
                 names.update(map(handles.spelling_name, record.spellings))
             records_mended += records.mend_views(record, direct_until=direct_until(record))
-    orphans = [key for key in records.linked_keys() if records.get(key) is None]
+    orphans = [key for key in records.linked_keys() if records.catalog.get(key) is None]
     views_removed += sum(records.remove_without_tree(key) for key in orphans)
     views_removed += sum(
         records.remove_tfhub_view(name, seen)
