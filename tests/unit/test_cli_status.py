@@ -73,8 +73,8 @@ def test_it_tells_of_the_quota_and_what_holds_it() -> None:
         "partial_bytes": 0,
         "scanned": False,
     }
-    counters = answer()["counters"] | {"evicted": 3, "damaged": 1, "repaired": 1, "resumed": 2}
+    counters = answer()["counters"] | {"uses": 5, "evicted": 3, "damaged": 1, "repaired": 1, "resumed": 2}
     text = "\n".join(lines(answer(cache=cache, counters=counters)))
     assert "12 modules, 3.5 GB of 5.0 GB on disk (2.0 GB pinned, 100.0 MB in flight), still counting" in text
     assert "120.0 GB free on the file system, 1.0 GB kept free" in text
-    assert "3 evicted, 1 damaged, 1 repaired, 2 resumed" in text
+    assert "5 direct uses, 2 resumed, 3 evicted, 1 damaged, 1 repaired" in text

@@ -21,7 +21,13 @@ from hubclient.connecting import connect_to_users
 from hubclient.contract.errors import DaemonUnreachable
 from hubclient.daemon import Daemon, reach
 
-_KEEPING = ("evicted", "damaged", "repaired", "resumed")
+_MORE_COUNTERS = {
+    "uses": "direct uses",  # by clients that asked nobody
+    "resumed": "resumed",
+    "evicted": "evicted",
+    "damaged": "damaged",
+    "repaired": "repaired",
+}
 SILENCE_SECONDS = 4.0  # a daemon that is well answers in milliseconds
 
 
@@ -109,7 +115,7 @@ def lines(answer: dict[str, Any]) -> Sequence[str]:
             f"{counters['hits']:,} hits, {counters['fetched']:,} fetched, {counters['joined']:,} joined, "
             f"{counters['stale']:,} stale, {counters['failed']:,} failed; {size(counters['received_bytes'])} received",
         ),
-        ("", ", ".join(f"{counters.get(name, 0):,} {name}" for name in _KEEPING)),
+        ("", ", ".join(f"{counters.get(name, 0):,} {said}" for name, said in _MORE_COUNTERS.items())),
         (
             "now",
             f"{count(answer['fetches'], 'fetch')}, {count(answer['waiters'], 'waiter')}, "
