@@ -126,7 +126,7 @@ class World:
             version = module.versions[self._current[module.path]]
             self._asked += 1
             cut = module.slow and self._asked % _CUT_EVERY == 0
-        answer = Answer(version.archive, etag=f'"{version.digest[:16]}"')
+        answer = Answer(version.archive, etag=f'"{version.digest[:16]}"', ranges=True)
         if module.slow:
             answer.gate_after_bytes = len(version.archive) // 2
             answer.cut_after_bytes = len(version.archive) * 3 // 4 if cut else None
