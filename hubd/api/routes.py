@@ -6,7 +6,7 @@ Law: there is no way to register a route without a level (`Route` demands it), a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from hubd.fetching.resolver import Ask, Resolver
 
 MAX_BODY_BYTES = 1 << 20
 BODY_TIMEOUT_SECONDS = 30.0
+_WAITING_SECONDS = 4.0  # a line goes out so often, so that a long work differs from a dead daemon
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -173,22 +174,32 @@ class Api:
         return web.json_response(document(self.routes))
 
 
-async def events(request: web.Request, told: AsyncIterator[messages.Answer]) -> web.StreamResponse:
-    """Answers with what is told, line by line; what it raises is the last line. A client that leaves ends it."""
+async def events(request: web.Request, told: AsyncGenerator[messages.Answer]) -> web.StreamResponse:
+    """Answers with what is told, line by line, and with ``waiting`` while there is nothing to tell; what `told` raises
+    is the last line. A client that leaves ends it."""
     response = web.StreamResponse(headers={"Content-Type": progress.CONTENT_TYPE, "Cache-Control": "no-store"})
     await response.prepare(request)
+    following = asyncio.ensure_future(anext(told))
     try:
-        try:
-            async for event in told:
-                await progress.send(response, event)
-        except (ConnectionError, TimeoutError):
-            raise
-        except Exception as error:
-            problem = messages.Problem(**as_hub_error(error).problem())
-            await progress.send(response, messages.FailedEvent(problem=problem))
+        while True:
+            if not (await asyncio.wait({following}, timeout=_WAITING_SECONDS))[0]:
+                await progress.send(response, messages.WaitingEvent())
+                continue
+            try:
+                event = following.result()
+            except StopAsyncIteration:
+                return response
+            except Exception as error:
+                event = messages.FailedEvent(problem=messages.Problem(**as_hub_error(error).problem()))
+            await progress.send(response, event)
+            following = asyncio.ensure_future(anext(told))
     except (ConnectionError, TimeoutError):
         response.force_close()  # nobody listens, or not fast enough
-    return response
+        return response
+    finally:
+        following.cancel()
+        await asyncio.wait({following})
+        await told.aclose()
 
 
 def answer(message: messages.Answer, status: int = 200) -> web.Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -52,7 +52,7 @@ class Upkeep:
                 "Remove what was not used for long, or down to a size; NDJSON",
                 messages.PruneDone,
                 messages.PruneRequest,
-                events=(messages.PrunedEvent, messages.PruneDone, messages.FailedEvent),
+                events=(messages.WaitingEvent, messages.PrunedEvent, messages.PruneDone, messages.FailedEvent),
             ),
         )
 
@@ -102,7 +102,7 @@ class Upkeep:
         await self._means.room.scanned.wait()
         return await events(request, self._pruned(asked))
 
-    async def _pruned(self, asked: messages.PruneRequest) -> AsyncIterator[messages.Answer]:
+    async def _pruned(self, asked: messages.PruneRequest) -> AsyncGenerator[messages.Answer]:
         means = self._means
         older_than = None if asked.older_than_seconds is None else time.time() - asked.older_than_seconds
         victims = iter(
