@@ -7,6 +7,7 @@ never less than what `du` would find.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Iterator
 
@@ -31,10 +32,11 @@ def disk_bytes(path: str) -> int:
 
 def _statuses(path: str) -> Iterator[os.stat_result]:
     try:
-        yield os.lstat(path)
+        status = os.lstat(path)
     except FileNotFoundError:
         return
-    pending = [path]
+    yield status
+    pending = [path] if stat.S_ISDIR(status.st_mode) else []
     while pending:
         try:
             with os.scandir(pending.pop()) as entries:
@@ -119,13 +121,6 @@ class Ledger:
         for path in list(self._reserved):
             self.wrote(path, disk_bytes(path))
 
-    def move(self, path: str, to: str, size_bytes: int | None = None) -> None:
-        """What was under `path` is under `to` now, with the same bytes unless told."""
-        with self._lock:
-            account = self._take(path)
-            size_bytes = (account.reserved_bytes if account is not None else 0) if size_bytes is None else size_bytes
-            self._put(to, Account(size_bytes, size_bytes))
-
     def hand_over(self, path: str, to: str, size_bytes: int) -> None:
         """Of what was set aside for `path`, so many bytes are on the disk under `to` now."""
         with self._lock:
@@ -146,9 +141,8 @@ class Ledger:
         self._used_bytes += account.reserved_bytes
         return account
 
-    def _take(self, path: str) -> Account | None:
+    def _take(self, path: str) -> None:
         account = self._accounts.pop(path, None)
         self._reserved.pop(path, None)
         if account is not None:
             self._used_bytes -= account.reserved_bytes
-        return account

@@ -11,6 +11,7 @@ import os
 from hubd.store.disk import Disk, storing
 from hubd.store.layout import StagingLayout, StoreLayout
 from hubd.store.ledger import Ledger, disk_bytes
+from hubd.store.trash import throw_away
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ class Staging:
         self._ledger = ledger
         self._place = StagingLayout(path or layout.new_staging())
         if path is None:
-            ledger.reserve(self.path, 0)
             disk.mkdir(self.path, 0o700)
+            ledger.reserve(self.path, 0)
 
     @property
     def path(self) -> str:
@@ -52,9 +53,7 @@ class Staging:
         for name in os.listdir(self.path):
             entry = self._place.entry(name)
             if entry not in (self._place.archive, self._place.transfer):
-                size_bytes, trash = disk_bytes(entry), self._layout.new_trash()
-                self._disk.rename(entry, trash)
-                self._ledger.move(entry, trash, size_bytes)
+                throw_away(entry, self._layout, self._ledger, self._disk)
 
     def count(self) -> None:
         """Set down what it takes on the disk: the fetch is over, and nothing more is written. Raises `OSError`."""
@@ -65,13 +64,7 @@ class Staging:
 
         Never raises; what cannot be moved now goes at the next start.
         """
-        trash = self._layout.new_trash()
         try:
-            size_bytes = disk_bytes(self.path)
-            self._disk.rename(self.path, trash)
-        except FileNotFoundError:
-            self._ledger.close(self.path)
+            throw_away(self.path, self._layout, self._ledger, self._disk)
         except OSError as error:
             _log.warning("cannot move %s to the trash: %s", self.path, error)
-        else:
-            self._ledger.move(self.path, trash, size_bytes)

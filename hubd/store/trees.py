@@ -21,6 +21,7 @@ from hubclient.contract import listing
 from hubclient.contract.errors import Internal, InUse
 from hubclient.contract.layout import is_digest
 from hubclient.contract.lease import Lease
+from hubd.store import trash
 from hubd.store.deep_check import DeepCheck
 from hubd.store.disk import Disk, from_os_error, read_file, storing
 from hubd.store.health import Health
@@ -56,6 +57,7 @@ class Trees:
         self._published: set[str] = set()
         self._publishing = 0
         self._counting = threading.Lock()
+        self._emptying = threading.Lock()
         #: When the last publishing ended, in Unix seconds.
         self.published_at = 0.0
 
@@ -241,16 +243,10 @@ class Trees:
             return size_bytes
 
     def empty_trash(self) -> None:
-        """Delete what was evicted or discarded; what cannot be deleted stays, with a warning."""
-        with storing("emptying the trash"):
-            names = os.listdir(self.layout.trash)
-        for name in names:
-            path = self.layout.trash_entry(name)
-            self._disk.remove_tree(path)
-            if os.path.lexists(path):
-                self.ledger.set(path, disk_bytes(path))
-            else:
-                self.ledger.close(path)
+        """Delete what was evicted or discarded; what cannot be deleted stays, with a warning. Raises `Internal`."""
+        # Of two at once, one would account for what the other is just deleting.
+        with storing("emptying the trash"), self._emptying:
+            trash.empty(self.layout, self.ledger, self._disk)
 
     def _place(self, tree: TreeLayout, digest: str, size_bytes: int) -> Lease:
         target = TreeLayout(self.layout.tree(digest))
@@ -312,21 +308,23 @@ class Trees:
             return False
 
     def _exchange(self, tree: TreeLayout, target: TreeLayout, size_bytes: int) -> None:
-        old_bytes, trash = disk_bytes(target.path), self.layout.new_trash()
+        old_bytes = disk_bytes(target.path)
         try:
             self._disk.exchange(tree.path, target.path)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS):
                 raise
             # A file system without it: for a moment the path, damaged as it is, leads nowhere.
-            self._disk.rename(target.path, trash)
-            self.ledger.move(target.path, trash, old_bytes)
+            self._throw_away(target.path, old_bytes)
             self._disk.rename(tree.path, target.path)
+            self.ledger.hand_over(os.path.dirname(tree.path), target.path, size_bytes)
         else:
-            self._disk.rename(tree.path, trash)
-            self.ledger.set(trash, old_bytes)
-        self.ledger.hand_over(os.path.dirname(tree.path), target.path, size_bytes)
+            self.ledger.hand_over(os.path.dirname(tree.path), target.path, size_bytes)
+            self._throw_away(tree.path, old_bytes)
         self._disk.fsync_directory(self.layout.trees)
+
+    def _throw_away(self, path: str, size_bytes: int | None = None) -> int:
+        return trash.throw_away(path, self.layout, self.ledger, self._disk, size_bytes)
 
     def _remove(self, digest: str, *, force: bool = False) -> int:
         tree = TreeLayout(self.layout.tree(digest))
@@ -341,15 +339,8 @@ class Trees:
                 raise
             # no such tree, or one that has lost its lease and protects nobody
         try:
-            trash = self.layout.new_trash()
-            size_bytes = self.ledger.bytes_of(tree.path) or disk_bytes(tree.path)
-            try:
-                self._disk.rename(tree.path, trash)
-            except FileNotFoundError:
-                self.ledger.close(tree.path)
-                size_bytes = 0
-            else:
-                self.ledger.move(tree.path, trash, size_bytes)
+            size_bytes = self._throw_away(tree.path, self.ledger.bytes_of(tree.path) or None)
+            if size_bytes:
                 self._disk.fsync_directory(self.layout.trees)
             self._published.discard(digest)
             self.health.is_gone(digest)
