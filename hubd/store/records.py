@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -29,8 +29,15 @@ _log = logging.getLogger(__name__)
 
 MAX_SPELLINGS = 16
 _MAX_RECORD_BYTES = 1 << 20
-_FOR_EVER = float(2**31 - 1)  # the year 2038: the latest time that every file system can store
+_FOR_EVER = float(2**31 - 1)  # the year 2038: the latest time that every file system can store; 0 is the earliest
 _RECORD_SUFFIX = ".json"
+
+
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time beyond the years 1 to 9999") from None
 
 
 def _newest(spellings: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,7 +60,7 @@ class Record(BaseModel):
     etag: str | None = None
     last_modified: str | None = None
     final_host: str | None = None
-    fetched_at: Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))] = Field(
+    fetched_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] = Field(
         description="when the origin last confirmed or sent this content"
     )
     immutable: bool
@@ -146,7 +153,8 @@ class Records:
     def last_used(self, key: str) -> float | None:
         """When the record was used last, in unix seconds; None when there is none."""
         try:
-            return os.lstat(self.layout.record(key)).st_mtime
+            # A time to come is a clock's mistake, and must not make it the last to go for years.
+            return min(os.lstat(self.layout.record(key)).st_mtime, time.time())
         except OSError:
             return None
 
@@ -306,7 +314,7 @@ class Records:
             return  # private: the daemon alone answers for it
         if self.layout.is_withdrawn(record.digest):
             return
-        until = min(direct_until, _FOR_EVER)
+        until = max(0.0, min(direct_until, _FOR_EVER))
         yield _View(self.layout.handle_link(record.key), target_of_digest(record.digest), until)
         for spelling in record.spellings:
             yield _View(self.layout.tfhub_view(spelling), tfhub_target(record.digest), None)

@@ -1,22 +1,29 @@
 """What start-up finds, after a kill or a power cut too, and what it does about it.
 
 Law: records decide. Whatever else is there without one goes, partial downloads apart, and what this daemon has
-published since is never touched. At the end the catalog and the ledger know all that is there.
+published since is never touched. What cannot be put right is told, and keeps nothing else from it. At the end the
+catalog and the ledger know all that is there.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hubclient.contract import handles
-from hubclient.contract.errors import InUse
+from hubclient.contract.errors import HubError, InUse
 from hubd.store.disk import Disk, storing
 from hubd.store.layout import StoreLayout
 from hubd.store.partials import Partials
 from hubd.store.records import Record, Records
 from hubd.store.trees import Trees
+
+_log = logging.getLogger(__name__)
+
+_TOLD_FAILURES = 20
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class RecoveryReport:
     views_removed: int
     trees_removed: int
     trees_in_use: frozenset[str]  # digests of those without a record that somebody still holds
+    failures: int = 0
+    first_failure: str = ""
 
 
 def clear(layout: StoreLayout, partials: Partials | None = None, disk: Disk | None = None) -> None:
@@ -48,48 +57,65 @@ def clear(layout: StoreLayout, partials: Partials | None = None, disk: Disk | No
 def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]) -> RecoveryReport:
     """Empty the trash, mend the views, remove what has no record, and count the rest.
 
-    For a thread behind the serving daemon. A tree without a record that someone still holds stays, and is told.
-    Raises `Internal`, `DiskFull`.
+    For a thread behind the serving daemon. A tree without a record that someone still holds stays, and is told; and
+    while a record cannot be read, nobody knows which trees have none. Raises `Internal` if nothing can be listed.
     """
-    trees.empty_trash()
+    failures = _Failures()
+    with failures.told():
+        trees.empty_trash()
     # Listed before the records are read: whatever comes later is the serving daemon's, and not looked at.
     digests = list(trees.digests())
     # Found damaged, and killed before its views went.
     withdrawn = set(filter(trees.layout.is_withdrawn, digests))
-    views_removed = records.withdraw(withdrawn) if withdrawn else 0
+    views_removed = 0
+    with failures.told():
+        views_removed = records.withdraw(withdrawn) if withdrawn else 0
     views = list(records.tfhub_views())
     recorded: dict[str, int] = {}
     names: set[str] = set()
     modules = records_mended = records_removed = 0
+    are_all_read = True
     for key in list(records.keys()):
-        record = records.load(key)
-        if record is None or not os.path.lexists(trees.layout.tree(record.digest)):
-            if records.remove_without_tree(key):
-                records_removed += 1
-                continue
-            record = records.load(key)
-        if record is not None:
-            modules += 1
-            recorded[record.digest] = record.size_bytes
-            if not record.readers:
-                names.update(map(handles.spelling_name, record.spellings))
+        record = None
+        with failures.told():
+            try:
+                record = records.load(key)
+            except HubError:
+                are_all_read = False
+                raise
+            if record is None or not os.path.lexists(trees.layout.tree(record.digest)):
+                if records.remove_without_tree(key):
+                    records_removed += 1
+                    continue
+                record = records.load(key)
+        if record is None:
+            continue
+        modules += 1
+        recorded[record.digest] = record.size_bytes
+        if not record.readers:
+            names.update(map(handles.spelling_name, record.spellings))
+        with failures.told():
             records_mended += records.mend_views(record, direct_until=direct_until(record))
-    orphans = [key for key in records.linked_keys() if records.catalog.get(key) is None]
-    views_removed += sum(records.remove_without_tree(key) for key in orphans)
-    views_removed += sum(
-        records.remove_tfhub_view(name, seen)
-        for name, seen, digest in views
-        if name not in names or not os.path.lexists(trees.layout.tree(digest))
-    )
+    if are_all_read:
+        for key in [key for key in records.linked_keys() if records.catalog.get(key) is None]:
+            with failures.told():
+                views_removed += records.remove_without_tree(key)
+        for name, seen, digest in views:
+            if name not in names or not os.path.lexists(trees.layout.tree(digest)):
+                with failures.told():
+                    views_removed += records.remove_tfhub_view(name, seen)
     trees_removed, trees_in_use = 0, set[str]()
     for digest in digests:
-        if digest not in recorded:
-            try:
-                trees_removed += trees.evict_unpublished(digest)
-            except InUse:
-                trees_in_use.add(digest)
-        trees.measure(digest)
-    trees.empty_trash()
+        with failures.told():
+            if are_all_read and digest not in recorded:
+                try:
+                    trees_removed += trees.evict_unpublished(digest)
+                except InUse:
+                    trees_in_use.add(digest)
+        with failures.told():
+            trees.measure(digest)
+    with failures.told():
+        trees.empty_trash()
     return RecoveryReport(
         modules=modules,
         size_bytes=sum(recorded.values()),
@@ -98,6 +124,8 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
         views_removed=views_removed,
         trees_removed=trees_removed,
         trees_in_use=frozenset(trees_in_use),
+        failures=failures.count,
+        first_failure=failures.first,
     )
 
 
@@ -106,3 +134,22 @@ def mend_views(records: Records, digests: Collection[str], direct_until: Callabl
     for entry in (entry for digest in digests for entry in records.catalog.of_digest(digest)):
         if (record := records.get(entry.key)) is not None:
             records.mend_views(record, direct_until=direct_until(record))
+
+
+class _Failures:
+    """What could not be put right."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = ""
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Goes on after an error inside."""
+        try:
+            yield
+        except HubError as error:
+            self.count += 1
+            self.first = self.first or str(error)
+            if self.count <= _TOLD_FAILURES:  # on a full disk each record may fail
+                _log.warning("recovery goes on without what failed: %s", error)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -123,6 +125,28 @@ def test_a_record_with_a_digest_that_is_none_is_damaged(records: Records, layout
     data = _RECORD.model_dump_json().replace(_RECORD.digest, digest)
     Path(layout.record(_RECORD.key)).write_text(data)
     assert records.get(_RECORD.key) is None
+
+
+@pytest.mark.parametrize("fetched_at", ["9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"])
+def test_a_record_with_a_time_that_is_none_is_damaged(records: Records, layout: StoreLayout, fetched_at: str) -> None:
+    data = {**_RECORD.model_dump(mode="json"), "fetched_at": fetched_at}
+    Path(layout.record(_RECORD.key)).write_text(json.dumps(data))
+    assert records.get(_RECORD.key) is None
+
+
+def test_views_of_impossible_times_are_right_once_they_are_written(records: Records, layout: StoreLayout) -> None:
+    for until in (-6e10, 3e11):
+        records.put(_RECORD, direct_until=until)
+        assert records.views_are_right(_RECORD, direct_until=until)
+
+
+def test_a_use_in_a_time_to_come_counts_as_one_now(records: Records, layout: StoreLayout) -> None:
+    records.put(_RECORD, direct_until=_UNTIL)
+    now = time.time()
+    os.utime(layout.record(_RECORD.key), (now + 1e8, now + 1e8))
+    last_used = records.last_used(_RECORD.key)
+    assert last_used is not None
+    assert now <= last_used < now + 60
 
 
 def test_a_record_under_another_key_is_damaged(records: Records, layout: StoreLayout) -> None:

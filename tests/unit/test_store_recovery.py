@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from hubclient.contract.errors import Internal
 from hubclient.contract.lease import Lease
 from hubd.store.adoption import adopt
+from hubd.store.disk import Disk
 from hubd.store.layout import StoreLayout
+from hubd.store.ledger import disk_bytes
 from hubd.store.records import Record, Records
 from hubd.store.recovery import RecoveryReport, clear, mend
 from hubd.store.trees import Trees
@@ -171,3 +175,43 @@ def test_what_is_not_hubd_s_stays(layout: StoreLayout) -> None:
     assert _changes(_restart(layout)) == {}
     assert all(map(os.path.isdir, theirs))
     assert os.path.islink(f"{layout.tfhub}/link")
+
+
+def test_what_cannot_be_put_right_keeps_nothing_else_from_it(layout: StoreLayout) -> None:
+    """A full disk for the views of one module, and directories that somebody made in the places of others."""
+    first, last = sorted((_RECORD, record_of("https://example.com/other")), key=lambda record: record.key)
+    for record in (first, last):
+        _put(layout, record)
+        os.unlink(layout.handle_link(record.key))
+    for key in ("0" * 64, "f" * 64):
+        os.mkdir(layout.record(key))
+        os.mkdir(layout.handle_link(key))
+
+    class Full(Disk):
+        def symlink(self, target: str, path: str) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    trees, records = Trees(layout), Records(layout, Full())
+    report = mend(trees, records, lambda record: _UNTIL)
+    assert (report.modules, report.records_mended, report.failures > 0) == (2, 0, True)
+    assert "failed" in report.first_failure or "full" in report.first_failure
+    assert {entry.key for entry in records.catalog.of_digest(_RECORD.digest)} == {first.key, last.key}
+    assert trees.ledger.used_bytes == disk_bytes(layout.tree(_RECORD.digest))
+    again = mend(Trees(layout), Records(layout), lambda record: _UNTIL)
+    assert again.records_mended == 2
+    assert os.path.isdir(layout.record("0" * 64))
+
+
+def test_while_a_record_cannot_be_read_no_tree_goes_for_having_none(layout: StoreLayout) -> None:
+    _put(layout)
+    _publish(Trees(layout), _OTHER_FILES).release()
+
+    class Unreadable(Records):
+        def load(self, key: str) -> Record | None:
+            raise Internal("reading a record failed: Input/output error")
+
+    report = mend(Trees(layout), Unreadable(layout), lambda record: _UNTIL)
+    assert (report.failures, report.trees_removed, report.views_removed) == (1, 0, 0)
+    assert sorted(os.listdir(layout.trees)) == sorted({_RECORD.digest, digest_of(_OTHER_FILES)})
+    assert os.path.lexists(layout.handle_link(_RECORD.key))
+    assert os.path.lexists(layout.tfhub_view(_HANDLE))
