@@ -86,7 +86,8 @@ class Room:
             for _ in range(_ROUNDS):  # between the making of room and its taking, another fetch may be faster
                 await self.scanned.wait()
                 await asyncio.to_thread(self._trees.ledger.look_again)
-                await self._make(lambda: self._missing(path, total_bytes))
+                # In full: what nobody can have, however large it says it is, costs nobody a module.
+                await self._make(lambda: self._missing(path, total_bytes), in_full=True)
                 if self._missing(path, total_bytes) <= 0:
                     return self._take(path, total_bytes)
         raise await self._full(path, total_bytes)
@@ -100,8 +101,8 @@ class Room:
             async with self._evicting:
                 await self._make(lambda: self._trees.ledger.used_bytes - goal_bytes)
 
-    async def _make(self, need_bytes: Callable[[], int]) -> None:
-        for victim in await asyncio.to_thread(self._evictor.make_room, need_bytes):
+    async def _make(self, need_bytes: Callable[[], int], *, in_full: bool = False) -> None:
+        for victim in await asyncio.to_thread(self._evictor.make_room, need_bytes, in_full=in_full):
             self._counters.evicted += 1
             self._counters.evicted_bytes += victim.disk_bytes
             log.info("evicted %s, %d bytes, for room", victim.name[:12], victim.disk_bytes)

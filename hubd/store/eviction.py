@@ -59,11 +59,12 @@ class Evictor:
         # Held while a tree and its records go, so that whoever sees one without the other is not misled.
         self.changing = threading.Lock()
 
-    def make_room(self, need_bytes: Callable[[], int]) -> list[Victim]:
+    def make_room(self, need_bytes: Callable[[], int], *, in_full: bool = False) -> list[Victim]:
         """Evict what was used least recently until no bytes are needed any more, and delete it from the disk.
 
         `need_bytes` tells how much is still missing; it is asked again after each step. Nothing happens to what is
-        pinned, leased or in a flight. Raises `Internal`, `DiskFull`.
+        pinned, leased or in a flight; and with `in_full` nothing at all, if all that may go would not be enough.
+        Raises `Internal`, `DiskFull`.
         """
         if need_bytes() <= 0:
             return []
@@ -71,8 +72,8 @@ class Evictor:
         tried: set[str] = set()
         gone: list[Victim] = []
         while (need := need_bytes()) > 0:
-            candidates = (*self._broken_off(), *self.candidates())
-            victims = choose_victims((one for one in candidates if one.name not in tried), need)
+            candidates = [one for one in (*self._broken_off(), *self.candidates()) if one.name not in tried]
+            victims = (self._choose_enough if in_full else choose_victims)(candidates, need)
             if not victims:
                 break
             tried.update(victim.name for victim in victims)
@@ -145,6 +146,15 @@ class Evictor:
         in_flight_bytes = self._trees.ledger.bytes_below(self._trees.layout.staging)
         in_flight_bytes -= sum(partial.size_bytes for partial in self._broken_off())
         return Kept(pinned_bytes, leased_bytes, in_flight_bytes, tuple(leased))
+
+    def _choose_enough(self, candidates: list[Candidate], need_bytes: int) -> list[Candidate]:
+        """Who goes, of those that nobody holds just now; nobody if that is not enough."""
+        while True:
+            victims = choose_victims(candidates, need_bytes)
+            held = {one.name for one in victims if not one.is_partial and self._trees.is_held(one.name)}
+            if not held:
+                return victims if sum(victim.size_bytes for victim in victims) >= need_bytes else []
+            candidates = [one for one in candidates if one.name not in held]
 
     def _broken_off(self) -> list[Candidate]:
         return [

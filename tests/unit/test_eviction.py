@@ -51,9 +51,11 @@ class Cache:
         self.records.load(record.key)
         return record.digest
 
-    def make_room(self, need_bytes: int) -> list[tuple[str, ...]]:
+    def make_room(self, need_bytes: int, *, in_full: bool = False) -> list[tuple[str, ...]]:
         used_bytes = self.trees.ledger.used_bytes
-        victims = self.evictor.make_room(lambda: need_bytes - (used_bytes - self.trees.ledger.used_bytes))
+        victims = self.evictor.make_room(
+            lambda: need_bytes - (used_bytes - self.trees.ledger.used_bytes), in_full=in_full
+        )
         return [victim.handles for victim in victims]
 
     def names(self) -> set[str]:
@@ -136,6 +138,18 @@ def test_pinned_and_leased_modules_stay_and_the_next_one_goes(cache: Cache) -> N
         assert kept.leased_keys == (key("leased"),)
         assert kept.pinned_bytes + kept.leased_bytes == cache.trees.ledger.used_bytes
     assert cache.make_room(1) == [(handle("leased"),)]
+    cache.check()
+
+
+def test_nothing_goes_for_what_would_not_fit_even_then(cache: Cache) -> None:
+    cache.add("pinned", used=1000.0, pinned=True)
+    leased = cache.add("leased", used=1001.0)
+    free = [cache.add(name, used=used) for name, used in (("one", 1002.0), ("two", 1003.0))]
+    free_bytes = sum(disk_bytes(cache.layout.tree(digest)) for digest in free)
+    with Lease.share(cache.layout.lease(leased)):
+        assert cache.make_room(free_bytes + 1, in_full=True) == []
+        assert cache.names() == {"pinned", "leased", "one", "two"}
+        assert cache.make_room(free_bytes, in_full=True) == [(handle("one"),), (handle("two"),)]
     cache.check()
 
 
