@@ -111,13 +111,18 @@ class DeepCheck:
         if manifest is not None and manifest.digest != digest:
             self.add(os.path.basename(tree.manifest))
         suspect = os.access(tree.unchecked, os.F_OK, dir_fd=self._fd, follow_symlinks=False)
-        listed = self._read(tree.unchecked if suspect else tree.listing, listing.parse) or ()
+        path = tree.unchecked if suspect else tree.listing
+        listed = self._read(path, listing.parse)
         files = self._files(tree)
-        for entry in listed:
+        for entry in listed or ():
             status = files.get(entry.path)
             if status is None or (status.st_size, status.st_mtime_ns) != (entry.size_bytes, entry.mtime_ns):
                 self.add(entry.path)
         if manifest is not None:
+            if listed is not None and {entry.path for entry in listed} != manifest.files.keys():
+                self.add(
+                    os.path.basename(path)
+                )  # cut at the end of a line, say: the quick check would look at the rest
             self._compare(files, manifest.files)
 
     def _compare(self, files: dict[str, os.stat_result], expected: dict[str, FileEntry]) -> None:

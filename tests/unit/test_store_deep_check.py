@@ -43,6 +43,10 @@ def test_a_tree_as_published_is_intact(tree: TreeLayout) -> None:
     assert _check(tree) == ()
 
 
+def _first_line(file: Path) -> bytes:
+    return file.read_bytes().splitlines(keepends=True)[0]
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "changed": (lambda tree: change_silently(tree / "module" / _WEIGHTS), {_WEIGHTS}),
     "touched": (lambda tree: os.utime(tree / "module" / "saved_model.pb"), {"saved_model.pb"}),
@@ -54,6 +58,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "module-gone": (lambda tree: (tree / "module").rename(tree / "x"), {"module", *FILES}),
     "listing-gone": (lambda tree: (tree / "files").unlink(), {"files"}),
     "listing-cut": (lambda tree: os.truncate(tree / "files", 5), {"files"}),
+    "listing-short": (lambda tree: (tree / "files").write_bytes(_first_line(tree / "files")), {"files"}),
     "manifest-gone": (lambda tree: (tree / "manifest.json").unlink(), {"manifest.json"}),
     "manifest-cut": (lambda tree: os.truncate(tree / "manifest.json", 9), {"manifest.json"}),
 }
