@@ -28,7 +28,10 @@ async def keep(means: Means, hold: CacheHold, suspects: Collection[str], every_s
     while True:
         await asyncio.sleep(every_seconds)
         now = means.trees.quiet_since()
-        if hold.unchecked_since is None and now is not None and means.trees.published_at >= hold.clean_point:
+        if hold.unchecked_since is not None or now is None:
+            continue
+        # Of a clock that was set back the point lies ahead, and what comes until then would need no check.
+        if means.trees.published_at >= hold.clean_point or now < hold.clean_point:
             await _move(hold, now)
 
 

@@ -31,6 +31,7 @@ T = TypeVar("T")
 _QUICK_FILES = 64
 _ASKING_AT_ONCE = 64
 _TOUCHED_AT_ONCE = 64
+_CLOCK_SECONDS = 60.0  # clocks are set by less now and then
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ class Means:
         """Until when (Unix seconds) clients may answer from the views of this record without the daemon."""
         if record.immutable:
             return math.inf
-        return record.fetched_at.timestamp() + self.settings.network.revalidate_after
+        fetched_at = record.fetched_at.timestamp()
+        if fetched_at > time.time() + _CLOCK_SECONDS:
+            return 0.0  # of a clock that was wrong: nobody knows how old the copy is
+        return fetched_at + self.settings.network.revalidate_after
 
     def is_fresh(self, record: Record) -> bool:
         return time.time() < self.direct_until(record)
