@@ -190,11 +190,8 @@ class _Service:
         else:
             log.info("recovery: %s", report)
             means.orphans.update(report.trees_in_use)
-            if report.failures:
-                self._warn(
-                    f"recovery could not put everything right ({report.failures} failures, and the first was: "
-                    f"{report.first_failure}); the next start tries again"
-                )
+            if report.warning is not None:
+                self._warn(report.warning)
         means.room.scanned.set()
         # Not before: what is being checked is held, and what has no record is to go.
         await clean_point.keep(means, self._hold, suspects)

@@ -40,6 +40,16 @@ class RecoveryReport:
     failures: int = 0
     first_failure: str = ""
 
+    @property
+    def warning(self) -> str | None:
+        """What to tell of the failures, if there were any."""
+        if not self.failures:
+            return None
+        return (
+            f"recovery could not put everything right ({self.failures} failures, and the first was: "
+            f"{self.first_failure}); the next start tries again"
+        )
+
 
 def clear(layout: StoreLayout, partials: Partials | None = None, disk: Disk | None = None) -> None:
     """Move what an earlier daemon was staging into the trash, but for the `partials` that a fetch can go on from.
