@@ -283,7 +283,11 @@ class Fetch:
             )
             return record.with_spelling(self._spelling) if lacks(record, self._spelling) else record
 
-        record = self._means.amend(self.progress.key, change)
+        try:
+            record = self._means.amend(self.progress.key, change)
+        except BaseException:
+            self._means.orphans.add(digest)  # as long as no record names it, no eviction would find it
+            raise
         assert record is not None
         self._means.orphans.update(left)
         self._published = True
