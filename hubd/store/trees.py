@@ -103,7 +103,7 @@ class Trees:
         for that.
         """
         try:
-            lease = Lease.share(self.layout.lease(digest))
+            lease = Lease.share(_real(TreeLayout(self.layout.tree(digest))).lease)
         except OSError as error:
             if error.errno in (*_NOT_THERE, errno.EAGAIN):
                 return None
@@ -260,7 +260,7 @@ class Trees:
                 self.health.is_there(digest)
                 return own
             try:
-                holders = Lease.share(target.lease)
+                holders = Lease.share(_real(target).lease)
             except OSError as error:
                 if error.errno not in _NOT_THERE:
                     raise
@@ -330,7 +330,7 @@ class Trees:
         tree = TreeLayout(self.layout.tree(digest))
         lease = None
         try:
-            lease = Lease.exclusive(tree.lease)
+            lease = Lease.exclusive(_real(tree).lease)
         except BlockingIOError:
             if not force:
                 raise InUse(f"the module is in use: {digest}") from None
@@ -348,6 +348,13 @@ class Trees:
         finally:
             if lease is not None:
                 lease.release()
+
+
+def _real(tree: TreeLayout) -> TreeLayout:
+    """The tree, if it is none of a link in its place: what that leads to is not the store's. Raises `OSError`."""
+    if os.path.islink(tree.path):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), tree.path)
+    return tree
 
 
 def _measured(tree: TreeLayout, manifest: Manifest) -> Iterator[listing.Entry]:
