@@ -107,7 +107,7 @@ class Inventory:
         )
 
     async def status(self, resolver: Resolver) -> messages.Status:
-        foreign_warnings = await self._in_thread(self._look_for_foreign)
+        directory_warnings = await self._in_thread(self._look_at_directories)
         counters, health = self._means.counters, self._means.trees.health
         flights = resolver.fetches()
         return messages.Status(
@@ -122,7 +122,7 @@ class Inventory:
             waiters=sum(flight.waiters for flight in flights),
             connections=self._connections(),
             counters=messages.Counters(**vars(counters), damaged=health.damaged, repaired=health.repaired),
-            warnings=[*self.warnings, *foreign_warnings],
+            warnings=[*self.warnings, *directory_warnings],
         )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
@@ -161,6 +161,17 @@ class Inventory:
         )
         self._measured = now, measured
         return measured
+
+    def _look_at_directories(self) -> list[str]:
+        """The warnings of what somebody did to the cache's directories."""
+        allowed = os.R_OK | os.W_OK | os.X_OK
+        lost = [path for path in self._layout.directories if not (os.path.isdir(path) and os.access(path, allowed))]
+        if lost:
+            return [
+                f"gone, or closed to uid {os.geteuid()}: {', '.join(lost)}; give hubd its access back, or restart it: "
+                "what is gone is made anew, and modules are fetched again when they are asked for"
+            ]
+        return self._look_for_foreign()
 
     def _look_for_foreign(self) -> list[str]:
         """The warning of entries in ``tfhub/`` that are not the store's, as of a minute ago at most."""

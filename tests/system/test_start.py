@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.archives import MODULE, archive
 from tests.support.daemon import Daemon
+from tests.support.origin import Answer, Origin
+from tests.support.waiting import wait_until
 
 
 def hubd(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -131,3 +135,23 @@ def test_the_help_and_version_answer() -> None:
     assert "--cache-dir" in hubd("run", "--help").stdout
     assert hubd("--version").stdout.startswith("hubd 0.")
     assert hubd("run", "--wrong").returncode == 2
+
+
+def test_status_names_the_directories_that_are_gone_and_a_restart_makes_them_anew(
+    daemon: Daemon, origin: Origin
+) -> None:
+    handle = origin.serve("/m/1", Answer(archive(MODULE)))
+    daemon.resolve(handle)
+    for name in ("tfhub", "trash"):
+        shutil.rmtree(daemon.cache / name)
+    status, answer = daemon.request("GET", "/v1/status")
+    assert status == 200
+    assert all(
+        any(str(daemon.cache / name) in warning for warning in answer["warnings"]) for name in ("tfhub", "trash")
+    )
+    assert daemon.resolve(handle)[1]["outcome"] == "hit"
+    daemon.stop()
+    daemon.start()
+    assert daemon.request("GET", "/v1/status")[1]["warnings"] == []
+    assert daemon.resolve(handle)[1]["outcome"] == "hit"
+    wait_until(lambda: len(os.listdir(daemon.cache / "tfhub")) == 1)
