@@ -11,9 +11,20 @@ from tests.support.daemon import Daemon
 from tests.support.origin import Origin
 
 
+@pytest.fixture(scope="session")
+def ports() -> set[int]:
+    """The ports that origins have had: a later one on the same port would be asked for what a daemon remembers."""
+    return set()
+
+
 @pytest.fixture
-def origin() -> Iterator[Origin]:
-    with Origin() as running:
+def origin(ports: set[int]) -> Iterator[Origin]:
+    running = Origin()
+    while running.port in ports:
+        running.close()
+        running = Origin()
+    ports.add(running.port)
+    with running:
         yield running
 
 

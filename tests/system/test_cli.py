@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,15 @@ ARCHIVE = archive(
     {"saved_model.pb": b"\x08\x01\x12\x00", "variables/variables.index": random.Random(1).randbytes(6_000_000)}
 )
 SHOW_CURSOR = "\x1b[?25h"
+
+
+@pytest.fixture
+def gone(tmp_path: Path) -> Daemon:
+    """A daemon as it is after a kill: its socket is still there, and nobody listens."""
+    daemon = Daemon(tmp_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
+        left.bind(str(daemon.socket))
+    return daemon
 
 
 def begin(daemon: Daemon, *arguments: str) -> subprocess.Popen[str]:
@@ -53,13 +63,13 @@ def gated(origin: Origin, path: str = "/m/1") -> tuple[str, Answer]:
 # get
 
 
-def test_get_prints_the_path_alone_on_stdout_and_says_fetched_on_stderr(daemon: Daemon, origin: Origin) -> None:
+def test_get_prints_the_path_alone_on_stdout_and_says_fetched_on_stderr(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    done = hubctl(daemon, "get", handle)
+    done = hubctl(shared_daemon, "get", handle)
     assert done.returncode == 0, done.stderr
     path = Path(done.stdout.removesuffix("\n"))
     assert (path / "saved_model.pb").is_file()
-    assert path.is_relative_to(daemon.cache)
+    assert path.is_relative_to(shared_daemon.cache)
     assert done.stderr.splitlines()[-1].startswith(f"fetched  {handle}  ")
     assert "\x1b" not in done.stdout + done.stderr
 
@@ -75,10 +85,10 @@ def test_a_cached_handle_needs_no_daemon(daemon: Daemon, origin: Origin, options
 
 
 @pytest.mark.parametrize("options", [[], ["--quiet"]], ids=str)
-def test_a_plain_hit_is_answered_without_the_parser(daemon: Daemon, origin: Origin, options: list[str]) -> None:
+def test_a_plain_hit_is_answered_without_the_parser(shared_daemon: Daemon, origin: Origin, options: list[str]) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    hubctl(daemon, "get", handle)
-    done = hubctl(daemon, "get", *options, handle, PYTHONPROFILEIMPORTTIME="1")
+    hubctl(shared_daemon, "get", handle)
+    done = hubctl(shared_daemon, "get", *options, handle, PYTHONPROFILEIMPORTTIME="1")
     assert done.stdout.endswith("/module\n")
     imported = done.stderr
     assert "hubclient.cli.cached" in imported
@@ -86,12 +96,12 @@ def test_a_plain_hit_is_answered_without_the_parser(daemon: Daemon, origin: Orig
         assert f" {heavy}\n" not in imported
 
 
-def test_several_handles_come_in_order_and_one_failure_spoils_no_other(daemon: Daemon, origin: Origin) -> None:
+def test_several_handles_come_in_order_and_one_failure_spoils_no_other(shared_daemon: Daemon, origin: Origin) -> None:
     first = origin.serve("/m/1", Answer(ARCHIVE))
     second = origin.serve("/m/2", Answer(archive({"saved_model.pb": b"\x08\x01\x12\x00"})))
     missing = origin.url("/none/1")
-    done = hubctl(daemon, "get", second, missing, first, second)
-    paths = {handle: daemon.resolve(handle)[1]["path"] for handle in (first, second)}
+    done = hubctl(shared_daemon, "get", second, missing, first, second)
+    paths = {handle: shared_daemon.resolve(handle)[1]["path"] for handle in (first, second)}
     assert done.stdout.splitlines() == [paths[second], paths[first], paths[second]]
     assert done.returncode == 4
     assert f"hubctl: {missing}: " in done.stderr
@@ -99,14 +109,14 @@ def test_several_handles_come_in_order_and_one_failure_spoils_no_other(daemon: D
     assert len(origin.asked("/m/2")) == 1
 
 
-def test_get_json_is_one_document_and_problems_are_json_on_stderr(daemon: Daemon, origin: Origin) -> None:
+def test_get_json_is_one_document_and_problems_are_json_on_stderr(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    fetched = hubctl(daemon, "get", "--json", handle)
+    fetched = hubctl(shared_daemon, "get", "--json", handle)
     document = json.loads(fetched.stdout)
-    assert document == daemon.resolve(handle)[1] | {"outcome": "fetched"}
+    assert document == shared_daemon.resolve(handle)[1] | {"outcome": "fetched"}
     assert fetched.stderr == ""
 
-    both = hubctl(daemon, "get", "--json", handle, origin.url("/none/1"))
+    both = hubctl(shared_daemon, "get", "--json", handle, origin.url("/none/1"))
     (hit,) = json.loads(both.stdout)
     unknown_to_clients = {"size_bytes": None, "fetched_at": None}
     assert hit == document | {"outcome": "hit"} | unknown_to_clients
@@ -115,45 +125,44 @@ def test_get_json_is_one_document_and_problems_are_json_on_stderr(daemon: Daemon
     assert both.returncode == 4
 
 
-def test_a_digest_is_demanded_of_cached_modules_too(daemon: Daemon, origin: Origin) -> None:
+def test_a_digest_is_demanded_of_cached_modules_too(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    hubctl(daemon, "get", handle)
-    right = hubctl(daemon, "get", handle, "--digest", "sha256:" + hashlib.sha256(ARCHIVE).hexdigest())
+    hubctl(shared_daemon, "get", handle)
+    right = hubctl(shared_daemon, "get", handle, "--digest", "sha256:" + hashlib.sha256(ARCHIVE).hexdigest())
     assert right.returncode == 0
-    wrong = hubctl(daemon, "get", handle, "--digest", "sha256:" + "0" * 64)
+    wrong = hubctl(shared_daemon, "get", handle, "--digest", "sha256:" + "0" * 64)
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "[digest-mismatch]" in wrong.stderr
 
 
-def test_refresh_asks_the_origin_about_a_cached_module(daemon: Daemon, origin: Origin) -> None:
+def test_refresh_asks_the_origin_about_a_cached_module(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/latest", Answer(ARCHIVE, etag='"1"'))
-    hubctl(daemon, "get", handle)
-    hubctl(daemon, "get", handle)
+    hubctl(shared_daemon, "get", handle)
+    hubctl(shared_daemon, "get", handle)
     assert len(origin.asked("/m/latest")) == 1
-    assert hubctl(daemon, "get", "--refresh", handle).returncode == 0
+    assert hubctl(shared_daemon, "get", "--refresh", handle).returncode == 0
     assert len(origin.asked("/m/latest")) == 2
 
 
 @pytest.mark.parametrize("running", [True, False])
 @pytest.mark.parametrize("how", [{"HUBD_OFFLINE": "1"}, {}], ids=["variable", "option"])
-def test_offline_fetches_nothing(daemon: Daemon, origin: Origin, how: Mapping[str, str], running: bool) -> None:
+def test_offline_fetches_nothing(
+    shared_daemon: Daemon, gone: Daemon, origin: Origin, how: Mapping[str, str], running: bool
+) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    if not running:
-        daemon.kill()
-    done = hubctl(daemon, "get", *([] if how else ["--offline"]), handle, **how)
+    done = hubctl(shared_daemon if running else gone, "get", *([] if how else ["--offline"]), handle, **how)
     assert (done.returncode, done.stdout) == (1, "")
     assert "[offline]" in done.stderr
     assert origin.asked("/m/1") == []
 
 
-def test_paths_and_file_urls_are_answered_without_a_daemon(daemon: Daemon, tmp_path: Path) -> None:
-    daemon.kill()
+def test_paths_and_file_urls_are_answered_without_a_daemon(gone: Daemon, tmp_path: Path) -> None:
     module = tmp_path / "my module"
     module.mkdir()
     (module / "saved_model.pb").write_bytes(b"")
-    done = hubctl(daemon, "get", str(module), f"file://{tmp_path}/my%20module")
+    done = hubctl(gone, "get", str(module), f"file://{tmp_path}/my%20module")
     assert (done.returncode, done.stdout) == (0, f"{module}\n{module}\n")
-    nothing = hubctl(daemon, "get", str(tmp_path / "nothing"))
+    nothing = hubctl(gone, "get", str(tmp_path / "nothing"))
     assert nothing.returncode == 1
     assert "[not-found]" in nothing.stderr
 
@@ -183,12 +192,11 @@ def test_without_a_daemon_an_old_copy_is_given_with_a_warning(tmp_path: Path, or
         assert (refused.returncode, refused.stdout) == (3, "")
 
 
-def test_without_daemon_and_copy_the_exit_code_is_3(daemon: Daemon) -> None:
-    daemon.kill()
-    done = hubctl(daemon, "get", "https://h.example/m/1", "https://h.example/m/2", HUBD_TIMEOUT="0")
+def test_without_daemon_and_copy_the_exit_code_is_3(gone: Daemon) -> None:
+    done = hubctl(gone, "get", "https://h.example/m/1", "https://h.example/m/2", HUBD_TIMEOUT="0")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.count("[daemon-unreachable]") == 1
-    assert str(daemon.socket) in done.stderr
+    assert str(gone.socket) in done.stderr
 
 
 # leaving
@@ -225,13 +233,15 @@ def test_an_interrupted_prefetch_leaves_the_daemon_at_work(daemon: Daemon, origi
 
 
 @pytest.mark.parametrize("arguments", [["ls"], ["ls", "-q"], ["ls", "--json"], ["status"]], ids=" ".join)
-def test_a_reader_that_goes_away_ends_the_command_quietly(daemon: Daemon, origin: Origin, arguments: list[str]) -> None:
-    hubctl(daemon, "get", origin.serve("/m/1", Answer(ARCHIVE)))
+def test_a_reader_that_goes_away_ends_the_command_quietly(
+    shared_daemon: Daemon, origin: Origin, arguments: list[str]
+) -> None:
+    hubctl(shared_daemon, "get", origin.serve("/m/1", Answer(ARCHIVE)))
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
         [*COMMAND, *arguments],
-        env=environ_for(daemon),
+        env=environ_for(shared_daemon),
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
@@ -269,15 +279,15 @@ def test_ctrl_c_gives_the_terminal_back(daemon: Daemon, origin: Origin) -> None:
     assert "Traceback" not in screen
 
 
-def test_no_color_is_respected(daemon: Daemon, origin: Origin) -> None:
+def test_no_color_is_respected(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    with Terminal(environ_for(daemon, NO_COLOR="1"), ["get", handle]) as terminal:
+    with Terminal(environ_for(shared_daemon, NO_COLOR="1"), ["get", handle]) as terminal:
         assert "\x1b[32m" not in terminal.read_until(None)
 
 
-def test_a_dumb_terminal_gets_plain_lines(daemon: Daemon, origin: Origin) -> None:
+def test_a_dumb_terminal_gets_plain_lines(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    with Terminal(environ_for(daemon, TERM="dumb"), ["get", handle]) as terminal:
+    with Terminal(environ_for(shared_daemon, TERM="dumb"), ["get", handle]) as terminal:
         assert "\x1b" not in terminal.read_until(None)
 
 
@@ -302,8 +312,8 @@ def test_ls_json_is_the_apis_modules(daemon: Daemon, origin: Origin) -> None:
     assert json.loads(hubctl(daemon, "ls", "--json").stdout) == {"modules": modules}
 
 
-def test_ls_of_an_empty_cache_says_so_on_stderr(shared_daemon: Daemon) -> None:
-    done = hubctl(shared_daemon, "ls")
+def test_ls_of_an_empty_cache_says_so_on_stderr(daemon: Daemon) -> None:
+    done = hubctl(daemon, "ls")
     assert (done.returncode, done.stdout) == (0, "")
     assert "the cache is empty" in done.stderr
 
@@ -329,34 +339,32 @@ def test_status_tells_that_all_is_well_and_what_is_fetched(daemon: Daemon, origi
     assert "─" in screen
 
 
-def test_status_without_a_daemon_starts_none_and_names_the_cache(daemon: Daemon, tmp_path: Path) -> None:
-    daemon.kill()
+def test_status_without_a_daemon_starts_none_and_names_the_cache(gone: Daemon, tmp_path: Path) -> None:
     cache = tmp_path / "another"
-    done = hubctl(daemon, "status", HUBD_SOCKET="", TFHUB_CACHE_DIR=str(cache), HUBD_AUTOSTART="1")
+    done = hubctl(gone, "status", HUBD_SOCKET="", TFHUB_CACHE_DIR=str(cache), HUBD_AUTOSTART="1")
     assert (done.returncode, done.stdout) == (3, "")
     assert str(cache) in done.stderr
     assert "hubctl get" in done.stderr
     assert not cache.exists()
 
 
-def test_status_of_a_stopped_daemon_does_not_wait_for_it(daemon: Daemon) -> None:
-    daemon.kill()
+def test_status_of_a_stopped_daemon_does_not_wait_for_it(gone: Daemon) -> None:
     started = time.monotonic()
-    done = hubctl(daemon, "status", HUBD_TIMEOUT="")
+    done = hubctl(gone, "status", HUBD_TIMEOUT="")
     assert done.returncode == 3
     assert time.monotonic() - started < 10  # a daemon that restarts is waited for 30 s elsewhere
 
 
-def test_status_of_a_daemon_that_hangs_says_so_within_seconds(daemon: Daemon) -> None:
-    daemon.signal(signal.SIGSTOP)
+def test_status_of_a_daemon_that_hangs_says_so_within_seconds(shared_daemon: Daemon) -> None:
+    shared_daemon.signal(signal.SIGSTOP)
     try:
         started = time.monotonic()
-        done = hubctl(daemon, "status")
+        done = hubctl(shared_daemon, "status")
         took_seconds = time.monotonic() - started
     finally:
-        daemon.signal(signal.SIGCONT)
+        shared_daemon.signal(signal.SIGCONT)
     assert (done.returncode, done.stdout) == (3, "")
-    assert f"{daemon.socket} takes connections, but has said nothing" in done.stderr
+    assert f"{shared_daemon.socket} takes connections, but has said nothing" in done.stderr
     assert took_seconds < 10  # a daemon at work may be silent for 30 s elsewhere
 
 
@@ -373,14 +381,14 @@ def test_prefetch_returns_with_the_id_of_a_fetch_or_cached(daemon: Daemon, origi
     assert [line.split() for line in done.stdout.splitlines()] == [["cached", there], [fetch["id"], coming]]
 
 
-def test_prefetch_wait_ends_when_all_are_there_and_lists_failures(daemon: Daemon, origin: Origin) -> None:
+def test_prefetch_wait_ends_when_all_are_there_and_lists_failures(shared_daemon: Daemon, origin: Origin) -> None:
     good = origin.serve("/m/1", Answer(ARCHIVE))
     missing = origin.url("/none/1")
-    done = hubctl(daemon, "prefetch", "--wait", good, missing)
+    done = hubctl(shared_daemon, "prefetch", "--wait", good, missing)
     assert done.returncode == 4
     assert [line.split() for line in done.stdout.splitlines()] == [["fetched", good], ["failed", missing]]
     assert "[upstream-not-found]" in done.stderr
-    mixed = hubctl(daemon, "prefetch", "--wait", "--json", good, missing, "some/path")
+    mixed = hubctl(shared_daemon, "prefetch", "--wait", "--json", good, missing, "some/path")
     assert mixed.returncode == 1
     outcomes = {row["handle"]: row["outcome"] for row in json.loads(mixed.stdout)["fetches"]}
     assert outcomes == {good: "cached", missing: "failed", "some/path": "failed"}

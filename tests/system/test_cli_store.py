@@ -23,7 +23,7 @@ def handles(daemon: Daemon, origin: Origin) -> list[str]:
     """Three cached modules; the last two share their content."""
     one, two = archive(MODULE), archive({**MODULE, "assets/words.txt": b"a\nb\n"})
     served = [origin.serve(f"/m/{version}", Answer(data)) for version, data in enumerate((one, two, two), 1)]
-    assert hubctl(daemon, "get", *served).returncode == 0
+    assert all(daemon.resolve(handle)[0] == 200 for handle in served)
     return served
 
 

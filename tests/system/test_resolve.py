@@ -35,8 +35,8 @@ def staged(daemon: Daemon) -> list[str]:
     return os.listdir(daemon.cache / "staging")
 
 
-def test_a_module_is_fetched_whole_and_read_only(daemon: Daemon, origin: Origin) -> None:
-    status, answer = daemon.resolve(origin.serve("/m/1", Answer(ARCHIVE)))
+def test_a_module_is_fetched_whole_and_read_only(shared_daemon: Daemon, origin: Origin) -> None:
+    status, answer = shared_daemon.resolve(origin.serve("/m/1", Answer(ARCHIVE)))
     assert (status, answer["outcome"]) == (200, "fetched")
     assert answer["digest"] == hashlib.sha256(ARCHIVE).hexdigest()
     module = Path(answer["path"])
@@ -45,32 +45,32 @@ def test_a_module_is_fetched_whole_and_read_only(daemon: Daemon, origin: Origin)
     assert answer["size_bytes"] == sum(map(len, MODULE.values()))
     modes = {stat.S_IMODE(file.stat().st_mode) for file in module.rglob("*") if file.is_file()}
     assert modes == {0o644}
-    assert staged(daemon) == []
+    assert staged(shared_daemon) == []
 
 
-def test_the_request_is_the_protocols(daemon: Daemon, origin: Origin) -> None:
+def test_the_request_is_the_protocols(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE)) + "?token=a%20b"
-    assert daemon.resolve(handle)[0] == 200
+    assert shared_daemon.resolve(handle)[0] == 200
     (asked,) = origin.asked("/m/1")
     assert asked.target == "/m/1?token=a%20b&tf-hub-format=compressed"
     assert asked.headers["Accept-Encoding"] == "identity"
     assert "Cookie" not in asked.headers
 
 
-def test_the_second_time_is_a_hit_under_any_spelling(daemon: Daemon, origin: Origin) -> None:
+def test_the_second_time_is_a_hit_under_any_spelling(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    first = daemon.resolve(handle)[1]
-    second = daemon.resolve(handle.upper().replace("/M/", "/m/") + "?tf-hub-format=compressed#x")[1]
+    first = shared_daemon.resolve(handle)[1]
+    second = shared_daemon.resolve(handle.upper().replace("/M/", "/m/") + "?tf-hub-format=compressed#x")[1]
     assert second["outcome"] == "hit"
     assert second["path"] == first["path"]
     assert len(origin.asked("/m/1")) == 1
 
 
-def test_both_views_point_to_the_tree(daemon: Daemon, origin: Origin) -> None:
+def test_both_views_point_to_the_tree(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    answer = daemon.resolve(handle)[1]
-    assert os.readlink(daemon.cache / "handles" / answer["key"]) == f"../trees/{answer['digest']}"
-    view = daemon.cache / "tfhub" / handles.spelling_name(handle)
+    answer = shared_daemon.resolve(handle)[1]
+    assert os.readlink(shared_daemon.cache / "handles" / answer["key"]) == f"../trees/{answer['digest']}"
+    view = shared_daemon.cache / "tfhub" / handles.spelling_name(handle)
     assert os.path.realpath(view) == os.path.realpath(answer["path"])
 
 
@@ -84,12 +84,12 @@ def test_views_that_someone_removed_come_back(daemon: Daemon, origin: Origin) ->
     assert view.is_symlink()
 
 
-def test_one_download_for_all_who_ask_at_once(daemon: Daemon, origin: Origin) -> None:
+def test_one_download_for_all_who_ask_at_once(shared_daemon: Daemon, origin: Origin) -> None:
     slow = Answer(ARCHIVE, gate_after_bytes=10)
     handle = origin.serve("/m/1", slow)
     with ThreadPoolExecutor(32) as pool:
-        asking = [pool.submit(daemon.resolve, handle) for _ in range(32)]
-        wait_for_waiters(daemon, 32)
+        asking = [pool.submit(shared_daemon.resolve, handle) for _ in range(32)]
+        wait_for_waiters(shared_daemon, 32)
         slow.gate.set()
         outcomes = sorted(future.result()[1]["outcome"] for future in asking)
     assert outcomes == ["fetched"] + ["joined"] * 31
@@ -142,10 +142,10 @@ def test_the_last_waiter_to_leave_cancels_the_fetch(daemon: Daemon, origin: Orig
     assert staged(daemon) == []
 
 
-def test_progress_is_a_stream_that_ends_with_the_answer(daemon: Daemon, origin: Origin) -> None:
+def test_progress_is_a_stream_that_ends_with_the_answer(shared_daemon: Daemon, origin: Origin) -> None:
     slow = Answer(ARCHIVE, gate_after_bytes=100)
     handle = origin.serve("/m/1", slow)
-    with daemon.events(handle) as events:
+    with shared_daemon.events(handle) as events:
         first = next(events)
         while first["fetch"]["state"] != "transferring":
             first = next(events)
@@ -157,8 +157,8 @@ def test_progress_is_a_stream_that_ends_with_the_answer(daemon: Daemon, origin: 
     assert last["result"]["outcome"] == "fetched"
 
 
-def test_a_failed_fetch_ends_the_stream_with_its_problem(daemon: Daemon, origin: Origin) -> None:
-    with daemon.events(origin.url("/none/1")) as events:
+def test_a_failed_fetch_ends_the_stream_with_its_problem(shared_daemon: Daemon, origin: Origin) -> None:
+    with shared_daemon.events(origin.url("/none/1")) as events:
         last = list(events)[-1]
     assert (last["event"], last["problem"]["code"]) == ("failed", "upstream-not-found")
 
@@ -189,27 +189,28 @@ def test_what_goes_wrong_upstream_has_its_code_and_leaves_nothing(
     shared_daemon: Daemon, origin: Origin, answer: Answer, status: int, code: str
 ) -> None:
     daemon = shared_daemon
+    before = os.listdir(daemon.cache / "trees")
     got, problem = daemon.resolve(origin.serve("/m/1", answer))
     assert (got, problem["code"]) == (status, code)
     assert "sign in" not in problem["detail"], "nothing that the origin wrote is repeated"
     assert staged(daemon) == []
-    assert os.listdir(daemon.cache / "trees") == []
+    assert os.listdir(daemon.cache / "trees") == before
 
 
-def test_a_chunked_archive_and_one_behind_redirects_arrive(daemon: Daemon, origin: Origin) -> None:
-    assert daemon.resolve(origin.serve("/chunked/1", Answer(ARCHIVE, chunked=True)))[0] == 200
+def test_a_chunked_archive_and_one_behind_redirects_arrive(shared_daemon: Daemon, origin: Origin) -> None:
+    assert shared_daemon.resolve(origin.serve("/chunked/1", Answer(ARCHIVE, chunked=True)))[0] == 200
     origin.serve("/there/x.tar.gz", Answer(OTHER_ARCHIVE))
     origin.serve("/hop", Answer(status=307, headers={"Location": origin.url("/there/x.tar.gz")}))
-    assert daemon.resolve(origin.serve("/here/1", Answer(status=302, headers={"Location": "/hop"})))[0] == 200
+    assert shared_daemon.resolve(origin.serve("/here/1", Answer(status=302, headers={"Location": "/hop"})))[0] == 200
 
 
 def test_a_server_that_labels_the_archive_as_content_encoding_gzip_is_understood(
-    daemon: Daemon, origin: Origin
+    shared_daemon: Daemon, origin: Origin
 ) -> None:
     labelled = Answer(ARCHIVE, headers={"Content-Encoding": "gzip"})
-    assert daemon.resolve(origin.serve("/labelled/1", labelled))[0] == 200
+    assert shared_daemon.resolve(origin.serve("/labelled/1", labelled))[0] == 200
     twice = Answer(gzip.compress(OTHER_ARCHIVE), headers={"Content-Encoding": "gzip"})
-    assert daemon.resolve(origin.serve("/twice/1", twice))[0] == 200
+    assert shared_daemon.resolve(origin.serve("/twice/1", twice))[0] == 200
 
 
 def test_a_404_is_remembered_for_a_short_while(tmp_path: Path, origin: Origin) -> None:
@@ -221,26 +222,26 @@ def test_a_404_is_remembered_for_a_short_while(tmp_path: Path, origin: Origin) -
         assert daemon.resolve(handle, refresh=True)[0] == 200, "who insists is let through"
 
 
-def test_other_failures_are_not_remembered(daemon: Daemon, origin: Origin) -> None:
+def test_other_failures_are_not_remembered(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(status=500))
-    assert daemon.resolve(handle)[0] == 503
+    assert shared_daemon.resolve(handle)[0] == 503
     origin.serve("/m/1", Answer(ARCHIVE))
-    assert daemon.resolve(handle)[0] == 200
+    assert shared_daemon.resolve(handle)[0] == 200
 
 
-def test_a_callers_digest_is_compared_for_that_caller_alone(daemon: Daemon, origin: Origin) -> None:
+def test_a_callers_digest_is_compared_for_that_caller_alone(shared_daemon: Daemon, origin: Origin) -> None:
     slow = Answer(ARCHIVE, gate_after_bytes=10)
     handle = origin.serve("/m/1", slow)
     right = hashlib.sha256(ARCHIVE).hexdigest()
     with ThreadPoolExecutor(3) as pool:
-        wrong_one = pool.submit(daemon.resolve, handle, digest="0" * 64)
-        right_one = pool.submit(daemon.resolve, handle, digest=f"sha256:{right}")
-        plain = pool.submit(daemon.resolve, handle)
-        wait_for_waiters(daemon, 3)
+        wrong_one = pool.submit(shared_daemon.resolve, handle, digest="0" * 64)
+        right_one = pool.submit(shared_daemon.resolve, handle, digest=f"sha256:{right}")
+        plain = pool.submit(shared_daemon.resolve, handle)
+        wait_for_waiters(shared_daemon, 3)
         slow.gate.set()
         assert wrong_one.result()[1]["code"] == "digest-mismatch"
         assert right_one.result()[0] == plain.result()[0] == 200
-    assert daemon.resolve(handle, digest="0" * 64)[1]["code"] == "digest-mismatch"
+    assert shared_daemon.resolve(handle, digest="0" * 64)[1]["code"] == "digest-mismatch"
     assert len(origin.asked("/m/1")) == 1
 
 
@@ -262,8 +263,8 @@ def test_a_damaged_tree_is_noticed_and_fetched_again_under_its_holders_lease(dae
     assert (counters["damaged"], counters["repaired"]) == (1, 1)
 
 
-def test_the_daemon_holds_a_lease_when_it_answers(daemon: Daemon, origin: Origin) -> None:
-    answer = daemon.resolve(origin.serve("/m/1", Answer(ARCHIVE)))[1]
+def test_the_daemon_holds_a_lease_when_it_answers(shared_daemon: Daemon, origin: Origin) -> None:
+    answer = shared_daemon.resolve(origin.serve("/m/1", Answer(ARCHIVE)))[1]
     lease = Path(answer["path"]).parent / "lease"
     with pytest.raises(BlockingIOError):
         Lease.exclusive(str(lease))
@@ -369,12 +370,12 @@ def test_fetches_beyond_the_limit_wait_for_their_turn(tmp_path: Path, origin: Or
         assert daemon.resolve(urls[1])[0] == 200
 
 
-def test_a_fetch_that_joins_one_that_ended_looks_in_the_store_first(daemon: Daemon, origin: Origin) -> None:
+def test_a_fetch_that_joins_one_that_ended_looks_in_the_store_first(shared_daemon: Daemon, origin: Origin) -> None:
     barrier = threading.Barrier(8)
 
     def ask(number: int) -> str:
         barrier.wait()
-        outcome: str = daemon.resolve(handle)[1]["outcome"]
+        outcome: str = shared_daemon.resolve(handle)[1]["outcome"]
         return outcome
 
     handle = origin.serve("/m/1", lambda asked: first_only(asked))
@@ -388,22 +389,22 @@ def test_a_fetch_that_joins_one_that_ended_looks_in_the_store_first(daemon: Daem
     assert set(outcomes) <= {"fetched", "joined", "hit"}
 
 
-def test_what_a_fetch_and_a_repair_leave_is_cleared_away_soon(daemon: Daemon, origin: Origin) -> None:
+def test_what_a_fetch_and_a_repair_leave_is_cleared_away_soon(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    answer = daemon.resolve(handle)[1]
-    wait_until(lambda: os.listdir(daemon.cache / "trash") == [])
+    answer = shared_daemon.resolve(handle)[1]
+    wait_until(lambda: os.listdir(shared_daemon.cache / "trash") == [])
     (Path(answer["path"]) / "saved_model.pb").unlink()
-    assert daemon.resolve(handle)[1]["outcome"] == "fetched"
-    wait_until(lambda: os.listdir(daemon.cache / "trash") == [])
+    assert shared_daemon.resolve(handle)[1]["outcome"] == "fetched"
+    wait_until(lambda: os.listdir(shared_daemon.cache / "trash") == [])
 
 
-def test_a_module_of_many_files_is_a_hit_and_each_of_them_is_looked_at(daemon: Daemon, origin: Origin) -> None:
+def test_a_module_of_many_files_is_a_hit_and_each_of_them_is_looked_at(shared_daemon: Daemon, origin: Origin) -> None:
     many = {**MODULE, **{f"assets/{number:04}": b"x" for number in range(500)}}
     handle = origin.serve("/m/1", Answer(archive(many)))
-    answer = daemon.resolve(handle)[1]
-    assert daemon.resolve(handle)[1]["outcome"] == "hit"
+    answer = shared_daemon.resolve(handle)[1]
+    assert shared_daemon.resolve(handle)[1]["outcome"] == "hit"
     (Path(answer["path"]) / "assets" / "0499").write_bytes(b"damaged")
-    assert daemon.resolve(handle)[1]["outcome"] == "fetched"
+    assert shared_daemon.resolve(handle)[1]["outcome"] == "fetched"
 
 
 def test_what_cannot_change_soon_is_not_fetched_again_at_once(tmp_path: Path, origin: Origin) -> None:
