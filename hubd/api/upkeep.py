@@ -50,7 +50,7 @@ class Upkeep:
                 Level.ADMIN,
                 self.prune,
                 "Remove what was not used for long, or down to a size; NDJSON",
-                messages.PruneDone,
+                None,
                 messages.PruneRequest,
                 events=(messages.WaitingEvent, messages.PrunedEvent, messages.PruneDone, messages.FailedEvent),
             ),

@@ -203,6 +203,17 @@ def test_the_openapi_document_has_every_route_and_level(shared_daemon: Daemon) -
     for operations in document["paths"].values():
         for operation in operations.values():
             assert operation["x-access-level"] in levels
+    json_type, lines = "application/json", "application/x-ndjson"
+    for path, kinds in (
+        ("resolve", {json_type, lines}),
+        ("prefetch", {json_type}),
+        ("prune", {lines}),
+        ("verify", {lines}),
+    ):
+        (answer,) = (
+            said for status, said in document["paths"][f"/v1/{path}"]["post"]["responses"].items() if status[0] == "2"
+        )
+        assert set(answer["content"]) == kinds, path
     references = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
     assert references <= set(document["components"]["schemas"])
 
