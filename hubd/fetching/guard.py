@@ -78,7 +78,7 @@ class Guard:
     def allows(self, address: Address, host: str) -> bool:
         """Whether the address may be contacted for this host."""
         real = unwrapped(address)
-        if real.is_link_local or real.is_multicast or real.is_unspecified or address.is_multicast or real in _METADATA:
+        if _is_never_contacted(address):
             return False
         if real.is_global and not real.is_reserved and not any(address in network for network in _NOT_GLOBAL):
             return True
@@ -111,10 +111,18 @@ class Guard:
     def check_refused(self) -> None:
         """After a failed connection: raises `AddressForbidden` if an address was refused."""
         if refused := self._refused.get():
+            remedy = "; network.allow_private_addresses can allow private ones"
+            if all(_is_never_contacted(ip_address(address)) for address in refused):
+                remedy = ", which is never contacted"
             raise AddressForbidden(
-                f"{self._host.get()} is at {', '.join(refused)}, a private or reserved address; "
-                "network.allow_private_addresses can allow private ones"
+                f"{self._host.get()} is at {', '.join(refused)}, a private or reserved address{remedy}"
             )
+
+
+def _is_never_contacted(address: Address) -> bool:
+    """Whether no setting allows it: link-local (cloud metadata), multicast and unspecified addresses."""
+    real = unwrapped(address)
+    return real.is_link_local or real.is_multicast or real.is_unspecified or address.is_multicast or real in _METADATA
 
 
 def _matches(host: str, pattern: str) -> bool:

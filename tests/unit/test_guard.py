@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from ipaddress import ip_address
 
 import pytest
 from yarl import URL
 
-from hubclient.contract.errors import HandleForbidden
+from hubclient.contract.errors import AddressForbidden, HandleForbidden
 from hubd.config import NetworkSettings
 from hubd.fetching.guard import Guard
 
@@ -54,6 +55,18 @@ def test_private_addresses_need_to_be_allowed(address: str) -> None:
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_allowed(address: str) -> None:
     assert Guard(NetworkSettings()).allows(ip_address(address), "host")
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"), [("169.254.169.254", "never contacted"), ("10.0.0.1", "can allow private")]
+)
+def test_a_refusal_names_the_setting_only_where_it_helps(address: str, hint: str) -> None:
+    guard = Guard(NetworkSettings())
+    guard.begin("models.example.org")
+    with pytest.raises(PermissionError):
+        guard.socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 443)))
+    with pytest.raises(AddressForbidden, match=f"^models.example.org is at {address}, .*{hint}"):
+        guard.check_refused()
 
 
 def test_a_list_opens_its_networks_and_hosts_only() -> None:
