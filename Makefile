@@ -19,6 +19,8 @@ FAST_TESTS := tests/unit tests/hostile tests/test_architecture.py
 # Two workers; a worker that runs dry takes over what another has not begun. Tests of one file mostly stay together.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
+WITH_PEER = HUBD_TEST_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python
+
 .DEFAULT_GOAL := help
 .PHONY: help install peer demo test test-all test-fast test-client check lint types format soak bench clean
 
@@ -46,13 +48,14 @@ $(PEER)/.installed: benchmarks/peer-requirements.txt constraints.txt
 demo: $(INSTALLED) ## watch a module go from a web server to a prediction (about half a minute)
 	@$(BIN)/python demo/demo.py
 
-test: $(INSTALLED) $(PEER)/.installed ## run all tests
-	HUBD_TEST_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(PYTEST)
+test: $(INSTALLED) $(PEER)/.installed ## run the tests, TensorFlow's included (about five minutes)
+	$(WITH_PEER) $(PYTEST) -m 'not thorough'
 
-test-all: test test-client ## run all tests, and the client's core tests on other Pythons
+test-all: $(INSTALLED) $(PEER)/.installed test-client ## run further cases too, and the client's tests on other Pythons
+	$(WITH_PEER) $(PYTEST)
 
 test-fast: $(INSTALLED) ## run the tests that need neither a daemon nor TensorFlow nor patience
-	$(PYTEST) -m 'not slow and not tensorflow' $(FAST_TESTS)
+	$(PYTEST) -m 'not slow and not thorough and not tensorflow' $(FAST_TESTS)
 
 test-client: $(CLIENT_PYTHONS:%=test-client-%) ## run the client's core tests on later versions of CPython
 

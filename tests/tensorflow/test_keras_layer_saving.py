@@ -164,8 +164,16 @@ def by_export(model: Any, path: str) -> None:
     model.export(path, verbose=False)
 
 
-@pytest.mark.parametrize("write", [by_export, tf.saved_model.save], ids=["export", "saved_model.save"])
-@pytest.mark.parametrize("name", ["tf2/text_embedding", "tf1/text"])
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (by_export, "tf2/text_embedding"),
+        (tf.saved_model.save, "tf1/text"),
+        pytest.param(by_export, "tf1/text", marks=pytest.mark.thorough),
+        pytest.param(tf.saved_model.save, "tf2/text_embedding", marks=pytest.mark.thorough),
+    ],
+    ids=["export-tf2", "save-tf1", "export-tf1", "save-tf2"],
+)
 def test_a_saved_model_takes_the_tables_along(
     modules: Modules, tmp_path: Path, write: Callable[[Any, str], None], name: str
 ) -> None:

@@ -68,7 +68,14 @@ TENSORFLOW = "import tensorflow as tf; show(tf.reduce_sum(tf.ones([300, 300])).n
 OURS = "found = hubclient.signatures(MODULE); show(run(found))"
 
 
-@pytest.mark.parametrize("order", [[TENSORFLOW, OURS], [OURS, TENSORFLOW], ["import tensorflow", OURS, TENSORFLOW]])
+@pytest.mark.parametrize(
+    "order",
+    [
+        [TENSORFLOW, OURS],
+        [OURS, TENSORFLOW],
+        pytest.param(["import tensorflow", OURS, TENSORFLOW], marks=pytest.mark.thorough),
+    ],
+)
 def test_it_lives_beside_pythons_tensorflow(module: str, order: list[str]) -> None:
     outputs = lines(module, "\n".join([*order, "show(run(found))"]))
     assert sorted(outputs) == ["(1, 2)", "(1, 2)", "90000.0"]
@@ -149,15 +156,17 @@ WITHOUT_THREADS = "dict(intra_op_threads=1, inter_op_threads=-1)"
         ("found = hubclient.signatures(MODULE)", "run(hubclient.signatures(MODULE))", "forked"),
         ("hubclient.signatures(MODULE).close()", "run(hubclient.signatures(MODULE))", "forked"),
         (TENSORFLOW, "run(hubclient.signatures(MODULE))", "forked"),
-        (
+        pytest.param(
             f"{TENSORFLOW}; import hubclient.capi.library as l; l.library()",
             "run(hubclient.signatures(MODULE))",
             "forked",
+            marks=pytest.mark.thorough,
         ),
-        (
+        pytest.param(
             f"{TENSORFLOW}; found = hubclient.signatures(MODULE, **{WITHOUT_THREADS})",
             "run(found)",
             "forked",
+            marks=pytest.mark.thorough,
         ),
         (f"found = hubclient.signatures(MODULE, **{WITHOUT_THREADS})", "run(found)", "(1, 2)"),
         (
