@@ -241,11 +241,11 @@ class PruneRequest(Request):
 
 
 class PrunedEvent(Answer):
-    """A tree that was chosen."""
+    """A tree that was chosen, or a broken-off download."""
 
     event: Literal["pruned"] = "pruned"
-    digest: Digest
-    handles: list[str]
+    digest: str = Field(description="the tree's digest; of a broken-off download, the key of its handle")
+    handles: list[str] = Field(description="empty for a broken-off download")
     size_bytes: int
     disk_bytes: int
     last_used_at: datetime

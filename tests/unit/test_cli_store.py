@@ -174,6 +174,19 @@ def test_prune_says_what_went_and_what_stays(tmp_path: Path) -> None:
     assert daemon.asked[0].body == {"older_than_seconds": 2592000.0, "to_size_bytes": 50 * 10**9}
 
 
+def test_prune_names_broken_off_downloads_and_nothing_that_stayed(tmp_path: Path) -> None:
+    pinned_meanwhile = pruned("2", B, removed=False)
+    with scripted(
+        tmp_path,
+        pruning(pruned("1"), pinned_meanwhile),
+        pruning(pruned("1", removed=False), dry_run=True),
+    ) as daemon:
+        _, out, said = run(daemon, "prune", "--to-size", "0B", "--yes")
+        assert out == "removed  (a broken-off download)  5.0 MB\n"
+        assert "kept" not in said
+        assert "(a broken-off download)  5.0 MB" in run(daemon, "prune", "--to-size", "0B", "--dry-run")[1]
+
+
 def test_a_dry_run_of_prune_shows_the_plan(tmp_path: Path) -> None:
     held = pruned("2", "https://h.example/c/1", removed=False, reason="in-use")
     plan = pruning(pruned("1", A, B, removed=False), held, dry_run=True)

@@ -28,8 +28,9 @@ class Pruned(NamedTuple):
 
     @property
     def gone(self) -> list[dict[str, Any]]:
-        """The trees that were removed, or would be."""
-        return [tree for tree in self.trees if tree["reason"] is None]
+        """The trees that were removed, or would be. One that was pinned meanwhile was not, for no reason."""
+        planned = self.summary["dry_run"]
+        return [tree for tree in self.trees if tree["removed"] or (planned and tree["reason"] is None)]
 
 
 class Bounds(NamedTuple):
@@ -107,9 +108,9 @@ def _table(trees: list[dict[str, Any]]) -> str:
     """A row for each handle; the size stands beside the first of those that share a tree."""
     now = datetime.now(UTC) if on_terminal() else None
     rows = [
-        (printable(handle), "" if number else size(tree["disk_bytes"]), when(tree["last_used_at"], now))
+        (handle, "" if number else size(tree["disk_bytes"]), when(tree["last_used_at"], now))
         for tree in trees
-        for number, handle in enumerate(tree["handles"])
+        for number, handle in enumerate(_names(tree))
     ]
     return table(HEADER, rows, frozenset({1}), (2,))
 
@@ -121,4 +122,8 @@ def _tell_kept(pruned: Pruned) -> None:
 
 
 def _handles(tree: dict[str, Any]) -> str:
-    return ", ".join(map(printable, tree["handles"]))
+    return ", ".join(_names(tree))
+
+
+def _names(tree: dict[str, Any]) -> list[str]:
+    return [printable(handle) for handle in tree["handles"]] or ["(a broken-off download)"]
