@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from hubclient.contract.errors import NotFound, RequestInvalid
 from hubclient.contract.layout import LAYOUT_VERSION, is_digest
+from hubclient.contract.quantities import format_size
 from hubd import __version__
 from hubd.api import messages
 from hubd.api.filters import parse_all
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 _MEASURE_SECONDS = 1.0
 _FOREIGN_SECONDS = 60.0
+_MOSTLY_PINNED = 0.9
 
 
 class Inventory:
@@ -110,6 +112,7 @@ class Inventory:
         directory_warnings = await self._in_thread(self._look_at_directories)
         counters, health = self._means.counters, self._means.trees.health
         flights = resolver.fetches()
+        cache = await self._in_thread(self._measure)
         return messages.Status(
             version=__version__,
             pid=os.getpid(),
@@ -117,12 +120,12 @@ class Inventory:
             socket=self._socket,
             started_at=self._started_at,
             uptime_seconds=time.monotonic() - self._started,
-            cache=await self._in_thread(self._measure),
+            cache=cache,
             fetches=len(flights),
             waiters=sum(flight.waiters for flight in flights),
             connections=self._connections(),
             counters=messages.Counters(**vars(counters), damaged=health.damaged, repaired=health.repaired),
-            warnings=[*self.warnings, *directory_warnings],
+            warnings=[*self.warnings, *_shortages(cache), *directory_warnings],
         )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
@@ -180,3 +183,19 @@ class Inventory:
             warning = foreign.warning(self._layout)
             self._foreign = now, [warning] if warning is not None else []
         return self._foreign[1]
+
+
+def _shortages(cache: messages.CacheStatus) -> list[str]:
+    """What keeps new modules from coming, though nothing is broken."""
+    found = []
+    if cache.free_bytes <= cache.min_free_bytes:
+        found.append(
+            f"the disk is full: {format_size(cache.free_bytes)} are free, and cache.min_free is "
+            f"{format_size(cache.min_free_bytes)}; what is cached is served, and what is not may find no room"
+        )
+    if cache.max_size_bytes is not None and cache.pinned_bytes >= _MOSTLY_PINNED * cache.max_size_bytes:
+        found.append(
+            f"{format_size(cache.pinned_bytes)} of the {format_size(cache.max_size_bytes)} that the cache may take are "
+            "pinned, and little is left for others: `hubctl unpin`, or a larger cache.max_size"
+        )
+    return found

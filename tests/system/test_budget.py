@@ -179,6 +179,21 @@ def test_what_the_disk_must_keep_free_stays_free(tmp_path: Path, origin: Origin)
         status, problem = daemon.resolve(origin.serve("/a/1", Answer(module("a"))))
         assert (status, problem["code"]) == (507, "cache-full")
         assert "cache.min_free" in problem["detail"]
+        (warning,) = daemon.request("GET", "/v1/status")[1]["warnings"]
+        assert warning.startswith("the disk is full: ")
+
+
+def test_status_warns_when_pins_leave_no_room(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config=config("10MB")) as daemon:
+        url = origin.serve("/a/1", Answer(module("a")))
+        daemon.resolve(url)
+        assert daemon.request("PUT", f"/v1/modules/{key(url)}/pin")[0] == 200
+        assert daemon.request("GET", "/v1/status")[1]["warnings"] == []
+        daemon.stop()
+        daemon.config.write_text(config("1100KB"))
+        daemon.start()
+        (warning,) = daemon.request("GET", "/v1/status")[1]["warnings"]
+        assert "pinned, and little is left" in warning
 
 
 def test_four_handles_of_one_content_at_once_end_with_one_tree_and_four_records(daemon: Daemon, origin: Origin) -> None:
