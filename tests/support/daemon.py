@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.waiting import wait_until
+
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 
@@ -106,6 +108,8 @@ class Daemon:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
         self.wait()
+        # A child that it was just forking has the listening socket too, until it is another program.
+        wait_until(lambda: not self.answers())
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and JSON of one request."""
