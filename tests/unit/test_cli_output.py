@@ -38,6 +38,7 @@ def test_an_error_is_one_line_with_its_code_and_a_next_step(capsys: pytest.Captu
         (errors.ArchiveCorrupt("no gzip data (it looks like HTML)"), "is it the URL of a web page?"),
         (errors.ArchiveCorrupt("the archive is cut off"), "try again; if it stays"),
         (errors.UpstreamDenied("h.example denies access"), "hubd has no credentials"),
+        (errors.NotFound("the cache has no module of this key"), "`hubctl ls` lists"),
         (errors.DiskFull("the disk is full"), "; the cache is /some/cache"),
     ],
     ids=lambda value: value.code if isinstance(value, errors.HubError) else "",

@@ -14,7 +14,7 @@ from typing import Any
 
 from hubclient import finding
 from hubclient.cli.wording import duration, printable
-from hubclient.contract.errors import AccessDenied, ArchiveCorrupt, DiskFull, HubError
+from hubclient.contract.errors import AccessDenied, ArchiveCorrupt, DiskFull, HubError, NotFound
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 3
@@ -130,6 +130,8 @@ def _next_step(error: HubError) -> str | None:
     step = _NEXT_STEPS.get(error.code)
     if isinstance(error, ArchiveCorrupt) and "looks like HTML" in error.detail:
         return "is it the URL of a web page? A handle leads to the archive itself"
+    if isinstance(error, NotFound) and "cache" in error.detail and "hubctl" not in error.detail:
+        return "`hubctl ls` lists what the cache has"
     if isinstance(error, AccessDenied) and "administrators" in error.detail:
         return "run hubctl as root, or as the user that the daemon runs as"
     if isinstance(error, DiskFull) and (cache := finding.find(os.environ).cache) is not None:
