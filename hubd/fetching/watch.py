@@ -10,12 +10,13 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import suppress
 from typing import Literal
 
 import watchfiles
 
 from hubclient.contract.errors import HubError
-from hubclient.contract.layout import is_digest
+from hubclient.contract.layout import digest_of_target, is_digest
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.verifier import GONE
@@ -104,17 +105,29 @@ class Watch:
                 log.exception("the cache could not be looked at")
 
     async def _react(self, paths: Collection[str]) -> None:
+        await self._means.room.scanned.wait()  # start-up puts much right itself, and fills the catalog
         troubles = await asyncio.to_thread(self._look_at, paths)
         if not troubles:
             return
         await asyncio.sleep(self._pause_seconds)
         in_flight = {flight.work.progress.key for flight in self._resolver.fetches()}
+        orphans: set[str] = set()
         for key, trouble in troubles.items():
             # A fetch under way will put all of it right.
             if key not in in_flight:
-                spelling = await self._means.to_its_end(_Case(self._means, key, trouble).act)
+                spelling = await self._means.to_its_end(_Case(self._means, key, trouble, orphans).act)
                 if spelling is not None:
                     await self._fetch_again(spelling)
+        if orphans:
+            await self._means.to_its_end(lambda: self._withdraw(orphans))
+            self._means.litter.set()
+
+    def _withdraw(self, orphans: set[str]) -> None:
+        """Let trees go that no record names any more. In one go: each look reads all links."""
+        with self._means.evictor.changing:
+            nameless = {digest for digest in orphans if not self._means.records.catalog.of_digest(digest)}
+            self._means.records.withdraw(nameless)
+        self._means.orphans.update(nameless)
 
     def _look_at(self, paths: Collection[str]) -> dict[str, Trouble]:
         keys = self._keys(paths) if paths else self._suspicious_keys()
@@ -159,10 +172,12 @@ def trouble_with(means: Means, key: str) -> Trouble | None:
 class _Case:
     """One module that was not as it should be."""
 
-    def __init__(self, means: Means, key: str, trouble: Trouble) -> None:
+    def __init__(self, means: Means, key: str, trouble: Trouble, orphans: set[str]) -> None:
+        """`orphans` is told of trees that may have lost their last record."""
         self._means = means
         self._key = key
         self._trouble = trouble
+        self._orphans = orphans
 
     def act(self) -> str | None:
         """Put it right, if it still is so: the spelling to fetch it by, if that takes a fetch. In a thread."""
@@ -197,11 +212,9 @@ class _Case:
 
     def _without_record(self) -> None:
         """Somebody removed it: so the module goes, unless another handle names it too."""
-        means = self._means
-        digest = dict(means.records.links()).get(self._key)
-        if not means.records.remove_without_tree(self._key) or digest is None:
-            return
-        log.warning("the record %s is gone, and its views go too", self._key)
-        if digest not in dict(means.records.links()).values():
-            means.records.withdraw({digest})
-            means.orphans.add(digest)
+        records = self._means.records
+        with suppress(OSError):
+            digest = digest_of_target(os.readlink(records.layout.handle_link(self._key)))
+            if records.remove_without_tree(self._key) and digest is not None:
+                log.warning("the record %s is gone, and its views go too", self._key)
+                self._orphans.add(digest)
