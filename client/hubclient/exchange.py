@@ -11,6 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from hubclient.contract.errors import DaemonUnreachable, HubError, Internal, from_problem
@@ -88,20 +89,20 @@ class Channel:
                 answer = connection.getresponse()
                 result = read(answer)
             except TimeoutError:
-                connection.close()
+                _hang_up(connection)
                 raise DaemonUnreachable(
                     f"the daemon has said nothing for {self._silence_seconds:.0f} s, though it speaks every few "
                     "seconds while it works: see its log, and restart it"
                 ) from None
             except (ConnectionError, http.client.HTTPException) as error:
-                connection.close()
+                _hang_up(connection)
                 if idle is None or answer is not None:
                     raise Died(f"the daemon broke off: {error or type(error).__name__}") from error
             except BaseException as error:
                 if isinstance(error, HubError) and answer is not None and answer.isclosed():
                     self._put_back(connection)
                 else:
-                    connection.close()
+                    _hang_up(connection)
                 raise
             else:
                 self._put_back(connection)
@@ -139,6 +140,14 @@ class Channel:
         self._idle.append((os.getpid(), connection))
         while len(self._idle) > 1 and (surplus := self._take_idle()) is not None:
             surplus.close()
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    """Close, and let the daemon know at once: an answer that was begun, in the traceback say, keeps the socket open."""
+    if connection.sock is not None:
+        with suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 def read_json(answer: http.client.HTTPResponse) -> dict[str, Any]:

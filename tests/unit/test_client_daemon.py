@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -273,8 +274,12 @@ class TestResolver:
         return HandmadeCache(tmp_path / "cache")
 
     @pytest.fixture
-    def resolver(self, path: Path) -> Resolver:
-        return Resolver({"HUBD_SOCKET": str(path), "HUBD_TIMEOUT": "0"})
+    def resolver(self, path: Path) -> Iterator[Resolver]:
+        made = Resolver({"HUBD_SOCKET": str(path), "HUBD_TIMEOUT": "0"})
+        yield made
+        # An error's traceback holds it in a circle, where the order of ends is anybody's guess.
+        if made._daemon is not None:
+            made._daemon.close()
 
     def answered(self, cache: HandmadeCache, **fields: Any) -> tuple[str, Any]:
         digest = cache.add("https://example.org/other/1")
