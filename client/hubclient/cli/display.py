@@ -82,9 +82,14 @@ class Plain(Silent):
         say(text)
 
 
+def can_redraw() -> bool:
+    """Whether stderr is a terminal that can move its cursor."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
 def display_for(handles: Sequence[str], *, quiet: bool, as_json: bool) -> Silent:
     """The display that suits stderr: live bars on a terminal that can move its cursor, else lines, or nothing."""
-    terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    terminal = can_redraw()
     if quiet or (as_json and not terminal):
         return Silent(handles)
     if terminal:

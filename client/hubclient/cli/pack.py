@@ -6,11 +6,11 @@ Law: stdout gets the archive's path, or all that is known of it as JSON, once th
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hubclient.cli.display import can_redraw
 from hubclient.cli.output import emit, emit_json, say
 from hubclient.cli.wording import duration, short, size
 from hubclient.model_errors import ExportInvalid
@@ -42,8 +42,7 @@ def pack(directory: str, out: str | None, *, force: bool, quiet: bool, as_json: 
 @contextmanager
 def _progress(directory: str, *, shown: bool) -> Iterator[Progress | None]:
     """A bar on a terminal that can move its cursor; elsewhere nothing, since nobody else waits for it."""
-    terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-    if not shown or not terminal:
+    if not shown or not can_redraw():
         yield None
         return
     from rich.console import Console

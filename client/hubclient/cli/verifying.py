@@ -5,14 +5,12 @@ Law: the exit code is 0 only if all that was asked for is whole in the end.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hubclient.cli.display import LINE_EVERY_FRACTION, LINE_EVERY_SECONDS, LINES_APART_SECONDS
+from hubclient.cli.display import LINE_EVERY_FRACTION, LINE_EVERY_SECONDS, LINES_APART_SECONDS, can_redraw
 from hubclient.cli.names import module_path
 from hubclient.cli.output import EXIT_FAILED, complain, emit, emit_json, exit_code_of_all, say
 from hubclient.cli.wording import count, duration, printable, size
@@ -100,8 +98,7 @@ def _plain(event: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _progress(*, shown: bool) -> Iterator[tuple[Progress, Callable[[str], None]]]:
     """What takes progress, and what prints a line beside it: a bar on a terminal that can move its cursor."""
-    terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-    if not shown or not terminal:
+    if not shown or not can_redraw():
         yield (_Lines().show if shown else lambda _: None), emit
         return
     from rich.console import Console
