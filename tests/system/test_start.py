@@ -142,6 +142,7 @@ def test_status_names_the_directories_that_are_gone_and_a_restart_makes_them_ane
 ) -> None:
     handle = origin.serve("/m/1", Answer(archive(MODULE)))
     daemon.resolve(handle)
+    wait_until(lambda: not os.listdir(daemon.cache / "trash"))  # the daemon empties it, and would race with rmtree
     for name in ("tfhub", "trash"):
         shutil.rmtree(daemon.cache / name)
     status, answer = daemon.request("GET", "/v1/status")
