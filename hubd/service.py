@@ -10,9 +10,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from hubclient.contract.errors import HubError
@@ -23,18 +22,18 @@ from hubd.api.server import ApiServer, ListeningSocket, raise_file_limit
 from hubd.api.upkeep import Upkeep
 from hubd.api.verifying import Verifying
 from hubd.config import Place, Settings
-from hubd.fetching import clean_point
+from hubd.fetching.chores import Chores
 from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.room import Room, limits_of
-from hubd.fetching.sources import HttpSource
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Watch
+from hubd.network.session import Session
+from hubd.network.sources import HttpSource
 from hubd.store import recovery
 from hubd.store.adoption import adopt
-from hubd.store.cleaning import clean
 from hubd.store.eviction import Evictor
 from hubd.store.hold import CacheHold
 from hubd.store.partials import Partials
@@ -46,8 +45,6 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 4.5
 _WATCH_SECONDS = 2.0
-_TIDY_SECONDS = 15.0
-_ROOM_SECONDS = 30.0
 _MAX_FILES = 65536
 _FILES_PER_FETCH = 32
 _OTHER_FILES = 128
@@ -72,7 +69,8 @@ async def serve(settings: Settings, place: Place) -> None:
         # Fetches never wait for a thread that something else keeps.
         threads = ThreadPoolExecutor(3 * settings.network.concurrent_fetches + 4, "fetch")
         try:
-            async with HttpSource(settings.network) as source:
+            async with Session(settings.network) as session:
+                source = HttpSource(session)
                 store = _Store(hold, trees, Records(hold.layout), partials)
                 await _Service(settings, store, source, threads, listening).run()
         finally:
@@ -128,6 +126,7 @@ class _Service:
             users=users,
         )
         self._resolver = Resolver(self._means, self._spawn)
+        self._chores = Chores(self._means, self._hold, self._warn, is_busy=lambda: bool(self._resolver.fetches()))
         self._cache_watch = Watch(self._means, self._resolver, self._warn)
         self._inventory = Inventory(self._means, self._cache_watch, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
@@ -148,9 +147,8 @@ class _Service:
             async with self._group as group:
                 await self._server.start()
                 log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
-                recovering, watching = self._recover(suspects), self._cache_watch.run()
-                others = (self._tidy(), self._make_room(), self._watch())
-                chores = [group.create_task(chore) for chore in (recovering, watching, *others)]
+                works = self._chores.recover(suspects), self._chores.tidy(), self._chores.make_room()
+                chores = [group.create_task(work) for work in (*works, self._cache_watch.run(), self._watch())]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
                 # What still runs after this has nobody to answer to, and nothing to lose: any kill is survived.
@@ -178,53 +176,6 @@ class _Service:
     def _warn(self, text: str) -> None:
         log.warning("%s", text)
         self._inventory.warnings.append(text)
-
-    async def _recover(self, suspects: Collection[str]) -> None:
-        """Recovery's slow part, behind the serving daemon; the clean point moves on behind it for good."""
-        means = self._means
-        try:
-            report = await asyncio.to_thread(recovery.mend, means.trees, means.records, means.direct_until)
-        except Exception:
-            log.exception("recovery did not finish; the next start tries again")
-            self._warn("recovery did not finish: what the cache takes on disk is not fully known; see the log")
-        else:
-            log.info("recovery: %s", report)
-            means.orphans.update(report.trees_in_use)
-            if report.warning is not None:
-                self._warn(report.warning)
-        means.room.scanned.set()
-        # Not before: what is being checked is held, and what has no record is to go.
-        await clean_point.keep(means, self._hold, suspects)
-
-    async def _make_room(self) -> None:
-        """Evicts ahead of need, when the cache has grown and when others took of the disk."""
-        room = self._means.room
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_ROOM_SECONDS):
-                    await room.pressed.wait()
-            room.pressed.clear()
-            try:
-                await room.make_ahead()
-            except Exception:
-                log.exception("no room could be made ahead of need")
-
-    async def _tidy(self) -> None:
-        """Clears away what fetches leave, soon after them, and what was still in use then, when it is not."""
-        means = self._means
-        await means.room.scanned.wait()
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TIDY_SECONDS if means.orphans or means.partials else None):
-                    await means.litter.wait()
-            means.litter.clear()
-            try:
-                await asyncio.to_thread(means.partials.expire)
-                await asyncio.to_thread(clean, means.trees, means.records, means.orphans)
-                if not self._resolver.fetches():
-                    await asyncio.to_thread(allocator.give_memory_back)
-            except Exception:
-                log.exception("the cache could not be tidied")
 
     async def _watch(self) -> None:
         """Ends the daemon when its socket is no longer its own, or when nobody needed it for long."""

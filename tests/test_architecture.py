@@ -22,7 +22,7 @@ LAYERS = (
     {"service"},
     {"api", "reload"},
     {"fetching"},
-    {"store", "unpacking"},
+    {"store", "unpacking", "network"},
     {"config", "allocator"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

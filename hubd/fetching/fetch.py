@@ -18,13 +18,13 @@ from typing import Literal
 from hubclient.contract import handles
 from hubclient.contract.errors import DigestMismatch, HubError, Internal
 from hubclient.contract.lease import Lease
-from hubd.fetching.conditions import RangeRefused, Resume, Validators
 from hubd.fetching.keeping import Keeping
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.progress import Progress
 from hubd.fetching.room import Reservation
-from hubd.fetching.sources import Delivery
-from hubd.fetching.transfer import Received, check_announced, receive
+from hubd.network.conditions import RangeRefused, Resume, Validators
+from hubd.network.sources import ArchiveRequest, Delivery
+from hubd.network.transfer import Received, check_announced, receive
 from hubd.store.disk import from_os_error
 from hubd.store.manifest import FileEntry, Manifest, content_digest
 from hubd.store.partials import Partial
@@ -131,11 +131,13 @@ class Fetch:
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    delivery = await stack.enter_async_context(open_at_origin(handle, known, _resume(partial)))
+                    delivery = await stack.enter_async_context(
+                        open_at_origin(ArchiveRequest(handle, known, _resume(partial)))
+                    )
                 except RangeRefused as refused:
                     log.info("%s: the rest was asked for, and the answer came %s", self.progress.loggable, refused)
                     await self._drop_partial()
-                    delivery = await stack.enter_async_context(open_at_origin(handle, known))
+                    delivery = await stack.enter_async_context(open_at_origin(ArchiveRequest(handle, known)))
                 if not delivery.from_bytes:
                     await self._drop_partial()  # the origin has another archive by now
                 yield delivery

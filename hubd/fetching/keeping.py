@@ -14,7 +14,7 @@ import time
 
 from hubclient.contract.errors import CacheFull, DiskFull, UpstreamTimeout, UpstreamUnavailable
 from hubd.fetching.means import Means
-from hubd.fetching.sources import Delivery
+from hubd.network.sources import Delivery
 from hubd.store.staging import Staging
 
 _log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from hubd.config import Settings
 from hubd.fetching.counters import Counters
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.room import Room
-from hubd.fetching.sources import HttpSource
 from hubd.fetching.threads import to_its_end
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
+from hubd.network.sources import HttpSource
 from hubd.store.eviction import Evictor
 from hubd.store.partials import Partials
 from hubd.store.records import MAX_SPELLINGS, Record, Records

@@ -25,7 +25,8 @@ from hubclient.contract import handles
 from hubclient.contract.errors import UpstreamUnavailable
 from hubd.fetching.fetch import Fetch
 from hubd.fetching.means import Means
-from hubd.fetching.sources import HttpSource
+from hubd.network.session import Session
+from hubd.network.sources import HttpSource
 from hubd.store.adoption import adopt
 from hubd.store.recovery import clear
 from tests.support.archives import MODULE, archive
@@ -61,7 +62,8 @@ def at_awaits(work: Coroutine[Any, Any, Any], act: Callable[[], None]) -> Genera
 async def started(root: str) -> AsyncIterator[Means]:
     """What a daemon that was just started on this cache works with."""
     with adopt(root, socket="/s") as hold, ThreadPoolExecutor(4) as threads:
-        async with HttpSource(NETWORK) as source:
+        async with Session(NETWORK) as session:
+            source = HttpSource(session)
             means = means_of(hold.layout, source, threads)
             clear(hold.layout, means.partials)
             yield means

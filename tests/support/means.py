@@ -11,9 +11,9 @@ from hubd.config import NetworkSettings, Settings
 from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
 from hubd.fetching.room import Room
-from hubd.fetching.sources import HttpSource
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
+from hubd.network.sources import HttpSource
 from hubd.store.budget import Limits
 from hubd.store.disk import Disk
 from hubd.store.eviction import Evictor

@@ -11,7 +11,8 @@ import pytest
 
 from hubclient.contract.errors import UpstreamTimeout
 from hubd.config import NetworkSettings
-from hubd.fetching.sources import HttpSource
+from hubd.network.session import Session
+from hubd.network.sources import ArchiveRequest, HttpSource
 from tests.support.archives import archive
 from tests.support.daemon import Daemon
 from tests.support.origin import Answer, Origin
@@ -218,9 +219,10 @@ async def test_a_head_that_never_ends_times_out() -> None:
 
     with raw_origin(trickle) as url:
         try:
-            async with HttpSource(settings("200ms")) as source:
+            async with Session(settings("200ms")) as session:
+                source = HttpSource(session)
                 with pytest.raises(UpstreamTimeout):
-                    async with source.open(url):
+                    async with source.open(ArchiveRequest(url)):
                         pass
         finally:
             over.set()
@@ -235,9 +237,10 @@ async def test_a_name_that_is_never_resolved_times_out(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     try:
-        async with HttpSource(settings("200ms")) as source:
+        async with Session(settings("200ms")) as session:
+            source = HttpSource(session)
             with pytest.raises(UpstreamTimeout, match="connected to in time"):
-                async with source.open("http://models.example/m/1"):
+                async with source.open(ArchiveRequest("http://models.example/m/1")):
                     pass
     finally:
         over.set()

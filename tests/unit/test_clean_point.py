@@ -12,7 +12,8 @@ from pathlib import Path
 
 from hubd.fetching import clean_point
 from hubd.fetching.means import Means
-from hubd.fetching.sources import HttpSource
+from hubd.network.session import Session
+from hubd.network.sources import HttpSource
 from hubd.store.adoption import adopt
 from hubd.store.hold import CacheHold
 from tests.support.means import NETWORK, means_of
@@ -22,7 +23,8 @@ from tests.support.modules import record_of
 @asynccontextmanager
 async def _means(tmp_path: Path) -> AsyncIterator[tuple[Means, CacheHold]]:
     with adopt(str(tmp_path / "cache"), socket="/s") as hold, ThreadPoolExecutor(1) as threads:
-        async with HttpSource(NETWORK) as source:
+        async with Session(NETWORK) as session:
+            source = HttpSource(session)
             means = means_of(hold.layout, source, threads)
             yield means, hold
             means.verifier.close()

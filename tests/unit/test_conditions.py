@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hubd.fetching.conditions import ContentRange, RangeRefused, Resume, Validators, strong
+from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
 
 MODIFIED, A_SECOND_LATER = "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:01 GMT"
 

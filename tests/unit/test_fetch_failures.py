@@ -12,7 +12,8 @@ import pytest
 from hubclient.contract import handles
 from hubclient.contract.errors import Internal
 from hubd.fetching.resolver import Ask, Resolver
-from hubd.fetching.sources import HttpSource
+from hubd.network.session import Session
+from hubd.network.sources import HttpSource
 from hubd.store.adoption import adopt
 from hubd.store.cleaning import clean
 from tests.support.archives import MODULE, archive
@@ -23,7 +24,8 @@ from tests.support.origin import Answer, Origin
 async def test_a_tree_whose_record_could_not_be_written_is_cleared_away(tmp_path: Path, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(archive(MODULE)))
     with adopt(str(tmp_path / "cache"), socket="/s") as hold, ThreadPoolExecutor(4) as threads:
-        async with HttpSource(NETWORK) as source, asyncio.TaskGroup() as group:
+        async with Session(NETWORK) as session, asyncio.TaskGroup() as group:
+            source = HttpSource(session)
             means = means_of(hold.layout, source, threads, spawn=group.create_task)
             os.mkdir(hold.layout.record(handles.key(handle)))
             with pytest.raises(Internal):

@@ -10,7 +10,7 @@ from yarl import URL
 
 from hubclient.contract.errors import AddressForbidden, HandleForbidden
 from hubd.config import NetworkSettings
-from hubd.fetching.guard import Guard
+from hubd.network.guard import Guard
 
 ALWAYS_REFUSED = [
     "169.254.169.254",

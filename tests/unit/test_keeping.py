@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from hubclient.contract import errors
-from hubd.fetching.conditions import Validators
 from hubd.fetching.keeping import Keeping, is_mendable
 from hubd.fetching.means import Means
-from hubd.fetching.sources import Delivery, HttpSource
+from hubd.network.conditions import Validators
+from hubd.network.session import Session
+from hubd.network.sources import Delivery, HttpSource
 from hubd.store.adoption import adopt
 from tests.support.journal import RecordingDisk
 from tests.support.means import NETWORK, means_of
@@ -57,7 +58,7 @@ def disk() -> RecordingDisk:
 @pytest.fixture
 def means(tmp_path: Path, disk: RecordingDisk) -> Iterator[Means]:
     with adopt(str(tmp_path / "cache"), socket="/s") as hold, ThreadPoolExecutor(1) as threads:
-        yield means_of(hold.layout, HttpSource(NETWORK), threads, disk)
+        yield means_of(hold.layout, HttpSource(Session(NETWORK)), threads, disk)
 
 
 def keeping(means: Means, strong: Validators | None = STRONG, from_bytes: int = 0) -> Keeping:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hubclient.contract.errors import ArchiveTooLarge, UpstreamUnavailable
-from hubd.fetching.transfer import Received, receive
+from hubd.network.transfer import Received, receive
 
 
 async def chunked(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:

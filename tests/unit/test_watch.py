@@ -14,8 +14,9 @@ import pytest
 
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Ask, Resolver
-from hubd.fetching.sources import HttpSource
 from hubd.fetching.watch import Events, Watch
+from hubd.network.session import Session
+from hubd.network.sources import HttpSource
 from hubd.store.adoption import adopt
 from hubd.store.layout import StoreLayout
 from hubd.store.records import Record
@@ -67,7 +68,8 @@ class _House:
 @asynccontextmanager
 async def _house(tmp_path: Path) -> AsyncIterator[_House]:
     with adopt(str(tmp_path / "cache"), socket="/s") as hold, ThreadPoolExecutor(4) as threads:
-        async with HttpSource(NETWORK) as source, asyncio.TaskGroup() as group:
+        async with Session(NETWORK) as session, asyncio.TaskGroup() as group:
+            source = HttpSource(session)
             means = means_of(hold.layout, source, threads, spawn=group.create_task)
             house = _House(means, Resolver(means, group.create_task))
             watching = group.create_task(house.watch.run())

@@ -1,8 +1,7 @@
-"""The origin's side of a fetch: the tf-hub protocol over HTTP.
+"""HTTP to origins: one session for all, in which each hop passes the guard.
 
-A handle's URL with ``tf-hub-format=compressed`` answers the module as a tar.gz, directly or by redirect
-(https://www.tensorflow.org/hub/hosting). Law: each hop passes the guard, https never leads to http, and whatever an
-origin does becomes a `HubError` that repeats nothing of what it wrote but the name of a host.
+Law: https never leads to http, nothing is sent to a host that the guard does not allow, and whatever an origin does
+becomes a `HubError` that repeats nothing of what it wrote but the name of a host.
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
-from hubclient.contract import handles
 from hubclient.contract.errors import (
     HandleForbidden,
     HandleInvalid,
@@ -29,8 +26,7 @@ from hubclient.contract.errors import (
 )
 from hubd import __version__
 from hubd.config import NetworkSettings
-from hubd.fetching.conditions import ContentRange, RangeRefused, Resume, Validators, strong
-from hubd.fetching.guard import Guard
+from hubd.network.guard import Guard
 
 _MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -41,23 +37,7 @@ _PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """An answer with an archive in its body; or, when `body` is None, the word that nothing changed (304).
-
-    The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. With the `strong`
-    validators the rest can be asked for, should the body end early.
-    """
-
-    body: AsyncIterator[bytes] | None
-    total_bytes: int | None
-    validators: Validators
-    final_host: str
-    from_bytes: int = 0
-    strong: Validators | None = None
-
-
-class HttpSource:
+class Session:
     """Origins over HTTP. An async context manager that owns the connections."""
 
     def __init__(self, settings: NetworkSettings) -> None:
@@ -65,7 +45,7 @@ class HttpSource:
         self._guard = Guard(settings)
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> HttpSource:
+    async def __aenter__(self) -> Session:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(socket_factory=self._guard.socket, limit=0, enable_cleanup_closed=False),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -86,38 +66,13 @@ class HttpSource:
             await self._session.close()
 
     @asynccontextmanager
-    async def open(
-        self, handle: str, known: Validators | None = None, resume: Resume | None = None
-    ) -> AsyncIterator[Delivery]:
-        """Asks for the archive of a canonical handle; with `known` validators a 304 is an answer too.
+    async def following(self, url: URL, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206 or 416.
 
-        With `resume` the rest of it is, if it is still the same; else it comes from its first byte. Raises upstream-*,
-        handle-forbidden and address-forbidden errors, also out of the block while the body is read, and `RangeRefused`
-        for an answer to `resume` that is neither.
+        Raises upstream-*, handle-* and address-forbidden errors.
         """
-        headers = {**(known.headers() if known else {}), **(resume.headers() if resume else {})}
-        async with self._following(handle, headers) as response:
-            validators = Validators.stated(response.headers)
-            host = response.url.raw_host or ""
-            if response.status == 304 and known is not None:
-                yield Delivery(None, None, validators.or_else(known), host)
-            elif response.status == 304:
-                raise UpstreamUnavailable(f"{host} answered 304 to a request without conditions")
-            elif response.status == 416:
-                raise RangeRefused("that there is no such range")
-            elif response.status == 206 and resume is not None:
-                content_range = ContentRange.parse(response.headers.get("Content-Range"))
-                total_bytes = resume.total_of(content_range, validators)
-                merged, body = validators.or_else(resume.validators), _chunks(response, host)
-                yield Delivery(body, total_bytes, merged, host, resume.from_bytes, resume.validators)
-            else:
-                body, again = _chunks(response, host), strong(validators, response.headers)
-                yield Delivery(body, response.content_length, validators, host, strong=again)
-
-    @asynccontextmanager
-    async def _following(self, handle: str, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         assert self._session is not None
-        url = _asked(handle)
+        asked_host = url.raw_host
         redirected_by: str | None = None
         for _ in range(_MAX_REDIRECTS + 1):
             self._guard.check_url(url)
@@ -142,10 +97,11 @@ class HttpSource:
                     raise failure
                 yield response
                 return
-        raise UpstreamUnavailable(f"{handles.host(handle)}: more than {_MAX_REDIRECTS} redirects")
+        raise UpstreamUnavailable(f"{asked_host}: more than {_MAX_REDIRECTS} redirects")
 
 
-async def _chunks(response: aiohttp.ClientResponse, host: str) -> AsyncIterator[bytes]:
+async def chunks(response: aiohttp.ClientResponse, host: str) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises upstream-* errors, after all that had arrived."""
     while True:
         try:
             chunk = await response.content.readany()
@@ -168,15 +124,6 @@ def _unread(content: aiohttp.StreamReader) -> bytes:
         return content.read_nowait()
     finally:
         content.set_exception(cut)
-
-
-def _asked(handle: str) -> URL:
-    try:
-        url = URL(handles.request_url(handle), encoded=True)
-        _ = url.raw_host, url.port  # parsed only now
-    except ValueError:
-        raise HandleInvalid("the handle is no URL that can be asked for") from None
-    return url
 
 
 def _target(here: URL, location: str | None) -> URL:
