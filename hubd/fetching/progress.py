@@ -31,8 +31,8 @@ class Progress:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def on_frontier(self, received_bytes: int) -> None:
-        """Bytes ``[0, received_bytes)`` of the archive are in the spool."""
+    def on_received(self, received_bytes: int) -> None:
+        """So many bytes of the archive are in the spool."""
         self.received_bytes = received_bytes
         now = time.monotonic()
         self._samples.append((now, received_bytes))
