@@ -131,7 +131,7 @@ class Fetch:
                         return await self._take(delivery)
                 except (UpstreamUnavailable, UpstreamTimeout) as error:
                     pause_seconds = self._pause_seconds(error)
-                    log.info("%s: tried again in %.1f s: %s", self.progress.loggable, pause_seconds, error)
+                    self.progress.on_pause(error, pause_seconds)
                 await asyncio.sleep(pause_seconds)
 
     def _pause_seconds(self, error: HubError) -> float:
@@ -257,6 +257,7 @@ class Fetch:
                 make_room=reservation.spool,
                 is_starving=lambda: unpacker.is_idle,
                 before_holes=functools.partial(self._means.to_its_end, keeping.before_holes),
+                on_pause=progress.on_pause,
             )
             transfer = Transfer(delivery, staging.archive, self._terms, hooks, self._patience, self._means.threads)
 

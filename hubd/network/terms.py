@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from hubclient.contract.errors import ArchiveTooLarge, UpstreamUnavailable
+from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamUnavailable
 from hubd.network.segments import Ranges
 
 
@@ -49,7 +49,8 @@ class Hooks:
     `on_written`: of the archive, this is in the spool. `make_room`: awaited before the spool grows to so many bytes; it
     may raise. `pace`: awaited with the size of each piece that came. `is_starving`:
     whether the unpacker waits for bytes. `before_holes`: awaited before bytes are written that leave a hole before
-    them; False: they must not be.
+    them; False: they must not be. `on_pause`: all failed, the last with this error, and so many seconds later it goes
+    on.
     """
 
     on_written: Callable[[Ranges], None]
@@ -57,6 +58,7 @@ class Hooks:
     pace: Callable[[int], Awaitable[object]] = _nothing
     is_starving: Callable[[], bool] = lambda: False
     before_holes: Callable[[], Awaitable[bool]] = _always
+    on_pause: Callable[[HubError, float], None] = lambda error, seconds: None
 
 
 def check_announced(total_bytes: int | None, limit_bytes: int) -> None:

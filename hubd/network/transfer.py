@@ -90,23 +90,22 @@ class Transfer:
                 error = await self._adjust()
             if self._working or (error is None and not self._plan.left_bytes):
                 continue
-            await self._pause(error, self.received_bytes - received_before)
+            if error is not None:
+                await self._pause(error, self.received_bytes - received_before)
             received_before = self.received_bytes
             self._rates.clear()
             self._ramp = Ramp(self._terms.connections, time.monotonic())
             if (segment := self._plan.take(ENDLESS, time.monotonic())) is not None:
                 self._launch(segment)
 
-    async def _pause(self, error: HubError | RangeRefused | None, new_bytes: int) -> None:
+    async def _pause(self, error: HubError | RangeRefused, new_bytes: int) -> None:
         """Waits before the next try, or raises why there is none."""
         if isinstance(error, RangeRefused):
             raise Changed(f"the rest was asked for, and the answer came {error}") from None
-        if error is None:
-            error = UpstreamUnavailable("the origin sent less than it announced")
         if self._delivery.part is None:
             raise error
         seconds = self._patience.pause_seconds(error, new_bytes)
-        log.info("goes on in %.1f s at byte %d: %s", seconds, self._writer.written.frontier_bytes, error)
+        self._hooks.on_pause(error, seconds)
         await asyncio.sleep(seconds)
 
     async def _adjust(self) -> HubError | None:
