@@ -27,6 +27,7 @@ from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.room import Room, limits_of
+from hubd.fetching.slots import Slots
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Watch
@@ -119,7 +120,7 @@ class _Service:
             source=source,
             verifier=Verifier(trees, records, self._spawn),
             threads=threads,
-            slots=asyncio.Semaphore(settings.network.concurrent_fetches),
+            slots=Slots(settings.network.concurrent_fetches),
             evictor=evictor,
             room=Room(limits_of(settings.cache, trees.layout.root), trees, evictor, counters, users),
             counters=counters,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from typing import Literal
 from hubclient.contract import handles
 from hubclient.contract.errors import DigestMismatch, HubError, Internal
 from hubclient.contract.lease import Lease
+from hubd.fetching.counters import Outcome
 from hubd.fetching.keeping import Keeping
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.progress import Progress
@@ -51,11 +52,32 @@ class Landed:
     warnings: tuple[str, ...] = ()
     error: HubError | None = None  # why it is stale
 
+    def outcome(self, joined: bool) -> Outcome:
+        """What a caller is told, who joined the flight or had it started."""
+        match self.found:
+            case "fetched":
+                return "joined" if joined else "fetched"
+            case "stale":
+                return "stale"
+            case _:
+                return "hit"
+
 
 class Fetch:
     """The work of a flight."""
 
-    def __init__(self, means: Means, handle: str, key: str, *, spelling: str, refresh: bool) -> None:
+    def __init__(
+        self,
+        means: Means,
+        handle: str,
+        key: str,
+        *,
+        spelling: str,
+        refresh: bool,
+        is_urgent: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`is_urgent`: whether a client waits for it, at this moment; else it is a prefetch."""
+        self.is_urgent = is_urgent
         self.progress = Progress(handle, key)
         self._means = means
         self._spelling = spelling
@@ -117,7 +139,10 @@ class Fetch:
             async with means.asking, self._open(known) as delivery:
                 if delivery.body is None:
                     return await means.to_its_end(lambda: self._confirm(delivery.validators))
-        async with means.slots, self._open(known, means.partials.claim(self.progress.key)) as delivery:
+        async with (
+            means.slots.turn(self.is_urgent),
+            self._open(known, means.partials.claim(self.progress.key)) as delivery,
+        ):
             if delivery.body is None:
                 return await means.to_its_end(lambda: self._confirm(delivery.validators))
             return await self._take(delivery)

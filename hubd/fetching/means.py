@@ -15,6 +15,7 @@ from hubd.config import Settings
 from hubd.fetching.counters import Counters
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.room import Room
+from hubd.fetching.slots import Slots
 from hubd.fetching.threads import to_its_end
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
@@ -45,7 +46,7 @@ class Means:
     source: HttpSource
     verifier: Verifier
     threads: Executor
-    slots: asyncio.Semaphore
+    slots: Slots
     evictor: Evictor
     room: Room
     counters: Counters
