@@ -97,6 +97,7 @@ class NetworkSettings(Section):
     allow_http: bool = False
     allow_private_addresses: Annotated[bool | tuple[Network | str, ...], BeforeValidator(_networks_and_hosts)] = False
     concurrent_fetches: Annotated[int, Field(ge=1, le=64)] = 4
+    connections_per_host: Annotated[int, Field(ge=1, le=256)] = 16
     connect_timeout: Seconds = 10.0
     stall_timeout: Seconds = 60.0
     negative_ttl: Seconds = 10.0

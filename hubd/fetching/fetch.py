@@ -157,12 +157,14 @@ class Fetch:
             async with AsyncExitStack() as stack:
                 try:
                     delivery = await stack.enter_async_context(
-                        open_at_origin(ArchiveRequest(handle, known, _resume(partial)))
+                        open_at_origin(ArchiveRequest(handle, known, _resume(partial), self.is_urgent))
                     )
                 except RangeRefused as refused:
                     log.info("%s: the rest was asked for, and the answer came %s", self.progress.loggable, refused)
                     await self._drop_partial()
-                    delivery = await stack.enter_async_context(open_at_origin(ArchiveRequest(handle, known)))
+                    delivery = await stack.enter_async_context(
+                        open_at_origin(ArchiveRequest(handle, known, is_urgent=self.is_urgent))
+                    )
                 if not delivery.from_bytes:
                     await self._drop_partial()  # the origin has another archive by now
                 yield delivery

@@ -26,9 +26,12 @@ from hubclient.contract.errors import (
 )
 from hubd import __version__
 from hubd.config import NetworkSettings
+from hubd.network.connections import Claim, Connections
 from hubd.network.guard import Guard
 
 _MAX_REDIRECTS = 10
+_CONNECTIONS_PER_FETCH = 8
+_ASKING_AT_ONCE = 64  # for news of what is cached, beside the fetches
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READ_BUFFER_BYTES = 1 << 20
 _MAX_TARGET_LENGTH = 8192
@@ -43,6 +46,8 @@ class Session:
     def __init__(self, settings: NetworkSettings) -> None:
         self._settings = settings
         self._guard = Guard(settings)
+        most = settings.concurrent_fetches * _CONNECTIONS_PER_FETCH + _ASKING_AT_ONCE
+        self.connections = Connections(settings.connections_per_host, most)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Session:
@@ -66,8 +71,12 @@ class Session:
             await self._session.close()
 
     @asynccontextmanager
-    async def following(self, url: URL, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def following(
+        self, url: URL, headers: dict[str, str], claim: Claim | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206 or 416.
+
+        The claim's place goes with it from host to host; without one the caller has a place for it.
 
         Raises upstream-*, handle-* and address-forbidden errors.
         """
@@ -77,6 +86,8 @@ class Session:
         for _ in range(_MAX_REDIRECTS + 1):
             self._guard.check_url(url)
             host = url.raw_host or ""
+            if claim is not None:
+                await claim.move(host)
             self._guard.begin(host)
             try:
                 # The read timeout starts again with every byte: only this one ends a head that never ends.

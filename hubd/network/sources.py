@@ -6,7 +6,7 @@ A handle's URL with ``tf-hub-format=compressed`` answers the module as a tar.gz,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from yarl import URL
 from hubclient.contract import handles
 from hubclient.contract.errors import HandleInvalid, UpstreamUnavailable
 from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
+from hubd.network.connections import Claim
 from hubd.network.session import Session, chunks
 
 
@@ -39,12 +40,13 @@ class ArchiveRequest:
     """What is wanted of an origin: the archive of a canonical handle.
 
     With `known` validators a 304 is an answer too. With `resume` the rest of it is, if it is still the same; else it
-    comes from its first byte.
+    comes from its first byte. `is_urgent`: whether a client waits for it, at this moment.
     """
 
     handle: str
     known: Validators | None = None
     resume: Resume | None = None
+    is_urgent: Callable[[], bool] = lambda: True
 
     def headers(self) -> dict[str, str]:
         return {**(self.known.headers() if self.known else {}), **(self.resume.headers() if self.resume else {})}
@@ -64,7 +66,10 @@ class HttpSource:
         and `RangeRefused` for an answer to `resume` that is neither the rest nor the whole.
         """
         known, resume = request.known, request.resume
-        async with self._session.following(_asked(request.handle), request.headers()) as response:
+        async with (
+            Claim(self._session.connections, request.is_urgent) as claim,
+            self._session.following(_asked(request.handle), request.headers(), claim) as response,
+        ):
             validators = Validators.stated(response.headers)
             host = response.url.raw_host or ""
             if response.status == 304 and known is not None:
