@@ -37,6 +37,11 @@ def parse_percent(value: object) -> object:
     return float(match[1]) / 100
 
 
+def parse_rate(value: object) -> object:
+    """Bytes per second, from "1MB" or "1MB/s"."""
+    return parse_size(value.strip().removesuffix("/s") if isinstance(value, str) else value)
+
+
 def _absolute(value: object) -> object:
     path = os.path.expanduser(value) if isinstance(value, str) else ""
     if not os.path.isabs(path):
@@ -45,6 +50,7 @@ def _absolute(value: object) -> object:
 
 
 Size = Annotated[int, BeforeValidator(parse_size)]
+Rate = Annotated[int, BeforeValidator(parse_rate)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Share = Annotated[float, BeforeValidator(parse_percent)]
 AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
@@ -100,6 +106,8 @@ class NetworkSettings(Section):
     connections_per_host: Annotated[int, Field(ge=1, le=256)] = 16
     connect_timeout: Seconds = 10.0
     stall_timeout: Seconds = 60.0
+    max_rate: Annotated[Rate, Field(gt=0)] | None = None
+    prefetch_max_rate: Annotated[Rate, Field(gt=0)] | None = None
     negative_ttl: Seconds = 10.0
     revalidate_after: Seconds = 86400.0
     offline: bool = False

@@ -31,6 +31,7 @@ from hubd.fetching.slots import Slots
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Watch
+from hubd.network.pace import Pace
 from hubd.network.session import Session
 from hubd.network.sources import HttpSource
 from hubd.store import recovery
@@ -125,6 +126,7 @@ class _Service:
             room=Room(limits_of(settings.cache, trees.layout.root), trees, evictor, counters, users),
             counters=counters,
             users=users,
+            pace=Pace(settings.network.max_rate, settings.network.prefetch_max_rate),
         )
         self._resolver = Resolver(self._means, self._spawn)
         self._chores = Chores(self._means, self._hold, self._warn, is_busy=lambda: bool(self._resolver.fetches()))

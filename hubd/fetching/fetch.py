@@ -268,6 +268,7 @@ class Fetch:
                     make_room=reservation.spool,
                     threads=self._means.threads,
                     from_bytes=delivery.from_bytes,
+                    pace=self._pace,
                 )
                 progress.state = "unpacking"
                 unpacker.finish(received.size_bytes)
@@ -281,6 +282,9 @@ class Fetch:
             except BaseExceptionGroup as failures:
                 raise _first(failures) from None
             return receiving.result(), unpacking.result()
+
+    async def _pace(self, size_bytes: int) -> float:
+        return await self._means.pace.take(size_bytes, prefetch=lambda: not self.is_urgent())
 
     def _publish(
         self, delivery: Delivery, tree: str, received: Received, report: UnpackReport, leases: list[Lease]

@@ -19,6 +19,7 @@ from hubd.fetching.slots import Slots
 from hubd.fetching.threads import to_its_end
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
+from hubd.network.pace import Pace
 from hubd.network.sources import HttpSource
 from hubd.store.eviction import Evictor
 from hubd.store.partials import Partials
@@ -51,6 +52,7 @@ class Means:
     room: Room
     counters: Counters
     users: Users
+    pace: Pace = field(default_factory=Pace)
     grace: GraceLeases = field(default_factory=GraceLeases)
     # Trees that a handle moved on from; they go as soon as nobody uses them.
     orphans: set[str] = field(default_factory=set)

@@ -28,12 +28,12 @@ from hubd import __version__
 from hubd.config import NetworkSettings
 from hubd.network.connections import Claim, Connections
 from hubd.network.guard import Guard
+from hubd.network.pace import read_buffer_bytes
 
 _MAX_REDIRECTS = 10
 _CONNECTIONS_PER_FETCH = 8
 _ASKING_AT_ONCE = 64  # for news of what is cached, beside the fetches
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_READ_BUFFER_BYTES = 1 << 20
 _MAX_TARGET_LENGTH = 8192
 _MAX_HOST_LENGTH = 253
 _PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
@@ -61,7 +61,7 @@ class Session:
             ),
             auto_decompress=False,  # the digest is of the bytes as sent, and the child inflates
             trust_env=False,
-            read_bufsize=_READ_BUFFER_BYTES,
+            read_bufsize=read_buffer_bytes(self._settings.max_rate, self._settings.prefetch_max_rate),
             headers={"User-Agent": f"hubd/{__version__}", "Accept-Encoding": "identity"},
         )
         return self

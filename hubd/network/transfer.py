@@ -40,11 +40,13 @@ async def receive(
     make_room: Callable[[int], Awaitable[None]] | None = None,
     threads: Executor | None = None,
     from_bytes: int = 0,
+    pace: Callable[[int], Awaitable[float]] | None = None,
 ) -> Received:
     """Writes the body to a new file `spool`; tells each new frontier (bytes ``[0, frontier)`` are there).
 
     With `from_bytes` the file is there already, has so many bytes, and the body goes on after them.
     `make_room` is awaited before the file grows to so many bytes (None: nobody is asked); it may raise.
+    `pace` is awaited with the size of each piece that came, before it is used.
     Raises `ArchiveTooLarge`, `UpstreamUnavailable` when the whole is not `total_bytes` long, and `OSError` of the disk.
     """
     writer = _Writer(spool, on_frontier, threads, from_bytes)
@@ -55,6 +57,8 @@ async def receive(
             arrived += len(chunk)
             if arrived > limit_bytes:
                 raise ArchiveTooLarge(f"the archive is larger than limits.archive ({limit_bytes} bytes)")
+            if pace is not None:
+                await pace(len(chunk))
             if make_room is not None:
                 await make_room(arrived)
             await writer.write(chunk)
