@@ -27,9 +27,11 @@ from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.room import Room, limits_of
+from hubd.fetching.slots import Slots
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Watch
+from hubd.network.pace import Pace
 from hubd.network.session import Session
 from hubd.network.sources import HttpSource
 from hubd.store import recovery
@@ -119,11 +121,12 @@ class _Service:
             source=source,
             verifier=Verifier(trees, records, self._spawn),
             threads=threads,
-            slots=asyncio.Semaphore(settings.network.concurrent_fetches),
+            slots=Slots(settings.network.concurrent_fetches),
             evictor=evictor,
             room=Room(limits_of(settings.cache, trees.layout.root), trees, evictor, counters, users),
             counters=counters,
             users=users,
+            pace=Pace(settings.network.max_rate, settings.network.prefetch_max_rate),
         )
         self._resolver = Resolver(self._means, self._spawn)
         self._chores = Chores(self._means, self._hold, self._warn, is_busy=lambda: bool(self._resolver.fetches()))

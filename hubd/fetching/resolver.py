@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from hubclient.contract import handles
@@ -44,13 +44,16 @@ FetchFlight = Flight[Fetch, Landed]
 
 @dataclass(frozen=True)
 class Ask:
-    """What a caller wants. `digest`: hex sha256 that the archive must have; `uid`: who asks, if it is to be known."""
+    """What a caller wants. `digest`: hex sha256 that the archive must have; `uid`: who asks, if it is to be known;
+    `prefetch`: nobody waits for it.
+    """
 
     handle: str
     digest: str | None = None
     refresh: bool = False
     offline: bool = False
     uid: int | None = None
+    prefetch: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,11 @@ class Resolver:
                 network = self._means.settings.network
                 self._failures.put(key, landed.error, ttl_seconds=max(network.negative_ttl, network.stall_timeout))
             self._used(key, landed.record, ask.handle)
-            return self._answer(ask, key, landed.record, _outcome(landed, joined), landed.warnings)
+            return self._answer(ask, key, landed.record, landed.outcome(joined), landed.warnings)
 
     async def prefetch(self, handle: str) -> str | None:
         """Starts the fetch of a handle; its id, or None when the module is there. Raises `HubError`s."""
-        ask = Ask(handle)
+        ask = Ask(handle, prefetch=True)
         if await self.look(ask) is not None:
             return None
         started: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
@@ -181,9 +184,12 @@ class Resolver:
 
         def start() -> Fetch:
             refresh = ask.refresh or ask.digest is not None
-            return Fetch(self._means, canonical, key, spelling=ask.handle, refresh=refresh)
+            is_urgent = partial(self._flights.is_urgent, key)
+            return Fetch(self._means, canonical, key, spelling=ask.handle, refresh=refresh, is_urgent=is_urgent)
 
-        async with self._flights.board(key, start) as boarded:
+        async with self._flights.board(key, start, urgent=not ask.prefetch) as boarded:
+            if not ask.prefetch:
+                self._means.slots.promote()
             yield boarded
 
     def _used(self, key: str, record: Record, spelling: str) -> None:
@@ -238,13 +244,3 @@ def _identified(handle: str) -> tuple[str, str]:
 def _must_ask(ask: Ask, record: Record) -> bool:
     """Whether the origin is asked although the copy is fresh: perhaps it has what the caller demands by now."""
     return ask.refresh or (ask.digest is not None and ask.digest != record.digest and not record.immutable)
-
-
-def _outcome(landed: Landed, joined: bool) -> Outcome:
-    match landed.found:
-        case "fetched":
-            return "joined" if joined else "fetched"
-        case "stale":
-            return "stale"
-        case _:
-            return "hit"

@@ -16,6 +16,7 @@ from yarl import URL
 from hubclient.contract import handles
 from hubclient.contract.errors import HandleInvalid, UpstreamDenied, UpstreamNotFound
 from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
+from hubd.network.connections import Claim, Place
 from hubd.network.failures import Hopeless
 from hubd.network.session import Session, chunks
 
@@ -29,7 +30,8 @@ class Delivery:
 
     The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. `close` gives up the rest
     of the body. With `strong` validators any `part` of the archive can be asked for too; that raises upstream-* errors,
-    and `RangeRefused` for an answer that is no such part of this version of it.
+    and `RangeRefused` for an answer that is no such part of this version of it. `extra` is the right to one more
+    connection, if there is one now.
     """
 
     body: AsyncIterator[bytes] | None
@@ -40,6 +42,7 @@ class Delivery:
     strong: Validators | None = None
     part: Part | None = None
     close: Callable[[], None] = lambda: None
+    extra: Callable[[], Place | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,13 @@ class ArchiveRequest:
     """What is wanted of an origin: the archive of a canonical handle.
 
     With `known` validators a 304 is an answer too. With `resume` the rest of it is, if it is still the same; else it
-    comes from its first byte.
+    comes from its first byte. `is_urgent`: whether a client waits for it, at this moment.
     """
 
     handle: str
     known: Validators | None = None
     resume: Resume | None = None
+    is_urgent: Callable[[], bool] = lambda: True
 
     def headers(self) -> dict[str, str]:
         return {**(self.known.headers() if self.known else {}), **(self.resume.headers() if self.resume else {})}
@@ -73,7 +77,10 @@ class HttpSource:
         """
         known, resume = request.known, request.resume
         asked = _asked(request.handle)
-        async with self._session.following(asked, request.headers()) as response:
+        async with (
+            Claim(self._session.connections, request.is_urgent) as claim,
+            self._session.following(asked, request.headers(), claim) as response,
+        ):
             validators: Validators = Validators.stated(response.headers)
             again: Validators | None
             host = response.url.raw_host or ""
@@ -87,7 +94,7 @@ class HttpSource:
                 validators, again = validators.or_else(resume.validators), resume.validators
             else:
                 total_bytes, again, resume = response.content_length, strong(validators, response.headers), None
-            place = _Place(self._session, asked, response.url, total_bytes, again) if again is not None else None
+            place = _Found(self._session, asked, response.url, total_bytes, again) if again is not None else None
             yield Delivery(
                 chunks(response, host),
                 total_bytes,
@@ -97,11 +104,12 @@ class HttpSource:
                 again,
                 place.part if place is not None else None,
                 response.close,
+                claim.extra,
             )
 
 
 @dataclass
-class _Place:
+class _Found:
     """Where one version of an archive was found, to ask for parts of it."""
 
     session: Session
