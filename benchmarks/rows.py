@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
-from benchmarks import contenders, predictions, scale, transfers, verifying
+from benchmarks import contenders, predictions, resources, scale, transfers, verifying
 from benchmarks.bench import Bench
 from benchmarks.report import Goal, Row, Series, ratio
 from benchmarks.transfers import by_hubd, by_tensorflow_hub
@@ -169,6 +169,7 @@ ROWS: Mapping[str, Callable[[Bench], Row]] = {
     "cold": transfers.cold,
     "throttled": transfers.throttled,
     "far": transfers.far,
+    "resources": resources.resources,
     "processes": processes,
     "hit": hit,
     "asked": asked,
