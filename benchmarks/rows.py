@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
-from benchmarks import contenders, predictions, resources, scale, transfers, verifying
+from benchmarks import busy, contenders, predictions, resources, scale, transfers, verifying
 from benchmarks.bench import Bench
 from benchmarks.report import Goal, Row, Series, ratio
 from benchmarks.transfers import by_hubd, by_tensorflow_hub
@@ -170,6 +170,7 @@ ROWS: Mapping[str, Callable[[Bench], Row]] = {
     "throttled": transfers.throttled,
     "far": transfers.far,
     "resources": resources.resources,
+    "busy": busy.busy,
     "processes": processes,
     "hit": hit,
     "asked": asked,
