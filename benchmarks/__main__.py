@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measures the rows that are asked for, prints the table, writes the JSON.
+"""``python -m benchmarks``: measures the rows that are asked for, prints the table, writes the JSON, draws the chart.
 
 Law: whatever was started is stopped and whatever was cached is removed, after a failure or Ctrl-C too.
 """
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import chart, report
 from benchmarks.bench import Bench
 from benchmarks.origin import archive, nginx
 from benchmarks.rows import ROWS
@@ -48,6 +48,8 @@ def main() -> int:
             print(report.table(rows))
     if arguments.json:
         report.write_json(arguments.json, rows, {"rounds": rounds, "archive_bytes": archives["large"].size_bytes})
+    if arguments.chart:
+        arguments.chart.write_text(chart.draw(rows))
     return 0
 
 
@@ -61,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds per row (5; with --quick 2)")
     parser.add_argument("--only", action="append", choices=ROWS, metavar="ROW", help=f"one of {', '.join(ROWS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and samples there too")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the comparison there too, as SVG")
     parser.add_argument("--quick", action="store_true", help="archives of a tenth: 79 MB in place of 790 MB")
     return parser
 
