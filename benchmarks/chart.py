@@ -81,7 +81,7 @@ def draw(rows: Sequence[Row], panels: Sequence[Panel] = PANELS) -> str:
         (panel.title or found[panel.row].title, panel.bars(found[panel.row])) for panel in panels if panel.row in found
     ]
     heights = [_TITLE_HEIGHT + len(bars) * _STEP + _PANEL_GAP for _, bars in shown]
-    height = 2 * _MARGIN + sum(heights)
+    height = 2 * _MARGIN + sum(heights) - (_PANEL_GAP if heights else 0)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
         ' role="img">',
