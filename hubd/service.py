@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from hubclient.contract.errors import HubError
 from hubd import allocator
+from hubd.api.fetches import FetchRoutes
 from hubd.api.inventory import Inventory
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer, ListeningSocket, raise_file_limit
@@ -134,7 +135,11 @@ class _Service:
         self._inventory = Inventory(self._means, self._cache_watch, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
             self._warn(listening.warning)
-        others = *Upkeep(self._means, self._inventory).routes, *Verifying(self._means, self._resolver).routes
+        others = (
+            *FetchRoutes(self._resolver).routes,
+            *Upkeep(self._means, self._inventory).routes,
+            *Verifying(self._means, self._resolver).routes,
+        )
         app = application(Api(self._resolver, self._inventory, others).routes, os.geteuid())
         self._server = ApiServer(app, listening, max_connections=self._most_connections())
 

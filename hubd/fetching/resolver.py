@@ -30,6 +30,7 @@ from hubd.fetching.fetch import Fetch, Landed
 from hubd.fetching.flights import Flight, Flights
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.negative import NegativeCache
+from hubd.fetching.waiters import Waiters
 from hubd.store.records import Record
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Resolver:
         self._means = means
         self._spawn = spawn
         self._flights: Flights[str, Fetch, Landed] = Flights(spawn)
+        self.waiters = Waiters()
         self._failures = NegativeCache(means.settings.network.negative_ttl)
 
     def fetches(self) -> list[FetchFlight]:
@@ -109,7 +111,8 @@ class Resolver:
                 if watch is not None:
                     watch(flight)
                 try:
-                    landed = await flight.outcome()
+                    async with self.waiters.waiting(flight.work.progress.id, ask.uid):
+                        landed = await flight.outcome()
                 except _REMEMBERED as error:
                     self._failures.put(key, error)
                     raise
@@ -120,9 +123,9 @@ class Resolver:
             self._used(key, landed.record, ask.handle)
             return self._answer(ask, key, landed.record, landed.outcome(joined), landed.warnings)
 
-    async def prefetch(self, handle: str) -> str | None:
+    async def prefetch(self, handle: str, uid: int | None = None) -> str | None:
         """Starts the fetch of a handle; its id, or None when the module is there. Raises `HubError`s."""
-        ask = Ask(handle, prefetch=True)
+        ask = Ask(handle, uid=uid, prefetch=True)
         if await self.look(ask) is not None:
             return None
         started: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
@@ -221,7 +224,7 @@ class Resolver:
         if ask.digest is not None and ask.digest != record.digest:
             raise DigestMismatch(f"the archive's sha256 is {record.digest}, and {ask.digest} was demanded")
         self._means.counters.answered(outcome)
-        if ask.uid is not None:
+        if ask.uid is not None and not ask.prefetch:
             self._means.users.saw(ask.uid, key)
         return Resolution(key, record, self._means.trees.layout.module(record.digest), outcome, warnings)
 
