@@ -241,6 +241,7 @@ class Fetch:
                     make_room=reservation.spool,
                     threads=self._means.threads,
                     from_bytes=delivery.from_bytes,
+                    expected=delivery.expected,
                 )
                 progress.state = "unpacking"
                 unpacker.finish(received.size_bytes)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from yarl import URL
 
 from hubclient.contract import handles
 from hubclient.contract.errors import HandleInvalid, UpstreamUnavailable
 from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
+from hubd.network.digests import Expected
 from hubd.network.session import Session, chunks
 
 
@@ -32,6 +33,7 @@ class Delivery:
     final_host: str
     from_bytes: int = 0
     strong: Validators | None = None
+    expected: Expected = field(default_factory=Expected)  # of the whole archive
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,12 @@ class HttpSource:
                 content_range = ContentRange.parse(response.headers.get("Content-Range"))
                 total_bytes = resume.total_of(content_range, validators)
                 merged, body = validators.or_else(resume.validators), chunks(response, host)
-                yield Delivery(body, total_bytes, merged, host, resume.from_bytes, resume.validators)
+                expected = Expected.stated(response.headers, is_whole=False)
+                yield Delivery(body, total_bytes, merged, host, resume.from_bytes, resume.validators, expected)
             else:
                 body, again = chunks(response, host), strong(validators, response.headers)
-                yield Delivery(body, response.content_length, validators, host, strong=again)
+                expected = Expected.stated(response.headers, is_whole=True)
+                yield Delivery(body, response.content_length, validators, host, strong=again, expected=expected)
 
 
 def _asked(handle: str) -> URL:

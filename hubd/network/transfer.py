@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from hubclient.contract.errors import ArchiveTooLarge, UpstreamUnavailable
+from hubd.network.digests import Checker, Expected
 
 _MOST_WAITING_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
@@ -40,14 +40,17 @@ async def receive(
     make_room: Callable[[int], Awaitable[None]] | None = None,
     threads: Executor | None = None,
     from_bytes: int = 0,
+    expected: Expected | None = None,
 ) -> Received:
     """Writes the body to a new file `spool`; tells each new frontier (bytes ``[0, frontier)`` are there).
 
     With `from_bytes` the file is there already, has so many bytes, and the body goes on after them.
     `make_room` is awaited before the file grows to so many bytes (None: nobody is asked); it may raise.
-    Raises `ArchiveTooLarge`, `UpstreamUnavailable` when the whole is not `total_bytes` long, and `OSError` of the disk.
+    Raises `ArchiveTooLarge`, `UpstreamUnavailable` when the whole is not `total_bytes` long, `ArchiveCorrupt` when its
+    digests are not the `expected` ones, and `OSError` of the disk.
     """
-    writer = _Writer(spool, on_frontier, threads, from_bytes)
+    checker = Checker(expected)
+    writer = _Writer(spool, on_frontier, threads, from_bytes, checker)
     try:
         writer.begin()
         arrived = from_bytes
@@ -58,12 +61,12 @@ async def receive(
             if make_room is not None:
                 await make_room(arrived)
             await writer.write(chunk)
-        received = await writer.finish()
+        await writer.finish()
     finally:
         await writer.close()
     if total_bytes is not None and arrived != total_bytes:
         raise UpstreamUnavailable(f"the origin announced {total_bytes} bytes and sent {arrived}")
-    return received
+    return Received(arrived, checker.finish())
 
 
 def check_announced(total_bytes: int | None, limit_bytes: int) -> None:
@@ -76,14 +79,19 @@ class _Writer:
     """Writes and hashes in a thread, beside the receiving; what arrives meanwhile is the next piece."""
 
     def __init__(
-        self, spool: str, on_frontier: Callable[[int], None], threads: Executor | None, from_bytes: int
+        self,
+        spool: str,
+        on_frontier: Callable[[int], None],
+        threads: Executor | None,
+        from_bytes: int,
+        checker: Checker,
     ) -> None:
         self._fd = _reopened(spool, from_bytes) if from_bytes else _created(spool)
         self._on_frontier = on_frontier
         self._threads = threads
-        self._digest = hashlib.sha256()
+        self._checker = checker
         self._frontier_bytes = from_bytes
-        self._reading = _Reading(self._fd, threads) if from_bytes else None
+        self._reading = _Reading(self._fd, threads, checker) if from_bytes else None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._writing: asyncio.Future[int] | None = None
@@ -103,14 +111,14 @@ class _Writer:
         while self._waiting_bytes >= _MOST_WAITING_BYTES:
             await self._progress()
 
-    async def finish(self) -> Received:
-        """Waits until all is written."""
+    async def finish(self) -> None:
+        """Waits until all is written, and has passed the checker."""
         while self._writing is not None:
             await self._progress()
         if self._error is not None:
             raise self._error
-        digest = await self._reading.finish() if self._reading is not None else self._digest.hexdigest()
-        return Received(self._frontier_bytes, digest)
+        if self._reading is not None:
+            await self._reading.finish()
 
     async def close(self) -> None:
         """Never leaves a thread behind that writes to a descriptor that is something else by then."""
@@ -140,7 +148,7 @@ class _Writer:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
             if self._reading is None:
-                self._digest.update(piece)
+                self._checker.update(piece)
         return sum(map(len, pieces))
 
     def _written(self, writing: asyncio.Future[int]) -> None:
@@ -161,10 +169,10 @@ class _Reading:
     So a large beginning keeps neither the origin nor the unpacking waiting.
     """
 
-    def __init__(self, fd: int, threads: Executor | None) -> None:
+    def __init__(self, fd: int, threads: Executor | None, checker: Checker) -> None:
         self._fd = fd
         self._threads = threads
-        self._digest = hashlib.sha256()
+        self._checker = checker
         self._read_bytes = 0
         self._frontier_bytes = 0
         self._running: asyncio.Future[int] | None = None
@@ -175,13 +183,12 @@ class _Reading:
         self._frontier_bytes = frontier_bytes
         self._start()
 
-    async def finish(self) -> str:
-        """The digest of all, hex."""
+    async def finish(self) -> None:
+        """Waits until all is read."""
         while self._running is not None:
             await asyncio.wait({self._running})
         if self._error is not None:
             raise self._error
-        return self._digest.hexdigest()
 
     async def close(self) -> None:
         self._frontier_bytes = 0
@@ -200,7 +207,7 @@ class _Reading:
             piece = os.pread(self._fd, min(_READ_BYTES, end - start), start)
             if not piece:
                 raise OSError(errno.EIO, "the spool has become shorter")
-            self._digest.update(piece)
+            self._checker.update(piece)
             start += len(piece)
         return end
 
