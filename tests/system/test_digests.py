@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,54 @@ def test_a_resumed_transfer_is_checked_as_a_whole(tmp_path: Path, origin: Origin
                 assert daemon.resolve(handle)[1]["code"] == "upstream-unavailable"
             else:
                 assert (answer["digest"], ranged) == (hashlib.sha256(body).hexdigest(), [True])
+
+
+def test_with_a_demanded_digest_other_content_never_takes_a_versions_place(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE))
+    first = daemon.resolve(handle)[1]
+    Path(first["path"], "saved_model.pb").unlink()
+    origin.serve("/m/1", Answer(OTHER_ARCHIVE))
+    status, problem = daemon.resolve(handle, digest=first["digest"])
+    assert (status, problem["code"]) == (409, "digest-mismatch")
+    assert daemon.request("GET", f"/v1/modules/{first['key']}")[1]["digest"] == first["digest"]
+    origin.serve("/m/1", Answer(ARCHIVE))
+    repaired = daemon.resolve(handle, digest=first["digest"])[1]
+    assert (repaired["outcome"], repaired["path"]) == ("fetched", first["path"])
+    # Nobody who demands: accepted, and said.
+    Path(first["path"], "saved_model.pb").unlink()
+    origin.serve("/m/1", Answer(OTHER_ARCHIVE))
+    moved = daemon.resolve(handle)[1]
+    assert moved["digest"] == hashlib.sha256(OTHER_ARCHIVE).hexdigest()
+    assert "is not the one that was fetched" in moved["warnings"][0]
+
+
+def test_who_demands_nothing_gets_other_content_and_who_waits_beside_with_a_demand_does_not(
+    daemon: Daemon, origin: Origin
+) -> None:
+    handle = origin.serve("/m/1", Answer(ARCHIVE))
+    first = daemon.resolve(handle)[1]
+    Path(first["path"], "saved_model.pb").unlink()
+    gated = Answer(OTHER_ARCHIVE, gate_after_bytes=100)
+    origin.serve("/m/1", gated)
+    with ThreadPoolExecutor(2) as pool:
+        demanding = pool.submit(daemon.resolve, handle, digest=first["digest"])
+        origin.wait_until_asked("/m/1", 2)
+        other = pool.submit(daemon.resolve, handle)
+        wait_until(lambda: [one["waiters"] for one in daemon.request("GET", "/v1/fetches")[1]["fetches"]] == [2])
+        gated.gate.set()
+        assert demanding.result()[1]["code"] == "digest-mismatch"
+        assert other.result()[1]["digest"] == hashlib.sha256(OTHER_ARCHIVE).hexdigest()
+
+
+def test_a_copy_with_the_demanded_digest_is_no_older_for_its_age(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config='[network]\nrevalidate_after = "0s"\n') as daemon:
+        handle = origin.serve("/m/latest", Answer(ARCHIVE))
+        first = daemon.resolve(handle)[1]
+        origin.serve("/m/latest", Answer(OTHER_ARCHIVE))
+        again = daemon.resolve(handle, digest=first["digest"])[1]
+        assert (again["outcome"], again["path"]) == ("hit", first["path"])
+        assert len(origin.asked("/m/latest")) == 1
+        assert daemon.resolve(handle)[1]["digest"] != first["digest"]
 
 
 def test_get_with_the_wrong_digest_fails_and_keeps_what_is_cached(shared_daemon: Daemon, origin: Origin) -> None:
