@@ -92,6 +92,11 @@ class Fetch:
         self._goes_on: bool | None = None  # whether the transfer under way goes on by itself after a cut
         self._most_bytes = 0  # that a try brought of the archive
         self._partial: Partial | None = None  # what an earlier fetch left, while nothing is done to it
+        self._demands: list[str | None] = []
+
+    def demand(self, digest: str | None) -> None:
+        """One more waits for it, who wants an archive of this digest; None: whatever there is."""
+        self._demands.append(digest)
 
     async def run(self) -> Landed:
         """Raises nothing but `HubError`s."""
@@ -360,7 +365,8 @@ class Fetch:
         """Which tree the handle names when its archive has other bytes than before, and a warning.
 
         Immutable means content, not bytes: hosts that pack on the fly send other gzip bytes for equal content. Where
-        it is the content of a damaged tree, that one is repaired, so that its holders' paths work again.
+        it is the content of a damaged tree, that one is repaired, so that its holders' paths work again. Other content
+        takes a version's place only where no intact tree is there, and only for somebody who demands no digest.
         """
         before = self._before
         if before is None or before.digest == manifest.digest or (self._whole and not immutable):
@@ -375,6 +381,8 @@ class Fetch:
             )
         if not immutable:
             return manifest, []
+        if self._demands and all(digest not in (None, manifest.digest) for digest in self._demands):
+            raise DigestMismatch(f"the archive's sha256 is {manifest.digest}, and {self._demands[0]} was demanded")
         return manifest, [f"this version's archive is not the one that was fetched {before.fetched_at:%F}"]
 
     def _log(self, landed: Landed) -> None:

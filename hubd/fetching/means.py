@@ -71,9 +71,17 @@ class Means:
     def is_fresh(self, record: Record) -> bool:
         return time.time() < self.direct_until(record)
 
-    def is_ready(self, record: Record) -> bool:
-        """Whether a look at its tree is all that is needed: a suspect's check takes long, and that can be watched."""
-        return self.is_fresh(record) and not self.trees.is_suspect(record.digest)
+    def is_ready(self, record: Record, digest: str | None = None) -> bool:
+        """Whether a look at its tree is all that is needed by whoever demands this digest (None: whatever is fresh).
+
+        A suspect's check takes long, and that can be watched.
+        """
+        if self.trees.is_suspect(record.digest):
+            return False
+        if digest is not None:
+            # What has the demanded content is not too old; else the origin may have it by now, but for a version.
+            return digest == record.digest or record.immutable
+        return self.is_fresh(record)
 
     def is_quick(self, record: Record) -> bool:
         """Whether the event loop may look at the record's tree itself."""

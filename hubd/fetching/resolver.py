@@ -89,7 +89,7 @@ class Resolver:
         with self._counting():
             _, key = _identified(ask.handle)
             record = self._means.records.get(key)
-            if record is None or _must_ask(ask, record) or not self._means.is_ready(record):
+            if record is None or ask.refresh or not self._means.is_ready(record, ask.digest):
                 return None
             lease = await self._means.find(record)
             if lease is None:
@@ -191,6 +191,7 @@ class Resolver:
             return Fetch(self._means, canonical, key, spelling=ask.handle, refresh=refresh, is_urgent=is_urgent)
 
         async with self._flights.board(key, start, urgent=not ask.prefetch) as boarded:
+            boarded[0].work.demand(ask.digest)
             if not ask.prefetch:
                 self._means.slots.promote()
             yield boarded
@@ -242,8 +243,3 @@ def _identified(handle: str) -> tuple[str, str]:
     """Canonical form and key of a handle. Raises `HandleInvalid`, each time anew."""
     canonical = handles.canonical(handle)
     return canonical, handles.key(canonical)
-
-
-def _must_ask(ask: Ask, record: Record) -> bool:
-    """Whether the origin is asked although the copy is fresh: perhaps it has what the caller demands by now."""
-    return ask.refresh or (ask.digest is not None and ask.digest != record.digest and not record.immutable)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from yarl import URL
@@ -17,6 +17,7 @@ from hubclient.contract import handles
 from hubclient.contract.errors import HandleInvalid, UpstreamDenied, UpstreamNotFound
 from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
 from hubd.network.connections import Claim, Place
+from hubd.network.digests import Expected
 from hubd.network.failures import Hopeless
 from hubd.network.session import Session, chunks
 
@@ -43,6 +44,7 @@ class Delivery:
     part: Part | None = None
     close: Callable[[], None] = lambda: None
     extra: Callable[[], Place | None] = lambda: None
+    expected: Expected = field(default_factory=Expected)  # of the whole archive
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class HttpSource:
                 place.part if place is not None else None,
                 response.close,
                 claim.extra,
+                Expected.stated(response.headers, is_whole=resume is None),
             )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from hubclient.contract.errors import HubError
+from hubd.network.digests import Checker
 from hubd.network.segments import Ranges
 
 _MOST_WAITING_BYTES = 1 << 20
@@ -38,6 +38,7 @@ class SpoolWriter:
         threads: Executor | None = None,
         *,
         from_bytes: int = 0,
+        checker: Checker | None = None,
     ) -> None:
         """A new file; or one that has just `from_bytes` bytes, which are an archive's first. Raises `OSError`.
 
@@ -46,7 +47,7 @@ class SpoolWriter:
         self._fd = _reopened(path, from_bytes) if from_bytes else _created(path)
         self._on_written = on_written
         self._threads = threads
-        self._digest = hashlib.sha256()
+        self._checker = checker or Checker()
         self._hashed_bytes = 0
         self.written = Ranges([(0, from_bytes)])
         self._waiting: list[tuple[int, bytes]] = []
@@ -86,11 +87,14 @@ class SpoolWriter:
         self._check()
 
     async def finish(self, size_bytes: int) -> str:
-        """Waits until the whole archive is written and hashed; its sha256, hex."""
+        """Waits until the whole archive is written and hashed; its sha256, hex.
+
+        Raises `ArchiveCorrupt` when it is not what the origin said of it.
+        """
         while self._error is None and (self._working is not None or self._hashed_bytes < size_bytes):
             await self._worked()
         self._check()
-        return self._digest.hexdigest()
+        return self._checker.finish()
 
     def _check(self) -> None:
         if self._error is not None:
@@ -126,7 +130,7 @@ class SpoolWriter:
         self.written = spans
 
     def _hash(self, piece: bytes) -> None:
-        self._digest.update(piece)
+        self._checker.update(piece)
         self._hashed_bytes += len(piece)
 
     def _done(self, working: asyncio.Future[None]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamUnavailable
 from hubd.network.conditions import RangeRefused
 from hubd.network.connections import Place
+from hubd.network.digests import Checker
 from hubd.network.failures import Hopeless
 from hubd.network.patience import Patience, TooSlow, may_pass
 from hubd.network.ramp import Ramp
@@ -74,7 +75,9 @@ class Transfer:
     async def run(self) -> Received:
         """Raises `ArchiveTooLarge`, upstream-* errors, `Changed`, what the hooks raise, and `OSError` of the disk."""
         hooks, at = self._hooks, self._delivery.from_bytes
-        writer = SpoolWriter(self._spool, hooks.on_written, self._threads, from_bytes=at)
+        writer = SpoolWriter(
+            self._spool, hooks.on_written, self._threads, from_bytes=at, checker=Checker(self._delivery.expected)
+        )
         async with writer:
             self._writer = writer
             try:
