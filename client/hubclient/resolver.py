@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hubclient import finding, local
+from hubclient import finding, local, locking
 from hubclient.cache import Cache, Tree
 from hubclient.contract import handles
 from hubclient.contract.errors import (
@@ -18,10 +18,10 @@ from hubclient.contract.errors import (
     DigestMismatch,
     Internal,
     Offline,
-    RequestInvalid,
 )
 from hubclient.contract.layout import CacheLayout, is_digest
 from hubclient.contract.lease import Lease
+from hubclient.locking import Demand, Demands
 from hubclient.uses import Uses
 from hubclient.warning import HubWarning, StaleModuleWarning, warn
 
@@ -65,6 +65,7 @@ class Resolver:
         self._situation: _Situation | None = None
         self._daemon: Daemon | None = None
         self.uses = Uses(environ)
+        self.demands = Demands(environ)
 
     def resolve(
         self, handle: str | os.PathLike[str], *, digest: str | None = None, progress: Progress | None = None
@@ -76,16 +77,16 @@ class Resolver:
             if handles.is_path(text):
                 return local.module_directory(text, digest)
             key = self._remember(text)
-        demanded = None if digest is None else _hex(digest)
+        demand = self.demands.of(text, key, digest)
         situation = self._situation
         if (
             situation is not None
             and situation.cache is not None
             and situation.variables == self._variables()
-            and (path := situation.cache.recall(key, demanded)) is not None
+            and (path := situation.cache.recall(key, demand.digest)) is not None
         ):
             return path
-        cache, tree = self._take(text, key, demanded, progress)
+        cache, tree = self._take(text, key, demand, progress)
         return cache.keep(tree)
 
     def hold(self, handle: str | os.PathLike[str], *, digest: str | None = None) -> Held:
@@ -94,36 +95,37 @@ class Resolver:
         if handles.is_path(text):
             return Held(local.module_directory(text, digest), None)
         key = self._keys.get(text) or self._remember(text)
-        _, tree = self._take(text, key, None if digest is None else _hex(digest), None)
+        _, tree = self._take(text, key, self.demands.of(text, key, digest), None)
         return Held(tree.path, tree.lease)
 
     def look(self, handle: str) -> Held | None:
         """The module if the cache alone can answer a URL, leased for the caller to release; no daemon is asked."""
         situation = self._look_around()
         key = self._keys.get(handle) or self._remember(handle)
+        demand = self.demands.of(handle, key, None)
         tree = situation.cache.look(key) if situation.cache is not None else None
         if tree is None:
             return None
-        if not (tree.fresh or self._is_offline()):
+        if not (self.demands.are_met(demand, tree) and self._is_settled(demand, tree)):
             tree.lease.release()
             return None
         self.uses.report(situation.place, key)
         return Held(tree.path, tree.lease)
 
-    def _take(self, handle: str, key: str, digest: str | None, progress: Progress | None) -> tuple[Cache, Tree]:
+    def _take(self, handle: str, key: str, demand: Demand, progress: Progress | None) -> tuple[Cache, Tree]:
         situation = self._look_around()
         cache = situation.cache
         tree = cache.look(key) if cache is not None else None
         if cache is None or tree is None:
-            return self._ask(situation.place, handle, digest, progress, None)
+            return self._ask(situation.place, handle, demand, progress, None)
         try:
-            wanted = digest in (None, tree.digest)
-            if wanted and (tree.fresh or self._is_offline()):
+            wanted = self.demands.are_met(demand, tree)
+            if wanted and self._is_settled(demand, tree):
                 self.uses.report(situation.place, key)
                 return cache, tree
             try:
                 patience_seconds = min(_STALE_TIMEOUT_SECONDS, finding.timeout_seconds(self._environ))
-                answer = self._ask(situation.place, handle, digest, progress, patience_seconds)
+                answer = self._ask(situation.place, handle, demand, progress, patience_seconds)
             except DaemonUnreachable as error:
                 if not wanted:
                     raise
@@ -132,7 +134,7 @@ class Resolver:
             except Offline:
                 if wanted:
                     return cache, tree
-                raise DigestMismatch(f"the cached archive's sha256 is {tree.digest}, not {digest}") from None
+                raise DigestMismatch(f"the cached archive's sha256 is {tree.digest}, not {demand.digest}") from None
         except BaseException:
             tree.lease.release()
             raise
@@ -143,7 +145,7 @@ class Resolver:
         self,
         place: finding.Place,
         handle: str,
-        digest: str | None,
+        demand: Demand,
         progress: Progress | None,
         timeout_seconds: float | None,
     ) -> tuple[Cache, Tree]:
@@ -151,7 +153,7 @@ class Resolver:
         trouble: OSError | None = None
         path = ""
         for _ in range(_ROUNDS):
-            answer, answering = self._answer(place, handle, digest, progress, timeout_seconds)
+            answer, answering = self._answer(place, handle, demand, progress, timeout_seconds)
             root, tree_digest, path = _parts(answer)
             cache = self._cache(root, finding.trusted_uids(self._environ, answering))
             try:
@@ -177,7 +179,7 @@ class Resolver:
         self,
         place: finding.Place,
         handle: str,
-        digest: str | None,
+        demand: Demand,
         progress: Progress | None,
         timeout_seconds: float | None,
     ) -> tuple[dict[str, Any], finding.Place]:
@@ -187,13 +189,15 @@ class Resolver:
             # A running daemon knows more than its views tell, so it is asked; none is waited for or started.
             with Daemon(place, environ={**self._environ, "HUBD_AUTOSTART": "0"}, timeout_seconds=0) as running:
                 try:
-                    return running.resolve(handle, digest=digest, offline=True, progress=progress), running.place
+                    answer = locking.resolve(running, handle, demand, offline=True, progress=progress)
+                    return answer, running.place
                 except DaemonUnreachable:
                     raise Offline(f"{handle} is not in the cache, and HUBD_OFFLINE is set") from None
         daemon = self._daemon
         if daemon is None or daemon.place != place:
             self._daemon = daemon = Daemon(place, environ=self._environ)
-        return daemon.resolve(handle, digest=digest, progress=progress, timeout_seconds=timeout_seconds), daemon.place
+        answer = locking.resolve(daemon, handle, demand, progress=progress, timeout_seconds=timeout_seconds)
+        return answer, daemon.place
 
     def _remember(self, spelling: str) -> str:
         key = handles.key(handles.canonical(spelling))
@@ -205,6 +209,10 @@ class Resolver:
     def _variables(self) -> tuple[str | None, str | None]:
         """What programs change while they run. Of the other variables the values at the first use count."""
         return self._environ.get("HUBD_SOCKET"), self._environ.get("TFHUB_CACHE_DIR")
+
+    def _is_settled(self, demand: Demand, tree: Tree) -> bool:
+        """Whether a tree that is wanted needs no daemon's word: of a digest that is demanded nothing is newer."""
+        return tree.fresh or demand.digest is not None or self._is_offline()
 
     def _is_offline(self) -> bool:
         return self._environ.get("HUBD_OFFLINE", "0") not in ("", "0")
@@ -239,10 +247,3 @@ def _parts(answer: Mapping[str, Any]) -> tuple[str, str, str]:
     if not (os.path.isabs(path) and is_digest(digest) and CacheLayout(root).module(digest) == path):
         raise Internal(f"the daemon's answer names a path that this hubclient does not understand: {path[:200]!r}")
     return root, digest, path
-
-
-def _hex(digest: str) -> str:
-    text = digest.removeprefix("sha256:")
-    if not is_digest(text):
-        raise RequestInvalid(f"a digest is 64 lower-case hex digits, the archive's sha256, and not {digest[:80]!r}")
-    return text

@@ -9,10 +9,25 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hubclient.cache import Tree
+from hubclient.contract.handles import canonical, key
+from hubclient.locking import Demand
 from hubclient.resolver import Held, Resolver
 from hubclient.warning import HubWarning, StaleModuleWarning
 
-__all__ = ["Held", "HubWarning", "Resolver", "StaleModuleWarning", "flush_uses", "hold", "lease", "look", "resolve"]
+__all__ = [
+    "Held",
+    "HubWarning",
+    "Resolver",
+    "StaleModuleWarning",
+    "demand_of",
+    "flush_uses",
+    "hold",
+    "is_demanded",
+    "lease",
+    "look",
+    "resolve",
+]
 
 _own = Resolver(os.environ)
 
@@ -47,6 +62,16 @@ def hold(handle: str | os.PathLike[str], *, digest: str | None = None) -> Held:
 def look(handle: str) -> Held | None:
     """The module behind a URL if the cache alone can answer, leased for the caller to release; None otherwise."""
     return _own.look(handle)
+
+
+def demand_of(handle: str, digest: str | None) -> Demand:
+    """What is demanded of a URL's module, by who names a digest or by the lock file that ``HUBD_LOCK`` names."""
+    return _own.demands.of(handle, key(canonical(handle)), digest)
+
+
+def is_demanded(demand: Demand, tree: Tree) -> bool:
+    """Whether a leased tree of the cache is what is demanded."""
+    return _own.demands.are_met(demand, tree)
 
 
 def flush_uses() -> None:
