@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hubclient import __version__
-from hubclient.cli import cache_commands, module_commands, store_commands
+from hubclient.cli import cache_commands, lock_commands, module_commands, store_commands
 from hubclient.cli.grammar import Group
 from hubclient.cli.output import emit
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(cache_commands.commands)
 app.add_typer(module_commands.commands)
 app.add_typer(store_commands.commands)
+app.add_typer(lock_commands.commands)
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from hubclient import finding, local, resolving
+from hubclient import finding, local, locking, resolving
 from hubclient.cache import Cache, Tree
 from hubclient.cli.asking import Report
 from hubclient.cli.output import emit, emit_json, exit_code_of_all, hit_line, say
@@ -104,13 +104,15 @@ def find(
 
 
 def copy_in_cache(handle: str, wish: Wish | None = None) -> Tree | None:
-    """The module in the cache, leased, fresh or not, if it is what the caller wants to be sure of."""
-    digest, refresh, _ = wish or Wish()
+    """The module in the cache, leased, fresh or not, if it is what is wished for; without a wish, whatever there is."""
     place = finding.find(os.environ)
-    if place.cache is None or refresh:
+    if place.cache is None or (wish is not None and wish.refresh):
         return None
     tree = Cache(place.cache, finding.trusted_uids(os.environ, place)).look(key(canonical(handle)))
-    return tree if tree is not None and (digest or "").removeprefix("sha256:") in ("", tree.digest) else None
+    if tree is None or wish is None or resolving.is_demanded(resolving.demand_of(handle, wish.digest), tree):
+        return tree
+    tree.lease.release()
+    return None
 
 
 def _without_daemon(handle: str, wish: Wish, leases: dict[str, Lease]) -> dict[str, Any] | None:
@@ -119,7 +121,7 @@ def _without_daemon(handle: str, wish: Wish, leases: dict[str, Lease]) -> dict[s
         path = local.module_directory(handle, wish.digest)
         return {"handle": handle, "path": path, "outcome": "local", "warnings": [], **unknown}
     if wish.digest is not None or wish.refresh:
-        canonical(handle)  # what is no handle is refused alone
+        resolving.demand_of(handle, wish.digest)  # what is no handle, or may not be used, is refused alone
         return None
     held = resolving.look(handle)
     if held is None:
@@ -160,7 +162,8 @@ def _from_daemon(handles: Sequence[str], wish: Wish, leases: dict[str, Lease], *
 
 
 def _ask(daemon: Daemon, wish: Wish, leases: dict[str, Lease], handle: str, report: Report) -> dict[str, Any]:
-    result = daemon.resolve(handle, digest=wish.digest, refresh=wish.refresh, offline=wish.offline, progress=report)
+    demand = resolving.demand_of(handle, wish.digest)
+    result = locking.resolve(daemon, handle, demand, refresh=wish.refresh, offline=wish.offline, progress=report)
     path = str(result["path"])
     root = os.path.dirname(os.path.dirname(os.path.dirname(path)))
     try:

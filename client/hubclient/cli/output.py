@@ -14,7 +14,15 @@ from typing import Any
 
 from hubclient import finding
 from hubclient.cli.wording import duration, printable
-from hubclient.contract.errors import AccessDenied, ArchiveCorrupt, DiskFull, HubError, NotFound
+from hubclient.contract.errors import (
+    AccessDenied,
+    ArchiveCorrupt,
+    DigestMismatch,
+    DiskFull,
+    HandleForbidden,
+    HubError,
+    NotFound,
+)
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 3
@@ -132,6 +140,8 @@ def _next_step(error: HubError) -> str | None:
         return "is it the URL of a web page? A handle leads to the archive itself"
     if isinstance(error, NotFound) and "cache" in error.detail and "hubctl" not in error.detail:
         return "`hubctl ls` lists what the cache has"
+    if isinstance(error, HandleForbidden | DigestMismatch) and "lock file" in error.detail:
+        return "`hubctl lock HANDLE -o FILE` writes what is there now into the lock file"
     if isinstance(error, AccessDenied) and "administrators" in error.detail:
         return "run hubctl as root, or as the user that the daemon runs as"
     if isinstance(error, DiskFull) and (cache := finding.find(os.environ).cache) is not None:
