@@ -98,11 +98,11 @@ class Resolver:
         _, tree = self._take(text, key, self.demands.of(text, key, digest), None)
         return Held(tree.path, tree.lease)
 
-    def look(self, handle: str) -> Held | None:
+    def look(self, handle: str, digest: str | None = None) -> Held | None:
         """The module if the cache alone can answer a URL, leased for the caller to release; no daemon is asked."""
         situation = self._look_around()
         key = self._keys.get(handle) or self._remember(handle)
-        demand = self.demands.of(handle, key, None)
+        demand = self.demands.of(handle, key, digest)
         tree = situation.cache.look(key) if situation.cache is not None else None
         if tree is None:
             return None

@@ -59,9 +59,9 @@ def hold(handle: str | os.PathLike[str], *, digest: str | None = None) -> Held:
     return _own.hold(handle, digest=digest)
 
 
-def look(handle: str) -> Held | None:
+def look(handle: str, *, digest: str | None = None) -> Held | None:
     """The module behind a URL if the cache alone can answer, leased for the caller to release; None otherwise."""
-    return _own.look(handle)
+    return _own.look(handle, digest)
 
 
 def demand_of(handle: str, digest: str | None) -> Demand:

@@ -127,3 +127,13 @@ def test_get_with_the_wrong_digest_fails_and_keeps_what_is_cached(shared_daemon:
     right = hubctl(shared_daemon, "get", handle, "--digest", "sha256:" + hashlib.sha256(ARCHIVE).hexdigest())
     assert Path(right.stdout.strip(), "saved_model.pb").is_file()
     assert len(origin.asked("/m/1")) == 1
+
+
+def test_get_needs_no_daemon_for_a_cached_module_of_the_demanded_digest(daemon: Daemon, origin: Origin) -> None:
+    handle = origin.serve("/m/latest", Answer(ARCHIVE))
+    first = hubctl(daemon, "get", handle)
+    daemon.kill()
+    again = hubctl(daemon, "get", handle, "--digest", "sha256:" + hashlib.sha256(ARCHIVE).hexdigest(), HUBD_TIMEOUT="0")
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert "warning" not in again.stderr
+    assert hubctl(daemon, "get", handle, "--digest", "0" * 64, HUBD_TIMEOUT="0").returncode == 3

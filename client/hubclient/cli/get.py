@@ -120,10 +120,10 @@ def _without_daemon(handle: str, wish: Wish, leases: dict[str, Lease]) -> dict[s
         unknown = dict.fromkeys(("key", "digest", "size_bytes", "immutable", "fetched_at"))
         path = local.module_directory(handle, wish.digest)
         return {"handle": handle, "path": path, "outcome": "local", "warnings": [], **unknown}
-    if wish.digest is not None or wish.refresh:
+    if wish.refresh:
         resolving.demand_of(handle, wish.digest)  # what is no handle, or may not be used, is refused alone
         return None
-    held = resolving.look(handle)
+    held = resolving.look(handle, digest=wish.digest)
     if held is None:
         return None
     if held.lease is not None:
