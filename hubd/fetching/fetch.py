@@ -23,6 +23,7 @@ from hubd.fetching.means import Means, lacks
 from hubd.fetching.progress import Progress
 from hubd.fetching.room import Reservation
 from hubd.network.conditions import RangeRefused, Resume, Validators
+from hubd.network.credentials import Credential
 from hubd.network.sources import ArchiveRequest, Delivery
 from hubd.network.transfer import Received, check_announced, receive
 from hubd.store.disk import from_os_error
@@ -55,11 +56,21 @@ class Landed:
 class Fetch:
     """The work of a flight."""
 
-    def __init__(self, means: Means, handle: str, key: str, *, spelling: str, refresh: bool) -> None:
+    def __init__(
+        self,
+        means: Means,
+        handle: str,
+        key: str,
+        *,
+        spelling: str,
+        refresh: bool,
+        credential: Credential | None = None,
+    ) -> None:
         self.progress = Progress(handle, key)
         self._means = means
         self._spelling = spelling
         self._refresh = refresh
+        self._credential = credential
         self._before: Record | None = None  # what is recorded of this handle
         self._whole = False  # and whether its tree is there, undamaged
         self._published = False
@@ -132,12 +143,14 @@ class Fetch:
             async with AsyncExitStack() as stack:
                 try:
                     delivery = await stack.enter_async_context(
-                        open_at_origin(ArchiveRequest(handle, known, _resume(partial)))
+                        open_at_origin(ArchiveRequest(handle, known, _resume(partial), self._credential))
                     )
                 except RangeRefused as refused:
                     log.info("%s: the rest was asked for, and the answer came %s", self.progress.loggable, refused)
                     await self._drop_partial()
-                    delivery = await stack.enter_async_context(open_at_origin(ArchiveRequest(handle, known)))
+                    delivery = await stack.enter_async_context(
+                        open_at_origin(ArchiveRequest(handle, known, credential=self._credential))
+                    )
                 if not delivery.from_bytes:
                     await self._drop_partial()  # the origin has another archive by now
                 yield delivery

@@ -30,6 +30,7 @@ from hubd.fetching.fetch import Fetch, Landed
 from hubd.fetching.flights import Flight, Flights
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.negative import NegativeCache
+from hubd.network.credentials import Credential
 from hubd.store.records import Record
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,14 @@ FetchFlight = Flight[Fetch, Landed]
 
 @dataclass(frozen=True)
 class Ask:
-    """What a caller wants. `digest`: hex sha256 that the archive must have; `uid`: who asks, if it is to be known."""
+    """What a caller wants. `digest`: hex sha256 that the archive must have; `uid`, `credential`: who asks, if known."""
 
     handle: str
     digest: str | None = None
     refresh: bool = False
     offline: bool = False
     uid: int | None = None
+    credential: Credential | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ class Resolver:
                 try:
                     landed = await flight.outcome()
                 except _REMEMBERED as error:
-                    self._failures.put(key, error)
+                    if ask.credential is None:
+                        self._failures.put(key, error)
                     raise
             if landed.error is not None:
                 # The next callers get the copy at once, and not each after a timeout of its own.
@@ -163,7 +166,7 @@ class Resolver:
         """Why the origin is not asked, if it is not."""
         if ask.offline or self._means.settings.network.offline:
             return Offline("the module is not in the cache, and hubd was told not to ask the network")
-        return None if ask.refresh else self._failures.get(key)
+        return None if ask.refresh or ask.credential is not None else self._failures.get(key)
 
     async def _stale(self, ask: Ask, key: str, error: HubError) -> Resolution:
         """The copy that is there, however old; the error if there is none."""
@@ -181,7 +184,7 @@ class Resolver:
 
         def start() -> Fetch:
             refresh = ask.refresh or ask.digest is not None
-            return Fetch(self._means, canonical, key, spelling=ask.handle, refresh=refresh)
+            return Fetch(self._means, canonical, key, spelling=ask.handle, refresh=refresh, credential=ask.credential)
 
         async with self._flights.board(key, start) as boarded:
             yield boarded
@@ -241,10 +244,6 @@ def _must_ask(ask: Ask, record: Record) -> bool:
 
 
 def _outcome(landed: Landed, joined: bool) -> Outcome:
-    match landed.found:
-        case "fetched":
-            return "joined" if joined else "fetched"
-        case "stale":
-            return "stale"
-        case _:
-            return "hit"
+    if landed.found == "fetched":
+        return "joined" if joined else "fetched"
+    return "stale" if landed.found == "stale" else "hit"

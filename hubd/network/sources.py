@@ -15,6 +15,7 @@ from yarl import URL
 from hubclient.contract import handles
 from hubclient.contract.errors import HandleInvalid, UpstreamUnavailable
 from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
+from hubd.network.credentials import Credential, OwnCredential
 from hubd.network.session import Session, chunks
 
 
@@ -39,12 +40,13 @@ class ArchiveRequest:
     """What is wanted of an origin: the archive of a canonical handle.
 
     With `known` validators a 304 is an answer too. With `resume` the rest of it is, if it is still the same; else it
-    comes from its first byte.
+    comes from its first byte. The `credential` is the caller's own, for the handle's host.
     """
 
     handle: str
     known: Validators | None = None
     resume: Resume | None = None
+    credential: Credential | None = None
 
     def headers(self) -> dict[str, str]:
         return {**(self.known.headers() if self.known else {}), **(self.resume.headers() if self.resume else {})}
@@ -63,8 +65,9 @@ class HttpSource:
         Raises upstream-*, handle-forbidden and address-forbidden errors, also out of the block while the body is read,
         and `RangeRefused` for an answer to `resume` that is neither the rest nor the whole.
         """
-        known, resume = request.known, request.resume
-        async with self._session.following(_asked(request.handle), request.headers()) as response:
+        known, resume, url = request.known, request.resume, _asked(request.handle)
+        own = OwnCredential(request.credential, url) if request.credential is not None else None
+        async with self._session.following(url, request.headers(), own) as response:
             validators = Validators.stated(response.headers)
             host = response.url.raw_host or ""
             if response.status == 304 and known is not None:
