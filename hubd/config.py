@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from hubclient.contract import credentials, places
+from hubclient.contract import credentials, handles, places
+from hubclient.contract.errors import HandleInvalid
 from hubclient.contract.quantities import parse_seconds, parse_size
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Share = Annotated[float, BeforeValidator(parse_percent)]
 AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
 Network = IPv4Network | IPv6Network
+
+KAGGLE_URL = f"https://{handles.KAGGLE_HOST}"
 
 KB, MB, GB = 1000, 1000**2, 1000**3
 
@@ -122,6 +125,20 @@ class CredentialSettings(Section):
     file: AbsolutePath
 
 
+def _base_url(value: str) -> str:
+    try:
+        url = handles.canonical(value).rstrip("/")
+    except HandleInvalid as error:
+        raise ValueError(str(error).replace("the handle", "the URL")) from None
+    if "?" in value or handles.is_kaggle(value):
+        raise ValueError('must be a URL such as "https://www.kaggle.com"')
+    return url
+
+
+class KaggleSettings(Section):
+    url: Annotated[str, AfterValidator(_base_url)] = KAGGLE_URL
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -134,6 +151,7 @@ class Settings(Section):
     network: NetworkSettings = NetworkSettings()
     limits: LimitSettings = LimitSettings()
     credential: tuple[CredentialSettings, ...] = ()
+    kaggle: KaggleSettings = KaggleSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

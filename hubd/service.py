@@ -72,7 +72,7 @@ async def serve(settings: Settings, place: Place) -> None:
         threads = ThreadPoolExecutor(3 * settings.network.concurrent_fetches + 4, "fetch")
         try:
             async with Session(settings.network, machine) as session:
-                source = HttpSource(session)
+                source = HttpSource(session, settings.kaggle.url)
                 store = _Store(hold, trees, Records(hold.layout), partials)
                 await _Service(settings, store, source, threads, listening).run()
         finally:

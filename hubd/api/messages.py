@@ -16,7 +16,7 @@ MAX_HANDLES_PER_PREFETCH = 1000
 MAX_KEYS_PER_VERIFICATION = 10000
 MAX_KEYS_PER_USES = 1000
 
-Handle = Annotated[str, Field(min_length=1, max_length=2048, description="an https:// URL of a module")]
+Handle = Annotated[str, Field(min_length=1, max_length=2048, description="an https:// URL of a module, or kaggle:...")]
 Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the canonical handle")]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the archive")]
 Outcome = Literal["hit", "fetched", "joined", "stale"]

@@ -1,7 +1,8 @@
 """The origin's side of a fetch: the tf-hub protocol over HTTP.
 
 A handle's URL with ``tf-hub-format=compressed`` answers the module as a tar.gz, directly or by redirect
-(https://www.tensorflow.org/hub/hosting). Law: what an answer is worth is decided here, by its status and its headers.
+(https://www.tensorflow.org/hub/hosting); a ``kaggle:`` handle stands for a URL of Kaggle's that does the same.
+Law: what an answer is worth is decided here, by its status and its headers.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from yarl import URL
 
 from hubclient.contract import handles
 from hubclient.contract.errors import HandleInvalid, UpstreamUnavailable
+from hubd.config import KAGGLE_URL
 from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
 from hubd.network.credentials import Credential, OwnCredential
+from hubd.network.kaggle import Kaggle
 from hubd.network.session import Session, chunks
 
 
@@ -53,10 +56,11 @@ class ArchiveRequest:
 
 
 class HttpSource:
-    """Origins over HTTP, asked in this session."""
+    """Origins over HTTP, asked in this session. `kaggle_url` is where Kaggle's handles lead."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, kaggle_url: str = KAGGLE_URL) -> None:
         self._session = session
+        self._kaggle = Kaggle(session, kaggle_url)
 
     @asynccontextmanager
     async def open(self, request: ArchiveRequest) -> AsyncIterator[Delivery]:
@@ -65,8 +69,12 @@ class HttpSource:
         Raises upstream-*, handle-forbidden and address-forbidden errors, also out of the block while the body is read,
         and `RangeRefused` for an answer to `resume` that is neither the rest nor the whole.
         """
-        known, resume, url = request.known, request.resume, _asked(request.handle)
+        known, resume = request.known, request.resume
+        is_kaggle = handles.is_kaggle(request.handle)
+        url = self._kaggle.home if is_kaggle else _asked(request.handle)
         own = OwnCredential(request.credential, url) if request.credential is not None else None
+        if is_kaggle:
+            url = await self._kaggle.archive(request.handle, own)
         async with self._session.following(url, request.headers(), own) as response:
             validators = Validators.stated(response.headers)
             host = response.url.raw_host or ""

@@ -22,7 +22,8 @@ EXIT_UPSTREAM_NOT_FOUND = 4
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 _NEXT_STEPS = {
-    "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, or a path",
+    "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, a path, or "
+    "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION",
     "handle-forbidden": "the daemon's settings name the hosts that it may ask: [network] allowed_hosts",
     "address-forbidden": "the daemon's settings say which addresses it may contact: [network] allow_private_addresses",
     "upstream-denied": "check the handle: hubd has no credentials for that host, and asks only for what is public",
