@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.archives import archive
 from tests.support.daemon import Daemon
+from tests.support.hubctl import hubctl
 from tests.support.origin import Answer, Asked, Origin
 
 SECRET = "kN7-tell_nobody"
@@ -71,6 +73,27 @@ def test_a_machines_credential_goes_to_its_host_on_the_way_and_is_read_again(
             file.write_text("hubd:rotated")
     assert shown(origin, "/m/1") == [None]
     assert shown(elsewhere, "/m") == ["Basic aHViZDptYWNoaW5lLWtONw==", "Basic aHViZDpyb3RhdGVk"]
+
+
+def test_a_client_asks_as_anybody_first_and_then_with_the_users_own(origin: Origin, daemon: Daemon) -> None:
+    handle = origin.serve("/m/1", behind(f"Bearer {SECRET}", Answer(ARCHIVE), 404))
+    denied = hubctl(daemon, "get", handle)
+    assert (denied.returncode, "[upstream-not-found]" in denied.stderr) == (4, True)
+    file = daemon.cache.parent / ".config/hubclient/credentials.toml"  # its directory is the home of hubctl
+    file.parent.mkdir(parents=True)
+    file.write_text(f'[[credential]]\nhost = "127.0.0.1:{origin.port}"\ntype = "bearer"\nvalue = "{SECRET}"\n')
+    file.chmod(0o644)
+    told = hubctl(daemon, "get", handle).stderr
+    assert f"others can read or write it (mode 0644): chmod 0600 {file}" in told
+    file.chmod(0o600)
+    got = hubctl(daemon, "get", handle)
+    assert (got.returncode, os.path.exists(got.stdout.strip())) == (0, True), got.stderr
+    public = origin.serve("/m/2", Answer(ARCHIVE))
+    assert hubctl(daemon, "get", public).returncode == 0
+    # What is not there is remembered for a moment, for whoever asks as anybody.
+    assert shown(origin, "/m/1")[0] is None
+    assert shown(origin, "/m/1")[-1] == f"Bearer {SECRET}"
+    assert shown(origin, "/m/2") == [None]
 
 
 def test_a_file_that_others_can_read_ends_the_start_with_the_remedy(tmp_path: Path) -> None:
