@@ -16,6 +16,7 @@ from typing import NamedTuple
 from yarl import URL
 
 from hubclient.contract.credentials import MAX_VALUE_LENGTH, Credential, may_travel
+from hubclient.contract.errors import HandleForbidden
 from hubd.config import ConfigError, CredentialSettings
 
 __all__ = ["Credential", "MachineCredentials", "OwnCredential", "credential_for"]
@@ -27,10 +28,17 @@ _MAX_FILE_BYTES = MAX_VALUE_LENGTH + 2  # with the end of its line
 
 @dataclass(frozen=True)
 class OwnCredential:
-    """A caller's credential, and the URL whose host it is for: the handle's."""
+    """A caller's credential, and the URL whose host it is for: the handle's.
+
+    Raises `HandleForbidden` for one that could only travel in the open.
+    """
 
     credential: Credential
     home: URL
+
+    def __post_init__(self) -> None:
+        if not _may_travel_to(self.home):
+            raise HandleForbidden("a credential is not sent over http://, but to this machine itself: use https://")
 
 
 def authority_of(url: URL) -> str:
@@ -45,11 +53,15 @@ def credential_for(
 ) -> Credential | None:
     """What is sent with the request for the last URL of the way, whose others redirected to the next one each."""
     here = way[-1]
-    if not may_travel(here.scheme, (here.raw_host or "").lower()):
+    if not _may_travel_to(here):
         return None
     if own is not None and all(_is_same_origin(hop, own.home) for hop in way):
         return own.credential
     return machine.of(authority_of(here)) if machine is not None else None
+
+
+def _may_travel_to(url: URL) -> bool:
+    return may_travel(url.scheme, (url.raw_host or "").lower())
 
 
 def _is_same_origin(one: URL, other: URL) -> bool:

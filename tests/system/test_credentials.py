@@ -58,6 +58,11 @@ def test_a_redirect_to_another_host_gets_no_credential_nor_does_the_way_back(
     assert shown(elsewhere, "/signed") == shown(origin, "/back") == [None]
 
 
+def test_a_credential_that_would_travel_in_the_open_is_refused(daemon: Daemon) -> None:
+    status, problem = daemon.resolve("http://models.example.org/m/1", credential=OWN)
+    assert (status, problem["code"]) == (403, "handle-forbidden")
+
+
 def test_a_machines_credential_goes_to_its_host_on_the_way_and_is_read_again(
     origin: Origin, elsewhere: Origin, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from yarl import URL
 
 from hubclient.contract.credentials import MAX_VALUE_LENGTH, Credential, Type, authority, may_travel
+from hubclient.contract.errors import HandleForbidden
 from hubd.api.messages import ResolveRequest
 from hubd.config import ConfigError, CredentialSettings
 from hubd.fetching.resolver import Ask
@@ -149,7 +150,8 @@ def test_a_callers_own_goes_to_the_host_and_port_of_its_handle_alone(urls: list[
 
 
 def test_a_callers_own_never_goes_over_plain_http_but_to_loopback() -> None:
-    assert credential_for(way("http://models.lan/m"), own("http://models.lan/m")) is None
+    with pytest.raises(HandleForbidden, match="use https://"):
+        own("http://models.lan/m")
     assert credential_for(way("http://127.0.0.1:80/m"), own("http://127.0.0.1/m")) == TOKEN
     # The other scheme is another port.
     assert credential_for(way("http://127.0.0.1/m", "https://127.0.0.1/m"), own("http://127.0.0.1/m")) is None
