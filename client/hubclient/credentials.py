@@ -103,6 +103,8 @@ def _of_kaggle(environ: Mapping[str, str], home: str) -> Found | None:
 
 def _in_netrc(netloc: str, file: str) -> Found | None:
     """``machine HOST login USER password PASSWORD``; a port other than 443 is written as HOST:PORT."""
+    if not os.path.isabs(file):
+        return None
     import netrc
 
     try:
@@ -131,6 +133,8 @@ def _found(kind: str, value: str, source: str) -> Found:
 
 def _text(file: str) -> str | None:
     """What is in a file of the user's alone; None if there is no file. Raises `RequestInvalid`."""
+    if not os.path.isabs(file):  # without a home it would be whatever lies in the directory where we happen to be
+        return None
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(fd, "rb") as opened:

@@ -81,6 +81,16 @@ def test_the_file_lies_where_xdg_says(home: Home) -> None:
     assert home.find(XDG_CONFIG_HOME=f"{home.path}/elsewhere") is not None
 
 
+def test_without_a_home_no_file_of_the_current_directory_is_taken_for_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.write("~/.config/hubclient/credentials.toml", TOML.format("models.lan", SECRET))
+    home.write("~/.netrc", f"machine models.lan login u password {SECRET}")
+    home.write("~/.kaggle/access_token", SECRET)
+    monkeypatch.chdir(home.path)
+    assert [home.find(handle, HOME="~") for handle in (HANDLE, KAGGLE)] == [None, None]
+
+
 @pytest.mark.parametrize(
     "text",
     [
