@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.archives import archive
 from tests.support.daemon import Daemon
+from tests.support.hubctl import hubctl
 from tests.support.origin import Answer, Asked, Origin
 
 MODEL = "google/bert/tensorFlow2/en"
@@ -68,6 +69,17 @@ def test_a_credential_goes_to_the_api_and_not_to_the_storage(origin: Origin, sto
     assert shown(origin.asked(f"{API}/get")) == [None, BASIC]
     assert shown(origin.asked(f"{API}/4/download")) == [BASIC]
     assert shown(storage.asked("/signed")) == [None]
+
+
+def test_hubctl_shows_what_kaggles_own_programs_would(origin: Origin, kaggle: Daemon) -> None:
+    handle = f"kaggle:{MODEL}/5"
+    origin.serve(f"{API}/5/download", wanting(Answer(archive())))
+    denied = hubctl(kaggle, "get", handle)
+    assert (denied.returncode, "[upstream-denied]" in denied.stderr) == (1, True)
+    environ = {"KAGGLE_USERNAME": "alice", "KAGGLE_KEY": "key"}
+    got = hubctl(kaggle, "get", handle, **environ)
+    assert (got.returncode, got.stdout) == (0, hubctl(kaggle, "get", handle, **environ).stdout), got.stderr
+    assert shown(origin.asked(f"{API}/5/download")) == [None, None, BASIC]
 
 
 def test_what_tells_no_version_is_an_error_that_asks_for_one(origin: Origin, kaggle: Daemon) -> None:
