@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -38,6 +39,11 @@ def parse_percent(value: object) -> object:
     return float(match[1]) / 100
 
 
+def parse_rate(value: object) -> object:
+    """Bytes per second, from "1MB" or "1MB/s"."""
+    return parse_size(value.strip().removesuffix("/s") if isinstance(value, str) else value)
+
+
 def _absolute(value: object) -> object:
     path = os.path.expanduser(value) if isinstance(value, str) else ""
     if not os.path.isabs(path):
@@ -46,6 +52,7 @@ def _absolute(value: object) -> object:
 
 
 Size = Annotated[int, BeforeValidator(parse_size)]
+Rate = Annotated[int, BeforeValidator(parse_rate)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Share = Annotated[float, BeforeValidator(parse_percent)]
 AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
@@ -100,8 +107,11 @@ class NetworkSettings(Section):
     allow_http: bool = False
     allow_private_addresses: Annotated[bool | tuple[Network | str, ...], BeforeValidator(_networks_and_hosts)] = False
     concurrent_fetches: Annotated[int, Field(ge=1, le=64)] = 4
+    connections_per_fetch: Annotated[int, Field(ge=1, le=64)] = 8
     connect_timeout: Seconds = 10.0
     stall_timeout: Seconds = 60.0
+    min_rate: Rate = 1 * KB
+    retries: Annotated[int, Field(ge=0, le=100)] = 4
     negative_ttl: Seconds = 10.0
     revalidate_after: Seconds = 86400.0
     offline: bool = False
@@ -126,13 +136,10 @@ class CredentialSettings(Section):
 
 
 def _base_url(value: str) -> str:
-    try:
-        url = handles.canonical(value).rstrip("/")
-    except HandleInvalid as error:
-        raise ValueError(str(error).replace("the handle", "the URL")) from None
-    if "?" in value or handles.is_kaggle(value):
-        raise ValueError('must be a URL such as "https://www.kaggle.com"')
-    return url
+    with suppress(HandleInvalid):
+        if "?" not in value and not handles.is_kaggle(value):
+            return handles.canonical(value).rstrip("/")
+    raise ValueError(f'must be a URL such as "{KAGGLE_URL}"')
 
 
 class KaggleSettings(Section):

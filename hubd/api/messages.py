@@ -93,6 +93,7 @@ class Fetch(Answer):
     unpacked_bytes: int
     rate_bytes_per_second: float
     eta_seconds: float | None
+    trouble: str | None = Field(description="why the last try failed, while the next is waited for; null if none did")
     waiters: int
     started_at: datetime
 

@@ -36,6 +36,7 @@ def fetch_message(flight: FetchFlight) -> messages.Fetch:
         unpacked_bytes=progress.unpacked_bytes,
         rate_bytes_per_second=progress.rate_bytes_per_second,
         eta_seconds=progress.eta_seconds,
+        trouble=progress.trouble,
         waiters=flight.waiters,
         started_at=progress.started_at,
     )

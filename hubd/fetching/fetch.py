@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from hubclient.contract import handles
-from hubclient.contract.errors import DigestMismatch, HubError, Internal
+from hubclient.contract.errors import DigestMismatch, HubError, Internal, UpstreamTimeout, UpstreamUnavailable
 from hubclient.contract.lease import Lease
 from hubd.fetching.keeping import Keeping
 from hubd.fetching.means import Means, lacks
@@ -24,8 +24,11 @@ from hubd.fetching.progress import Progress
 from hubd.fetching.room import Reservation
 from hubd.network.conditions import RangeRefused, Resume, Validators
 from hubd.network.credentials import Credential
+from hubd.network.patience import Patience
+from hubd.network.segments import Ranges
 from hubd.network.sources import ArchiveRequest, Delivery
-from hubd.network.transfer import Received, check_announced, receive
+from hubd.network.terms import Changed, Hooks, Received, Terms, check_announced
+from hubd.network.transfer import Transfer
 from hubd.store.disk import from_os_error
 from hubd.store.manifest import FileEntry, Manifest, content_digest
 from hubd.store.partials import Partial
@@ -74,6 +77,9 @@ class Fetch:
         self._before: Record | None = None  # what is recorded of this handle
         self._whole = False  # and whether its tree is there, undamaged
         self._published = False
+        self._patience = Patience(means.settings.network.retries)
+        self._goes_on: bool | None = None  # whether the transfer under way goes on by itself after a cut
+        self._most_bytes = 0  # that a try brought of the archive
         self._partial: Partial | None = None  # what an earlier fetch left, while nothing is done to it
 
     async def run(self) -> Landed:
@@ -85,7 +91,6 @@ class Fetch:
             self._whole = lease is not None
             landed = await self._land()
         finally:
-            self._means.counters.received_bytes += self.progress.received_bytes - self.progress.resumed_bytes
             if lease is not None:
                 # Held until now, and for a while after the answer, however long the origin took.
                 self._means.grace.keep(lease)
@@ -128,10 +133,26 @@ class Fetch:
             async with means.asking, self._open(known) as delivery:
                 if delivery.body is None:
                     return await means.to_its_end(lambda: self._confirm(delivery.validators))
-        async with means.slots, self._open(known, means.partials.claim(self.progress.key)) as delivery:
-            if delivery.body is None:
-                return await means.to_its_end(lambda: self._confirm(delivery.validators))
-            return await self._take(delivery)
+        async with means.slots:
+            while True:
+                try:
+                    async with self._open(known, means.partials.claim(self.progress.key)) as delivery:
+                        if delivery.body is None:
+                            return await means.to_its_end(lambda: self._confirm(delivery.validators))
+                        return await self._take(delivery)
+                except (UpstreamUnavailable, UpstreamTimeout) as error:
+                    pause_seconds = self._pause_seconds(error)
+                    self.progress.on_pause(error, pause_seconds)
+                await asyncio.sleep(pause_seconds)
+
+    def _pause_seconds(self, error: HubError) -> float:
+        """How long to wait before all is begun anew. Raises the error when it is not to be."""
+        goes_on, self._goes_on = self._goes_on, None
+        if (goes_on and not isinstance(error, Changed)) or (goes_on is None and self._whole):
+            raise error  # it has been patient itself; or nobody needs to be, for there is a copy
+        received_bytes = self.progress.received_bytes if goes_on is not None else 0
+        new_bytes, self._most_bytes = received_bytes - self._most_bytes, max(self._most_bytes, received_bytes)
+        return self._patience.pause_seconds(error, new_bytes)
 
     @asynccontextmanager
     async def _open(self, known: Validators | None, partial: Partial | None = None) -> AsyncIterator[Delivery]:
@@ -227,34 +248,34 @@ class Fetch:
         keeping: Keeping,
         reservation: Reservation,
     ) -> tuple[Received, UnpackReport]:
-        body, progress, limits = delivery.body, self.progress, self._means.settings.limits
-        assert body is not None
+        progress = self.progress
+        self._goes_on = delivery.part is not None
         progress.state = "transferring"
         progress.total_bytes = delivery.total_bytes
+        progress.resumed_bytes = progress.received_bytes = delivery.from_bytes
         if delivery.from_bytes:
-            progress.resumed_bytes = progress.received_bytes = delivery.from_bytes
             self._means.counters.resumed += 1
             log.info("%s: goes on from byte %d of %s", progress.loggable, delivery.from_bytes, delivery.total_bytes)
         async with Unpacker(staging.archive, tree, self._means.unpack_limits, reservation.tree) as unpacker:
             progress.unpacker = unpacker
 
-            def on_frontier(frontier_bytes: int) -> None:
-                progress.on_frontier(frontier_bytes)
-                reservation.wrote(frontier_bytes + unpacker.unpacked_bytes)
-                unpacker.feed(frontier_bytes)
-                keeping.on_frontier(frontier_bytes)
+            def on_written(written: Ranges) -> None:
+                progress.on_received(written.size_bytes)
+                reservation.wrote(written.size_bytes + unpacker.unpacked_bytes)
+                unpacker.feed(written.frontier_bytes)
+                keeping.on_frontier(written.frontier_bytes)
 
-            async def transfer() -> Received:
-                received = await receive(
-                    body,
-                    staging.archive,
-                    total_bytes=delivery.total_bytes,
-                    limit_bytes=limits.archive,
-                    on_frontier=on_frontier,
-                    make_room=reservation.spool,
-                    threads=self._means.threads,
-                    from_bytes=delivery.from_bytes,
-                )
+            hooks = Hooks(
+                on_written,
+                make_room=reservation.spool,
+                is_starving=lambda: unpacker.is_idle,
+                before_holes=functools.partial(self._means.to_its_end, keeping.before_holes),
+                on_pause=progress.on_pause,
+            )
+            transfer = Transfer(delivery, staging.archive, self._terms, hooks, self._patience, self._means.threads)
+
+            async def receive() -> Received:
+                received = await transfer.run()
                 progress.state = "unpacking"
                 unpacker.finish(received.size_bytes)
                 return received
@@ -262,11 +283,23 @@ class Fetch:
             try:
                 async with asyncio.TaskGroup() as group:
                     # Whichever fails first ends the other: a bad first megabyte saves the rest of the transfer.
-                    receiving = group.create_task(transfer())
+                    receiving = group.create_task(receive())
                     unpacking = group.create_task(unpacker.result())
             except BaseExceptionGroup as failures:
                 raise _first(failures) from None
+            finally:
+                self._means.counters.received_bytes += transfer.received_bytes
             return receiving.result(), unpacking.result()
+
+    @property
+    def _terms(self) -> Terms:
+        network = self._means.settings.network
+        return Terms(
+            self._means.settings.limits.archive,
+            connections=network.connections_per_fetch,
+            min_rate=network.min_rate,
+            window_seconds=network.stall_timeout,
+        )
 
     def _publish(
         self, delivery: Delivery, tree: str, received: Received, report: UnpackReport, leases: list[Lease]

@@ -44,9 +44,11 @@ class Keeping:
         self._is_saved = delivery.from_bytes > 0
         self._saving = threading.Lock()
         self._is_over = False
+        self._frontier_bytes = delivery.from_bytes
 
     def on_frontier(self, frontier_bytes: int) -> None:
         """Bytes ``[0, frontier_bytes)`` are in the spool: now and then that is saved, beside the transfer."""
+        self._frontier_bytes = frontier_bytes
         if frontier_bytes < self._save_at_bytes:
             return
         now = time.monotonic()
@@ -56,12 +58,29 @@ class Keeping:
             self._save_at = now + _SAVE_EVERY_SECONDS
             self._means.threads.submit(self._save, 0 if is_first else frontier_bytes)
 
+    def before_holes(self) -> bool:
+        """In a thread, before bytes are written out of their order: whether they may be.
+
+        From here on the size of the spool says nothing, and that must be known before it is true.
+        """
+        with self._saving:
+            if self._transfer is None:
+                return False
+            sparse = self._transfer.model_copy(update={"sparse": True})
+            try:
+                self._means.partials.save(self._staging, sparse, self._frontier_bytes)
+            except OSError as failure:
+                _log.warning("one connection has to do, for it cannot be saved how far a transfer is: %s", failure)
+                return False
+            self._transfer, self._is_saved = sparse, True
+            return True
+
     def leave(self, error: BaseException | None) -> None:
         """The fetch is over, by this error or with a module: keep what is there, or discard it. Never raises."""
         with self._saving:
             self._is_over = True
             mendable = self._transfer if error is not None and is_mendable(error) else None
-            if mendable is None or not self._means.partials.keep(self._staging, mendable):
+            if mendable is None or not self._means.partials.keep(self._staging, mendable, self._frontier_bytes):
                 self._staging.discard()
 
     def _save(self, frontier_bytes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections import deque
@@ -9,7 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from hubclient.contract.errors import HubError
 from hubd.unpacking.supervisor import Unpacker
+
+_log = logging.getLogger(__name__)
 
 State = Literal["queued", "connecting", "transferring", "unpacking", "publishing"]
 
@@ -28,16 +32,24 @@ class Progress:
     resumed_bytes: int = 0  # of these, what an earlier fetch had received
     total_bytes: int | None = None
     unpacker: Unpacker | None = None
+    trouble: str | None = None  # why the last try failed, until the next brings something
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
 
-    def on_frontier(self, received_bytes: int) -> None:
-        """Bytes ``[0, received_bytes)`` of the archive are in the spool."""
+    def on_received(self, received_bytes: int) -> None:
+        """So many bytes of the archive are in the spool."""
+        if received_bytes > self.received_bytes:
+            self.trouble = None
         self.received_bytes = received_bytes
         now = time.monotonic()
         self._samples.append((now, received_bytes))
         while now - self._samples[0][0] > _RATE_WINDOW_SECONDS:
             self._samples.popleft()
+
+    def on_pause(self, error: HubError, seconds: float) -> None:
+        """A try failed, and the next comes after so many seconds."""
+        self.trouble = str(error)
+        _log.info("%s: tried again in %.1f s, at byte %d: %s", self.loggable, seconds, self.received_bytes, error)
 
     @property
     def unpacked_bytes(self) -> int:

@@ -82,15 +82,18 @@ class ContentRange(NamedTuple):
 
 @dataclass(frozen=True)
 class Resume:
-    """The wish for all from byte `from_bytes` on, if the archive is still the one of these (strong) validators."""
+    """The wish for bytes ``[from_bytes, end_bytes)`` (None: for all from there on), if the archive is still the one of
+    these (strong) validators."""
 
     from_bytes: int
     total_bytes: int | None
     validators: Validators
+    end_bytes: int | None = None
 
     def headers(self) -> dict[str, str]:
         condition = self.validators.etag or self.validators.last_modified or ""
-        return {"Range": f"bytes={self.from_bytes}-", "If-Range": condition}
+        last = "" if self.end_bytes is None else str(self.end_bytes - 1)
+        return {"Range": f"bytes={self.from_bytes}-{last}", "If-Range": condition}
 
     def total_of(self, content_range: ContentRange | None, stated: Validators) -> int | None:
         """The size of the whole archive (None: still not known) by an answer 206 that goes on from what is here.

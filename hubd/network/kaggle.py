@@ -11,8 +11,9 @@ import json
 from yarl import URL
 
 from hubclient.contract import handles
-from hubclient.contract.errors import HubError, UpstreamUnavailable
+from hubclient.contract.errors import HubError
 from hubd.network.credentials import OwnCredential
+from hubd.network.failures import Hopeless
 from hubd.network.session import Session, chunks
 
 _MAX_ANSWER_BYTES = 1 << 20
@@ -54,4 +55,4 @@ class Kaggle:
 
 
 def _no_version(host: str) -> HubError:
-    return UpstreamUnavailable(f"{host} did not tell the latest version of this model: name one in the handle")
+    return Hopeless(f"{host} did not tell the latest version of this model: name one in the handle")

@@ -27,9 +27,13 @@ from hubclient.contract.errors import (
 from hubd import __version__
 from hubd.config import NetworkSettings
 from hubd.network.credentials import MachineCredentials, OwnCredential, credential_for
+from hubd.network.failures import Busy, Hopeless
 from hubd.network.guard import Guard
+from hubd.network.patience import retry_after_seconds
 
 _MAX_REDIRECTS = 10
+_BUSY = frozenset({429, 503})
+_PASSING = _BUSY | {408, 425, 500, 502, 504}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _READ_BUFFER_BYTES = 1 << 20
 _MAX_TARGET_LENGTH = 8192
@@ -102,11 +106,11 @@ class Session:
                 if response.status in _REDIRECTS:
                     url, redirected_by = _target(url, response.headers.get("Location")), host
                     continue
-                if (failure := _refusal(response.status, host, "Range" in headers)) is not None:
+                if (failure := _refusal(response, host, "Range" in headers)) is not None:
                     raise failure
                 yield response
                 return
-        raise UpstreamUnavailable(f"{asked_host}: more than {_MAX_REDIRECTS} redirects")
+        raise Hopeless(f"{asked_host}: more than {_MAX_REDIRECTS} redirects")
 
 
 async def chunks(response: aiohttp.ClientResponse, host: str) -> AsyncIterator[bytes]:
@@ -139,7 +143,7 @@ def _target(here: URL, location: str | None) -> URL:
     """Where a redirect leads. ASCII stays as it is, since a signed URL must arrive as it was signed."""
     origin = here.raw_host or ""
     if not location:
-        raise UpstreamUnavailable(f"{origin}: a redirect without a Location")
+        raise Hopeless(f"{origin}: a redirect without a Location")
     try:
         ascii_location = quote(location.encode("utf-8", "surrogateescape"), safe=_PRINTABLE_ASCII)
         there = URL(ascii_location, encoded=True)
@@ -172,18 +176,27 @@ def _is_host(host: str) -> bool:
 
 
 def _no_url(host: str) -> HubError:
-    return UpstreamUnavailable(f"{host}: a redirect to what is no URL")
+    return Hopeless(f"{host}: a redirect to what is no URL")
 
 
-def _refusal(status: int, host: str, ranged: bool) -> HubError | None:
+def _refusal(response: aiohttp.ClientResponse, host: str, ranged: bool) -> HubError | None:
     """The error that an answer's status means; None for an answer that can be used."""
+    status = response.status
     if status in (200, 304) or (ranged and status in (206, 416)):
         return None
     if status in (404, 410):
         return UpstreamNotFound(f"{host} has no such module (HTTP {status})")
     if status in (401, 403):
         return UpstreamDenied(f"{host} denies access to this module (HTTP {status})")
-    return UpstreamUnavailable(f"{host} answered HTTP {status}")
+    detail = f"{host} answered HTTP {status}"
+    if status not in _PASSING:
+        return Hopeless(detail)
+    seconds = retry_after_seconds(response.headers) if status in _BUSY else None
+    return (
+        Busy(f"{detail} and asks to be left alone for {seconds:.0f} s", seconds)
+        if seconds
+        else UpstreamUnavailable(detail)
+    )
 
 
 def _named(error: Exception, host: str) -> HubError:
@@ -194,6 +207,8 @@ def _named(error: Exception, host: str) -> HubError:
         return UpstreamTimeout(f"{host} stopped sending")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return UpstreamUnavailable(f"{host} cannot be resolved")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return Hopeless(f"{host}: its certificate is not trusted")
     if isinstance(error, aiohttp.ClientSSLError):
         return UpstreamUnavailable(f"{host}: TLS failed ({type(error).__name__})")
     if isinstance(error, aiohttp.ClientConnectorError):

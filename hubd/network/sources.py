@@ -7,27 +7,33 @@ Law: what an answer is worth is decided here, by its status and its headers.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import aiohttp
 from yarl import URL
 
 from hubclient.contract import handles
-from hubclient.contract.errors import HandleInvalid, UpstreamUnavailable
+from hubclient.contract.errors import HandleInvalid, UpstreamDenied, UpstreamNotFound
 from hubd.config import KAGGLE_URL
 from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
 from hubd.network.credentials import Credential, OwnCredential
+from hubd.network.failures import Hopeless
 from hubd.network.kaggle import Kaggle
 from hubd.network.session import Session, chunks
+
+#: Bytes ``[start, end)`` of an archive (None: to its end), asked for when the block is entered, to be read within it.
+Part = Callable[[int, int | None], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 
 
 @dataclass(frozen=True)
 class Delivery:
     """An answer with an archive in its body; or, when `body` is None, the word that nothing changed (304).
 
-    The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. With the `strong`
-    validators the rest can be asked for, should the body end early.
+    The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. `close` gives up the rest
+    of the body. With `strong` validators any `part` of the archive can be asked for too; that raises upstream-* errors,
+    and `RangeRefused` for an answer that is no such part of this version of it.
     """
 
     body: AsyncIterator[bytes] | None
@@ -36,6 +42,8 @@ class Delivery:
     final_host: str
     from_bytes: int = 0
     strong: Validators | None = None
+    part: Part | None = None
+    close: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -71,27 +79,85 @@ class HttpSource:
         """
         known, resume = request.known, request.resume
         is_kaggle = handles.is_kaggle(request.handle)
-        url = self._kaggle.home if is_kaggle else _asked(request.handle)
-        own = OwnCredential(request.credential, url) if request.credential is not None else None
+        asked = self._kaggle.home if is_kaggle else _asked(request.handle)
+        own = OwnCredential(request.credential, asked) if request.credential is not None else None
         if is_kaggle:
-            url = await self._kaggle.archive(request.handle, own)
-        async with self._session.following(url, request.headers(), own) as response:
-            validators = Validators.stated(response.headers)
+            asked = await self._kaggle.archive(request.handle, own)
+        async with self._session.following(asked, request.headers(), own) as response:
+            validators: Validators = Validators.stated(response.headers)
+            again: Validators | None
             host = response.url.raw_host or ""
             if response.status == 304 and known is not None:
                 yield Delivery(None, None, validators.or_else(known), host)
-            elif response.status == 304:
-                raise UpstreamUnavailable(f"{host} answered 304 to a request without conditions")
-            elif response.status == 416:
-                raise RangeRefused("that there is no such range")
-            elif response.status == 206 and resume is not None:
-                content_range = ContentRange.parse(response.headers.get("Content-Range"))
-                total_bytes = resume.total_of(content_range, validators)
-                merged, body = validators.or_else(resume.validators), chunks(response, host)
-                yield Delivery(body, total_bytes, merged, host, resume.from_bytes, resume.validators)
+                return
+            if response.status == 304:
+                raise Hopeless(f"{host} answered 304 to a request without conditions")
+            if resume is not None and response.status != 200:
+                total_bytes = _checked(response, resume)
+                validators, again = validators.or_else(resume.validators), resume.validators
             else:
-                body, again = chunks(response, host), strong(validators, response.headers)
-                yield Delivery(body, response.content_length, validators, host, strong=again)
+                total_bytes, again, resume = response.content_length, strong(validators, response.headers), None
+            place = None
+            if again is not None:
+                sent = _sent_along(own, response)
+                place = _Place(self._session, asked, own, response.url, sent, total_bytes, again)
+            yield Delivery(
+                chunks(response, host),
+                total_bytes,
+                validators,
+                host,
+                resume.from_bytes if resume is not None else 0,
+                again,
+                place.part if place is not None else None,
+                response.close,
+            )
+
+
+@dataclass
+class _Place:
+    """Where one version of an archive was found, to ask for parts of it; and what of the caller's is sent there."""
+
+    session: Session
+    asked: URL
+    own: OwnCredential | None
+    found: URL
+    own_there: OwnCredential | None
+    total_bytes: int | None
+    validators: Validators
+
+    @asynccontextmanager
+    async def part(self, start: int, end: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See `Delivery`."""
+        resume = Resume(start, self.total_bytes, self.validators, end)
+        async with AsyncExitStack() as stack:
+            try:
+                again = self.session.following(self.found, resume.headers(), self.own_there)
+                response = await stack.enter_async_context(again)
+            except (UpstreamDenied, UpstreamNotFound):
+                if self.found == self.asked:
+                    raise
+                # Redirects lead to URLs that are signed for a while: ask for another one.
+                anew = self.session.following(self.asked, resume.headers(), self.own)
+                response = await stack.enter_async_context(anew)
+                self.found, self.own_there = response.url, _sent_along(self.own, response)
+            if response.status == 200:
+                raise RangeRefused("from its first byte")
+            self.total_bytes = _checked(response, resume)
+            yield chunks(response, response.url.raw_host or "")
+
+
+def _sent_along(own: OwnCredential | None, response: aiohttp.ClientResponse) -> OwnCredential | None:
+    """The caller's credential if the request that was answered had it: after redirects away and back it did not."""
+    sent = response.request_info.headers.get("Authorization")
+    return own if own is not None and sent == own.credential.header() else None
+
+
+def _checked(response: aiohttp.ClientResponse, resume: Resume) -> int | None:
+    """The size of the archive (None: unknown) by an answer with the bytes that were asked for; else `RangeRefused`."""
+    if response.status != 206:
+        raise RangeRefused("that there is no such range" if response.status == 416 else "without bytes")
+    content_range = ContentRange.parse(response.headers.get("Content-Range"))
+    return resume.total_of(content_range, Validators.stated(response.headers))
 
 
 def _asked(handle: str) -> URL:

@@ -1,231 +1,234 @@
-"""Bytes from an answer's body into the spool, with their digest.
+"""One archive into its spool, over as many connections and tries as it takes.
 
-Law: a byte counts (in the frontier, in the digest) only once it is written, and never more than the limit arrive.
+Law: whatever single connections do, the bytes of one version of the archive end up where they belong, each once; and a
+transfer ends only whole, or with what was wrong with its last try.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import hashlib
-import os
-import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from contextlib import suppress
-from dataclasses import dataclass
 
-from hubclient.contract.errors import ArchiveTooLarge, UpstreamUnavailable
+from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamUnavailable
+from hubd.network.conditions import RangeRefused
+from hubd.network.failures import Hopeless
+from hubd.network.patience import Patience, TooSlow, may_pass
+from hubd.network.ramp import Ramp
+from hubd.network.segments import ENDLESS, Plan, Segment, segment_bytes
+from hubd.network.sources import Delivery
+from hubd.network.spool import SpoolWriter
+from hubd.network.terms import Changed, Hooks, Received, Terms
 
-_MOST_WAITING_BYTES = 1 << 20
-_READ_BYTES = 1 << 20
-_MOST_READ_BYTES = 16 << 20  # at one go: so long may the end of a cancelled transfer take
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Received:
-    """An archive that is whole in its spool."""
-
-    size_bytes: int
-    digest: str
-
-
-async def receive(
-    chunks: AsyncIterator[bytes],
-    spool: str,
-    *,
-    total_bytes: int | None,
-    limit_bytes: int,
-    on_frontier: Callable[[int], None],
-    make_room: Callable[[int], Awaitable[None]] | None = None,
-    threads: Executor | None = None,
-    from_bytes: int = 0,
-) -> Received:
-    """Writes the body to a new file `spool`; tells each new frontier (bytes ``[0, frontier)`` are there).
-
-    With `from_bytes` the file is there already, has so many bytes, and the body goes on after them.
-    `make_room` is awaited before the file grows to so many bytes (None: nobody is asked); it may raise.
-    Raises `ArchiveTooLarge`, `UpstreamUnavailable` when the whole is not `total_bytes` long, and `OSError` of the disk.
-    """
-    writer = _Writer(spool, on_frontier, threads, from_bytes)
-    try:
-        writer.begin()
-        arrived = from_bytes
-        async for chunk in chunks:
-            arrived += len(chunk)
-            if arrived > limit_bytes:
-                raise ArchiveTooLarge(f"the archive is larger than limits.archive ({limit_bytes} bytes)")
-            if make_room is not None:
-                await make_room(arrived)
-            await writer.write(chunk)
-        received = await writer.finish()
-    finally:
-        await writer.close()
-    if total_bytes is not None and arrived != total_bytes:
-        raise UpstreamUnavailable(f"the origin announced {total_bytes} bytes and sent {arrived}")
-    return received
+_TICK_SECONDS = 0.1
+_WORTH_BYTES = 8 << 20  # with less left, more connections gain nothing
 
 
-def check_announced(total_bytes: int | None, limit_bytes: int) -> None:
-    """Raises `ArchiveTooLarge` for an archive that is announced to be larger than the limit."""
-    if total_bytes is not None and total_bytes > limit_bytes:
-        raise ArchiveTooLarge(f"the archive has {total_bytes} bytes, more than limits.archive ({limit_bytes})")
-
-
-class _Writer:
-    """Writes and hashes in a thread, beside the receiving; what arrives meanwhile is the next piece."""
+class Transfer:
+    """Of one delivery. To be run once."""
 
     def __init__(
-        self, spool: str, on_frontier: Callable[[int], None], threads: Executor | None, from_bytes: int
+        self,
+        delivery: Delivery,
+        spool: str,
+        terms: Terms,
+        hooks: Hooks,
+        patience: Patience | None = None,
+        threads: Executor | None = None,
     ) -> None:
-        self._fd = _reopened(spool, from_bytes) if from_bytes else _created(spool)
-        self._on_frontier = on_frontier
+        """`spool`: a new file, or with `delivery.from_bytes` one that has just so many bytes."""
+        self._delivery = delivery
+        self._spool = spool
+        self._terms = terms
+        self._hooks = hooks
+        self._patience = patience or Patience(0)
         self._threads = threads
-        self._digest = hashlib.sha256()
-        self._frontier_bytes = from_bytes
-        self._reading = _Reading(self._fd, threads) if from_bytes else None
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-        self._writing: asyncio.Future[int] | None = None
-        self._error: BaseException | None = None
+        self._plan = Plan(delivery.from_bytes, delivery.total_bytes)
+        self._ramp = Ramp(terms.connections, time.monotonic())
+        self._working: dict[asyncio.Task[HubError | RangeRefused | None], Segment] = {}
+        self.received_bytes = 0  #: by this transfer, over the network
+        self._end_bytes = delivery.total_bytes  # of the whole archive, as soon as it is known
+        self._held = 0  # connections that our own limits hold back
+        self._may_have_holes = False
+        self._no_ranges = delivery.part is None
+        self._rates: deque[tuple[float, int]] = deque()  # when, received
 
-    def begin(self) -> None:
-        """Tells of what is there already, if anything is."""
-        if self._reading is not None:
-            self._reading.reach(self._frontier_bytes)
-            self._on_frontier(self._frontier_bytes)
+    async def run(self) -> Received:
+        """Raises `ArchiveTooLarge`, upstream-* errors, `Changed`, what the hooks raise, and `OSError` of the disk."""
+        hooks, at = self._hooks, self._delivery.from_bytes
+        writer = SpoolWriter(self._spool, hooks.on_written, self._threads, from_bytes=at)
+        async with writer:
+            self._writer = writer
+            try:
+                await self._receive()
+            finally:
+                await self._dismiss(*self._working)
+            assert self._end_bytes is not None
+            return Received(self._end_bytes, await writer.finish(self._end_bytes))
 
-    async def write(self, chunk: bytes) -> None:
-        """Takes the chunk; waits while too much waits to be written."""
-        self._waiting.append(chunk)
-        self._waiting_bytes += len(chunk)
-        self._start()
-        while self._waiting_bytes >= _MOST_WAITING_BYTES:
-            await self._progress()
+    async def _receive(self) -> None:
+        segment = self._plan.take(ENDLESS, time.monotonic())
+        if segment is not None:
+            self._launch(segment, self._delivery.body)
+        received_before = 0
+        while self._working:
+            ended, _ = await asyncio.wait(self._working, timeout=_TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            error = None
+            for task in ended:
+                del self._working[task]
+                error = task.result() or error  # what is no HubError is raised
+            if self._working:
+                if error is not None:
+                    self._no_ranges = self._no_ranges or isinstance(error, RangeRefused)
+                    self._ramp.refused(len(self._working), time.monotonic())
+                    log.debug("a connection fewer: %s", error)
+                error = await self._adjust()
+            if self._working or (error is None and not self._plan.left_bytes):
+                continue
+            if error is not None:
+                await self._pause(error, self.received_bytes - received_before)
+            received_before = self.received_bytes
+            self._rates.clear()
+            self._ramp = Ramp(self._terms.connections, time.monotonic())
+            if (segment := self._plan.take(ENDLESS, time.monotonic())) is not None:
+                self._launch(segment)
 
-    async def finish(self) -> Received:
-        """Waits until all is written."""
-        while self._writing is not None:
-            await self._progress()
-        if self._error is not None:
-            raise self._error
-        digest = await self._reading.finish() if self._reading is not None else self._digest.hexdigest()
-        return Received(self._frontier_bytes, digest)
+    async def _pause(self, error: HubError | RangeRefused, new_bytes: int) -> None:
+        """Waits before the next try, or raises why there is none."""
+        if isinstance(error, RangeRefused):
+            raise Changed(f"the rest was asked for, and the answer came {error}") from None
+        if self._delivery.part is None:
+            raise error
+        seconds = self._patience.pause_seconds(error, new_bytes)
+        self._hooks.on_pause(error, seconds)
+        await asyncio.sleep(seconds)
 
-    async def close(self) -> None:
-        """Never leaves a thread behind that writes to a descriptor that is something else by then."""
-        self._waiting, self._waiting_bytes = [], 0
-        while self._writing is not None:
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({self._writing})
-        if self._reading is not None:
-            await self._reading.close()
-        os.close(self._fd)
+    async def _adjust(self) -> HubError | None:
+        """More connections or fewer; the error with which all ended, if they bring too little."""
+        now, plan = time.monotonic(), self._plan
+        if (error := self._too_slow(now)) is not None:
+            await self._dismiss(*self._working)
+            return error
+        wanted = self._ramp.step(self.received_bytes, self._hooks.is_starving(), now)
+        if self._no_ranges or plan.is_endless or len(self._working) >= wanted:
+            return None
+        if not self._may_have_holes:
+            if plan.left_bytes < _WORTH_BYTES:
+                return None
+            self._may_have_holes = await self._hooks.before_holes()
+            if not self._may_have_holes:
+                return None
+        for segment in list(plan.running):
+            plan.bound(segment, self._segment_bytes(now))
+        while len(self._working) < wanted:
+            if (more := plan.take(self._segment_bytes(now), now) or await self._relieve(now)) is None:
+                return None
+            self._launch(more)
+        return None
 
-    async def _progress(self) -> None:
-        if self._writing is not None:
-            await asyncio.wait({self._writing})
-        if self._error is not None:
-            raise self._error
+    async def _relieve(self, now: float) -> Segment | None:
+        found = self._plan.relieve(self._usual_rate(now), now)
+        if found is None:
+            return None
+        segment, ended = found
+        await self._dismiss(*(task for task, own in self._working.items() if own is ended))
+        return segment
 
-    def _start(self) -> None:
-        if self._writing is None and self._waiting and self._error is None:
-            pieces, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            self._writing = asyncio.get_running_loop().run_in_executor(self._threads, self._write, pieces)
-            self._writing.add_done_callback(self._written)
+    def _segment_bytes(self, now: float) -> int:
+        return segment_bytes(self._plan.left_bytes, self._ramp.wanted, self._usual_rate(now))
 
-    def _write(self, pieces: list[bytes]) -> int:
-        for piece in pieces:
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
-            if self._reading is None:
-                self._digest.update(piece)
-        return sum(map(len, pieces))
+    def _usual_rate(self, now: float) -> float:
+        """Bytes per second of a usual connection, over the last moments."""
+        if not self._rates:
+            return 0.0
+        since, before = self._rates[max(0, len(self._rates) - 20)]
+        return (self.received_bytes - before) / max(now - since, 0.001) / max(1, len(self._working))
 
-    def _written(self, writing: asyncio.Future[int]) -> None:
-        self._writing = None
-        if (error := writing.exception()) is not None:
-            self._error = error
-            return
-        self._frontier_bytes += writing.result()
-        if self._reading is not None:
-            self._reading.reach(self._frontier_bytes)
-        self._on_frontier(self._frontier_bytes)
-        self._start()
+    def _too_slow(self, now: float) -> HubError | None:
+        terms, rates = self._terms, self._rates
+        if self._held:
+            rates.clear()  # what our own limits hold back is not the origin's fault
+        rates.append((now, self.received_bytes))
+        while len(rates) > 1 and rates[1][0] <= now - terms.window_seconds:
+            rates.popleft()
+        since, before = rates[0]
+        if now - since < terms.window_seconds or self.received_bytes - before >= terms.min_rate * (now - since):
+            return None
+        return TooSlow(f"the origin sends less than network.min_rate ({terms.min_rate} bytes per second)")
 
+    def _launch(self, segment: Segment, body: AsyncIterator[bytes] | None = None) -> None:
+        task = asyncio.create_task(self._work(segment, body))
+        self._working[task] = segment
 
-class _Reading:
-    """The digest of a spool that was begun before: read from its first byte in a thread, behind the writing.
+    async def _dismiss(self, *tasks: asyncio.Task[HubError | RangeRefused | None]) -> None:
+        for task in tasks:
+            self._working.pop(task, None)
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    So a large beginning keeps neither the origin nor the unpacking waiting.
-    """
+    async def _work(self, segment: Segment, body: AsyncIterator[bytes] | None) -> HubError | RangeRefused | None:
+        """Receives segment after segment, until there is none, or this connection is one too many."""
+        plan, task = self._plan, asyncio.current_task()
+        assert task is not None
+        while True:
+            try:
+                if body is not None:
+                    try:
+                        await self._take_in(segment, body, is_whole=True)
+                    finally:
+                        self._delivery.close()  # others may have the rest of it
+                else:
+                    assert self._delivery.part is not None
+                    end = segment.end if segment.end < ENDLESS else None
+                    async with self._delivery.part(segment.at, end) as part:
+                        await self._take_in(segment, part, is_whole=False)
+            except RangeRefused as refused:
+                return refused
+            except HubError as error:
+                if not may_pass(error) and len(self._working) <= 1:
+                    raise
+                return error
+            finally:
+                plan.leave(segment)
+            body = None
+            now = time.monotonic()
+            if len(self._working) > self._ramp.wanted:
+                return None
+            following = plan.take(self._segment_bytes(now), now)
+            if following is None:
+                return None
+            self._working[task] = segment = following
 
-    def __init__(self, fd: int, threads: Executor | None) -> None:
-        self._fd = fd
-        self._threads = threads
-        self._digest = hashlib.sha256()
-        self._read_bytes = 0
-        self._frontier_bytes = 0
-        self._running: asyncio.Future[int] | None = None
-        self._error: BaseException | None = None
-
-    def reach(self, frontier_bytes: int) -> None:
-        """The bytes ``[0, frontier_bytes)`` are there to read."""
-        self._frontier_bytes = frontier_bytes
-        self._start()
-
-    async def finish(self) -> str:
-        """The digest of all, hex."""
-        while self._running is not None:
-            await asyncio.wait({self._running})
-        if self._error is not None:
-            raise self._error
-        return self._digest.hexdigest()
-
-    async def close(self) -> None:
-        self._frontier_bytes = 0
-        while self._running is not None:
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({self._running})
-
-    def _start(self) -> None:
-        if self._running is None and self._read_bytes < self._frontier_bytes and self._error is None:
-            end = min(self._frontier_bytes, self._read_bytes + _MOST_READ_BYTES)
-            self._running = asyncio.get_running_loop().run_in_executor(self._threads, self._read, self._read_bytes, end)
-            self._running.add_done_callback(self._read_on)
-
-    def _read(self, start: int, end: int) -> int:
-        while start < end:
-            piece = os.pread(self._fd, min(_READ_BYTES, end - start), start)
-            if not piece:
-                raise OSError(errno.EIO, "the spool has become shorter")
-            self._digest.update(piece)
-            start += len(piece)
-        return end
-
-    def _read_on(self, reading: asyncio.Future[int]) -> None:
-        self._running = None
-        if (error := reading.exception()) is not None:
-            self._error = error
-            return
-        self._read_bytes = reading.result()
-        self._start()
-
-
-def _created(spool: str) -> int:
-    return os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def _reopened(spool: str, from_bytes: int) -> int:
-    """The spool of an earlier transfer, which has just these bytes, open at its end."""
-    fd = os.open(spool, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != from_bytes:
-            raise OSError(errno.EIO, "the spool has another size", spool)
-        os.lseek(fd, 0, os.SEEK_END)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+    async def _take_in(self, segment: Segment, body: AsyncIterator[bytes], *, is_whole: bool) -> None:
+        """Up to the segment's end, wherever that is by then; an answer with all that follows may get more of it."""
+        limit_bytes, writer = self._terms.limit_bytes, self._writer
+        async for chunk in body:
+            self._held += 1
+            try:
+                await self._hooks.pace(len(chunk))
+            finally:
+                self._held -= 1
+            if segment.end >= ENDLESS:
+                if segment.at + len(chunk) > limit_bytes:
+                    raise ArchiveTooLarge(f"the archive is larger than limits.archive ({limit_bytes} bytes)")
+                await self._hooks.make_room(segment.at + len(chunk))
+            while chunk:
+                if not segment.left_bytes and not (is_whole and self._plan.extend(segment, ENDLESS)):
+                    if segment.end == self._end_bytes:
+                        raise Hopeless(f"the origin announced {self._end_bytes} bytes and sent more")
+                    return
+                piece, chunk = chunk[: segment.left_bytes], chunk[segment.left_bytes :]
+                writer.put(segment.at, piece)
+                segment.at += len(piece)
+                self.received_bytes += len(piece)
+            await writer.drained()
+        if segment.end >= ENDLESS:
+            self._end_bytes = segment.end = segment.at
+        elif segment.left_bytes:
+            raise UpstreamUnavailable(f"the origin announced {self._end_bytes} bytes and sent {segment.at}")

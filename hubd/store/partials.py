@@ -94,13 +94,16 @@ class Partials:
         self._disk.replace_file(place.transfer, data, 0o600, self._layout.new_staging())
         self._disk.fsync_directory(self._layout.staging)
 
-    def keep(self, staging: Staging, transfer: Transfer) -> bool:
-        """Keep what has arrived, nobody writing to it any more; False, and all is as it was, when it is not worth it.
+    def keep(self, staging: Staging, transfer: Transfer, frontier_bytes: int) -> bool:
+        """Keep the bytes ``[0, frontier_bytes)`` that have arrived, nobody writing any more; False when it is not
+        worth it.
 
         An older partial of the handle goes. For a thread; never raises.
         """
         try:
-            size_bytes = os.lstat(staging.archive).st_size
+            size_bytes = min(os.lstat(staging.archive).st_size, frontier_bytes)
+            self._disk.truncate(staging.archive, size_bytes)  # what is beyond may have holes
+            transfer = transfer.model_copy(update={"sparse": False})
             partial = Partial(transfer.reaching(size_bytes), staging.path, size_bytes, 0)
             if not self._is_worth(partial := self._measured(partial)):
                 return False

@@ -41,6 +41,7 @@ class Transfer(BaseModel):
     ranges: tuple[tuple[SizeBytes, SizeBytes], ...] = Field(
         default=(), description="[start, end) of what a power cut cannot take, in order and apart"
     )
+    sparse: bool = Field(default=False, description="the file may have holes, so that its size says nothing")
     boot_id: str
     updated_at: AwareDatetime
 
@@ -70,10 +71,10 @@ class Transfer(BaseModel):
         """From where to go on with a spool of this size: what is before is there, and a byte to ask for is left.
 
         While the machine has not been started anew, all that was written is there, from the start on, whatever became
-        of the daemon; afterwards only what was synced.
+        of the daemon; afterwards, and of a file with holes, only what was synced.
         """
         sure_bytes = spool_bytes
-        if boot_id != self.boot_id:
+        if self.sparse or boot_id != self.boot_id:
             sure_bytes = min(spool_bytes, next((end for start, end in self.ranges if start == 0), 0))
         last_bytes = self.total_bytes - 1 if self.total_bytes is not None else sure_bytes - 1
         return max(0, min(sure_bytes, last_bytes))

@@ -65,7 +65,7 @@ def _receive(
             partials.save(staging, transfer, at)
             on_saved(at)
     os.close(fd)
-    assert partials.keep(staging, transfer)
+    assert partials.keep(staging, transfer, at)
     on_saved(at)
 
 

@@ -22,7 +22,7 @@ from hubd.store.partials import Partials
 from hubd.store.records import Records
 from hubd.store.trees import Trees
 
-NETWORK = NetworkSettings(allow_http=True, allow_private_addresses=True)
+NETWORK = NetworkSettings(allow_http=True, allow_private_addresses=True, retries=0)
 
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]

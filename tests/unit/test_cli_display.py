@@ -15,7 +15,10 @@ LABEL = len(HANDLE) - len("https://")
 
 
 def fetch(
-    received_bytes: int = 0, state: str = "transferring", total_bytes: int | None = 186_000_000
+    received_bytes: int = 0,
+    state: str = "transferring",
+    total_bytes: int | None = 186_000_000,
+    trouble: str | None = None,
 ) -> dict[str, Any]:
     """The API's Fetch, at 20 MB/s."""
     eta = None if total_bytes is None else (total_bytes - received_bytes) / 20e6
@@ -28,6 +31,7 @@ def fetch(
         "unpacked_bytes": received_bytes * 2,
         "rate_bytes_per_second": 20e6 if received_bytes else 0.0,
         "eta_seconds": eta if received_bytes else None,
+        "trouble": trouble,
         "waiters": 1,
     }
 
@@ -128,3 +132,22 @@ def test_a_terminal_without_unicode_gets_an_ascii_bar() -> None:
     row = row_of(fetch(83_700_000), "h", 130, 1, ascii_only=True).plain
     assert "━" not in row
     assert "==--" in row
+
+
+def test_a_failed_try_is_told_at_once_and_once(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    plain = Plain([HANDLE], clock)
+    busy, cut = "tfhub.dev answered HTTP 503", "tfhub.dev cut the transfer"
+    for trouble in (None, busy, busy, None, cut):
+        clock.now += 0.2
+        plain.show(Progress(0, fetch(1_860_000, trouble=trouble)))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(", ")[2] for line in lines[1:]] == [
+        f"is tried again: {busy}",
+        f"is tried again: {cut}",
+    ]
+
+
+def test_a_failed_try_stands_in_its_row() -> None:
+    row = row_of(fetch(1_860_000, trouble="tfhub.dev answered HTTP 503"), HANDLE, 120, 60)
+    assert "is tried again: tfhub.dev answered HTTP 503" in row.plain

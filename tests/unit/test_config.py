@@ -101,3 +101,10 @@ def test_credentials_have_one_spelling_of_their_host_and_one_entry_for_it(tmp_pa
         load(tmp_path, text.format("models.lan") + text.format("models.lan:443"))
     with pytest.raises(ConfigError, match=r'unknown key "credential.0.hosts"; did you mean "credential.host"\?'):
         load(tmp_path, text.format("models.lan").replace("host ", "hosts "))
+
+
+def test_kaggles_url_is_a_base_to_which_paths_are_appended(tmp_path: Path) -> None:
+    assert load(tmp_path, '[kaggle]\nurl = "HTTPS://Kaggle.lan:443/api/"\n').kaggle.url == "https://kaggle.lan/api"
+    for wrong in ("kaggle.lan", "file:///srv", "https://u:p@h", "https://h?a=b", "kaggle:o/m/f/v", ""):
+        with pytest.raises(ConfigError, match=r"kaggle\.url: must be a URL such as"):
+            load(tmp_path, f'[kaggle]\nurl = "{wrong}"\n')

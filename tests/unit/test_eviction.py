@@ -117,7 +117,8 @@ def test_downloads_that_were_broken_off_go_before_any_module(cache: Cache) -> No
     cache.add("old", used=1000.0)
     staging = cache.trees.stage()
     Path(staging.archive).write_bytes(os.urandom(1_000_000))
-    assert cache.partials.keep(staging, cache.partials.begun(handle("partial"), '"etag"', None, 2_000_000))
+    transfer = cache.partials.begun(handle("partial"), '"etag"', None, 2_000_000)
+    assert cache.partials.keep(staging, transfer, 1_000_000)
     assert cache.trees.ledger.bytes_below(cache.layout.staging) >= 1_000_000
     assert cache.evictor.kept().in_flight_bytes == 0
     assert cache.make_room(500_000) == [()]

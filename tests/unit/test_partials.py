@@ -62,7 +62,8 @@ def keep(layout: StoreLayout, partials: Partials, size_bytes: int = SPOOL_BYTES)
     staging = Staging(layout, Disk(), partials.ledger)
     Path(staging.archive).write_bytes(b"x" * size_bytes)
     staging.attempt_tree(1)
-    return partials.keep(staging, partials.begun(HANDLE, '"a"', None, TOTAL_BYTES))
+    transfer = partials.begun(HANDLE, '"a"', None, TOTAL_BYTES)
+    return partials.keep(staging, transfer, os.path.getsize(staging.archive))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,27 @@ def test_after_another_boot_only_what_was_synced_counts_and_a_byte_to_ask_for_is
 ) -> None:
     known = transfer(boot_id=boot_id, ranges=ranges, total_bytes=total_bytes)
     assert known.resume_bytes(spool_bytes, "this") == from_bytes
+
+
+@pytest.mark.parametrize("boot_id", ["this", "other"])
+def test_of_a_file_with_holes_only_what_was_synced_counts_though_the_machine_runs_on(boot_id: str) -> None:
+    known = transfer(boot_id=boot_id, ranges=[[0, 300]], total_bytes=1000, sparse=True)
+    assert known.resume_bytes(900, "this") == 300
+
+
+def test_what_is_kept_of_a_file_with_holes_ends_at_the_first(layout: StoreLayout) -> None:
+    partials = Partials(layout, Ledger(), 1000.0)
+    staging = Staging(layout, Disk(), partials.ledger)
+    with open(staging.archive, "wb") as spool:
+        spool.write(b"x" * SPOOL_BYTES)
+        spool.seek(2 * SPOOL_BYTES)
+        spool.write(b"y")
+    sparse = partials.begun(HANDLE, '"a"', None, TOTAL_BYTES).model_copy(update={"sparse": True})
+    assert partials.keep(staging, sparse, SPOOL_BYTES)
+    claimed = partials.claim(handles.key(HANDLE))
+    assert claimed is not None
+    assert not claimed.transfer.sparse
+    assert claimed.resume_bytes == os.path.getsize(staging.archive) == SPOOL_BYTES
 
 
 @pytest.mark.parametrize(

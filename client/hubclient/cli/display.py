@@ -14,7 +14,7 @@ from typing import Any
 
 from hubclient.cli.asking import Answered, Event, Failed, Progress
 from hubclient.cli.output import hit_line, say
-from hubclient.cli.wording import duration, rate, remaining, size
+from hubclient.cli.wording import duration, printable, rate, remaining, size
 
 LINE_EVERY_SECONDS = 10.0
 LINE_EVERY_FRACTION = 0.1
@@ -67,10 +67,14 @@ class Plain(Silent):
         super().__init__(handles)
         self._clock = clock
         self._said: dict[int, tuple[float, float]] = {}
+        self._troubles: dict[int, str | None] = {}
 
     def progress(self, index: int, fetch: dict[str, Any]) -> None:
         now, done = self._clock(), fraction(fetch) or 0.0
-        if index in self._said:
+        trouble = fetch.get("trouble")
+        is_news = trouble is not None and trouble != self._troubles.get(index)
+        self._troubles[index] = trouble
+        if index in self._said and not is_news:
             last, last_done = self._said[index]
             further = done - last_done >= LINE_EVERY_FRACTION and now - last >= LINES_APART_SECONDS
             if not further and now - last < LINE_EVERY_SECONDS:
@@ -119,8 +123,15 @@ def outcome(handle: str, result: dict[str, Any], seconds: float, fetch: dict[str
     return text
 
 
+def troubled(fetch: dict[str, Any]) -> str:
+    """That a try failed, and why."""
+    return printable(f"is tried again: {fetch['trouble']}")
+
+
 def how_far(fetch: dict[str, Any]) -> str:
     """What is to be said of a transfer after its name: `, 45% of 186.0 MB, 21.3 MB/s, 5 s left`; else nothing."""
+    if fetch.get("trouble") is not None:
+        return f", {troubled(fetch)}"
     done = fraction(fetch)
     if fetch["state"] != "transferring" or not fetch["received_bytes"]:
         return ""

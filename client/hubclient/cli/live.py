@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from hubclient.cli.asking import Answered, Event, Failed
-from hubclient.cli.display import Silent, fraction
+from hubclient.cli.display import Silent, fraction, troubled
 from hubclient.cli.wording import count, fitted, printable, rate, remaining, short, size
 
 REFRESH_EVERY_SECONDS = 0.1
@@ -90,6 +90,10 @@ class Live(Silent):
 def row_of(fetch: dict[str, Any], handle: str, width: int, label_width: int, *, ascii_only: bool = False) -> Text:
     """One fetch in at most `width` columns."""
     done, state = fraction(fetch), fetch["state"]
+    if fetch.get("trouble") is not None:
+        return Text(
+            fitted(short(handle), max(1, min(label_width, width // 2))), no_wrap=True, overflow="ellipsis"
+        ).append("  " + troubled(fetch), style="yellow")
     if state != "transferring" or not fetch["received_bytes"]:
         word = f"unpacking {size(fetch['unpacked_bytes'])}" if state == "unpacking" else state
         names = max(1, min(label_width, width - len(word) - 2))

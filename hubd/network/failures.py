@@ -1,0 +1,20 @@
+"""Two kinds of an unavailable origin that a retry has to know of.
+
+Law: whoever raises one knows it from the answer itself; everything else may pass, and is tried again.
+"""
+
+from __future__ import annotations
+
+from hubclient.contract.errors import UpstreamUnavailable
+
+
+class Hopeless(UpstreamUnavailable):
+    """Asking again in a moment cannot help: a certificate that is not trusted, say, or a loop of redirects."""
+
+
+class Busy(UpstreamUnavailable):
+    """The origin said how long to leave it alone (RFC 9110, section 10.2.3)."""
+
+    def __init__(self, detail: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds

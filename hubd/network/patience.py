@@ -1,0 +1,65 @@
+"""When a transfer is tried again, and when it is given up.
+
+Law: only tries that bring nothing count. `retries` of them in a row may fail; one that brought 256 KB of new bytes
+begins the count anew. So there is no limit on how long a transfer may take, and one on how long it may stand still.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from hubclient.contract.errors import HubError, UpstreamTimeout, UpstreamUnavailable
+from hubd.network.failures import Busy, Hopeless
+
+PROGRESS_BYTES = 256 * 1024
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 8.0
+_LONGEST_RETRY_AFTER_SECONDS = 60.0
+
+
+class TooSlow(UpstreamTimeout):
+    """Below the minimum rate: a try that counts, whatever it brought."""
+
+
+class Patience:
+    """The count of one transfer's tries."""
+
+    def __init__(self, retries: int, uniform: Callable[[float, float], float] = random.uniform) -> None:
+        self._retries = retries
+        self._uniform = uniform
+        self._failed_in_a_row = 0
+
+    def pause_seconds(self, error: HubError, new_bytes: int) -> float:
+        """How long to wait before the next try, after one that failed and brought so many new bytes.
+
+        Full jitter, so that those who were cut off together do not come back together. Raises the error when there is
+        no next try.
+        """
+        if new_bytes >= PROGRESS_BYTES and not isinstance(error, TooSlow):
+            self._failed_in_a_row = 0
+        self._failed_in_a_row += 1
+        asked_seconds = error.retry_after_seconds if isinstance(error, Busy) else 0.0
+        is_over = self._failed_in_a_row > self._retries or asked_seconds > _LONGEST_RETRY_AFTER_SECONDS
+        if is_over or not may_pass(error):
+            raise error
+        most = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self._failed_in_a_row - 1))
+        return max(asked_seconds, self._uniform(0.0, most))
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request can succeed a moment later."""
+    return isinstance(error, UpstreamUnavailable | UpstreamTimeout) and not isinstance(error, Hopeless)
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """What an answer's Retry-After asks for, as seconds from now; None for none, or for what is no time."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit() and len(value) <= 9:
+        return float(value)
+    try:
+        then = parsedate_to_datetime(value)
+        return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())
+    except (ValueError, TypeError, OverflowError):  # no date, or one without a time zone
+        return None
