@@ -89,9 +89,12 @@ format: $(INSTALLED) ## format, and mend what lint can mend
 soak: $(INSTALLED) ## clients, kills, a cleaner and more at once; ARGS='--seconds 600 --seed 7'
 	$(BIN)/python -m tests.soak $(ARGS)
 
-bench: $(INSTALLED) $(PEER)/.installed ## measure hubd beside tensorflow_hub; ARGS='--quick', '--help', ...
+# Some rows, or small archives, are not the comparison that README shows.
+BENCH_CHART = $(if $(filter --only --only=% --quick,$(ARGS)),.bench,docs)/benchmarks.svg
+
+bench: $(INSTALLED) $(PEER)/.installed ## measure and draw hubd beside its peers; ARGS='--quick', '--help', ...
 	@benchmarks/install-tools
-	$(BIN)/python -m benchmarks --peer-python $(PEER)/bin/python $(ARGS)
+	$(BIN)/python -m benchmarks --peer-python $(PEER)/bin/python --chart $(BENCH_CHART) $(ARGS)
 
 clean: ## remove everything that was built
 	rm -rf .venv .venv-* .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist client/build client/dist

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measures the rows that are asked for, prints the table, writes the JSON.
+"""``python -m benchmarks``: measures the rows that are asked for, prints the table, writes the JSON, draws the chart.
 
 Law: whatever was started is stopped and whatever was cached is removed, after a failure or Ctrl-C too.
 """
@@ -11,16 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import chart, report
 from benchmarks.bench import Bench
 from benchmarks.origin import archive, nginx
 from benchmarks.rows import ROWS
 
 BENCH = Path(__file__).resolve().parent.parent / ".bench"
-# Weights compress to about 0.93: these give an archive of 790 MB, and one of a tenth.
-LARGE_WEIGHTS_BYTES = 850_000_000
-QUICK_WEIGHTS_BYTES = 85_000_000
-SMALL_WEIGHTS_BYTES = 4_096
+# Weights compress to about 0.93: these give archives of 790 and 186 MB, and with --quick ones of a tenth.
+WEIGHTS_BYTES = {"large": 850_000_000, "medium": 200_000_000, "small": 4_096}
+QUICK_WEIGHTS_BYTES = {"large": 85_000_000, "medium": 20_000_000, "small": 4_096}
 
 
 def main() -> int:
@@ -28,11 +27,11 @@ def main() -> int:
     rounds = arguments.rounds or (2 if arguments.quick else 5)
     # SIGTERM unwinds as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    large = archive(BENCH / "archives", "large", QUICK_WEIGHTS_BYTES if arguments.quick else LARGE_WEIGHTS_BYTES)
-    small = archive(BENCH / "archives", "small", SMALL_WEIGHTS_BYTES)
+    sizes = QUICK_WEIGHTS_BYTES if arguments.quick else WEIGHTS_BYTES
+    archives = {name: archive(BENCH / "archives", name, weights_bytes) for name, weights_bytes in sizes.items()}
     rows = []
     try:
-        with nginx(BENCH / "nginx", {"large": large, "small": small}) as origin:
+        with nginx(BENCH / "nginx", archives) as origin:
             bench = Bench(origin, arguments.peer_python.absolute(), BENCH / "work", rounds)
             for name in arguments.only or ROWS:
                 print(f"{name} ...", file=sys.stderr, flush=True)
@@ -48,7 +47,9 @@ def main() -> int:
             print(f"\nRounds: {rounds}. Shown: median (min - max).\n")
             print(report.table(rows))
     if arguments.json:
-        report.write_json(arguments.json, rows, {"rounds": rounds, "archive_bytes": large.size_bytes})
+        report.write_json(arguments.json, rows, {"rounds": rounds, "archive_bytes": archives["large"].size_bytes})
+    if arguments.chart:
+        arguments.chart.write_text(chart.draw(rows))
     return 0
 
 
@@ -62,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds per row (5; with --quick 2)")
     parser.add_argument("--only", action="append", choices=ROWS, metavar="ROW", help=f"one of {', '.join(ROWS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and samples there too")
-    parser.add_argument("--quick", action="store_true", help="a large archive of 79 MB in place of 790 MB")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the comparison there too, as SVG")
+    parser.add_argument("--quick", action="store_true", help="archives of a tenth: 79 MB in place of 790 MB")
     return parser
 
 

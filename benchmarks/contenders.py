@@ -20,11 +20,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PROBE = Path(__file__).with_name("probe.py")
 TIMEOUT_SECONDS = 600
 _DAEMON_TIMEOUT_SECONDS = 15
+
+
+class Resolved(NamedTuple):
+    """What processes got that asked for one module at once."""
+
+    seconds: float  # from the start signal until the last has its path
+    paths: list[str]
+    cpu_seconds: float  # of the processes together, while they waited
+    peak_mb: float  # of the largest process, its imports included
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,7 @@ class Library:
         """Run one probe that needs no start signal; its answer."""
         return probe(self.python, arguments, self.environment)
 
-    def resolve(self, handle: str, processes: int = 1) -> tuple[float, list[str]]:
-        """Seconds from the start signal until the last of the processes has its path, and the paths."""
+    def resolve(self, handle: str, processes: int = 1) -> Resolved:
         command = self.command("resolve", self.name, handle)
         with contextlib.ExitStack() as stack:
             running = [stack.enter_context(_process(command, self.environment)) for _ in range(processes)]
@@ -52,7 +60,12 @@ class Library:
                 process.stdin.write("go\n")
                 process.stdin.flush()
             answers = [json.loads(_readline(process)) for process in running]
-        return max(answer["ended"] for answer in answers) - begun, [answer["path"] for answer in answers]
+        return Resolved(
+            max(answer["ended"] for answer in answers) - begun,
+            [answer["path"] for answer in answers],
+            sum(answer["cpu_seconds"] for answer in answers),
+            max(answer["peak_mb"] for answer in answers),
+        )
 
     def from_start(self, *arguments: str) -> tuple[float, dict[str, Any]]:
         """Seconds from the start of a process until it answers, and the answer of its probe."""

@@ -1,7 +1,7 @@
-"""The origin of the benchmarks: archives of SavedModels, served by nginx on loopback.
+"""The origin of the benchmarks: archives of SavedModels, served by nginx on loopback, fast, throttled or from far away.
 
-Law: archives are made once, from a fixed seed, and kept; nginx is a child process with its own settings, and what it
-writes lies beside them.
+Law: archives are made once, from a fixed seed, and kept; nginx and the relay are child processes with settings of their
+own, and what nginx writes lies beside them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy
 
 START_TIMEOUT_SECONDS = 10
+THROTTLED_BYTES_PER_SECOND = 20_000_000  # of each connection
+RELAY = Path(__file__).with_name("relay.py")
 _SEED = 20
 _WEIGHTS = "variables/variables.data-00000-of-00001"
 # SavedModel{saved_model_schema_version: 1, meta_graphs: [{meta_info_def: {tags: ["serve"]}}]}
@@ -91,17 +94,43 @@ class Origin:
     def handle(self, name: str) -> str:
         return f"{self.address}/bench/{name}/1"
 
+    def throttled(self) -> Origin:
+        """The same archives, each connection limited to `THROTTLED_BYTES_PER_SECOND`."""
+        return replace(self, address=f"{self.address}/throttled")
+
+    @contextlib.contextmanager
+    def far(self, round_trip_seconds: float, of_a_connection: float, of_all: float) -> Iterator[Origin]:
+        """The same archives from far away, at most so many bytes a second, until the block is left."""
+        port = urlsplit(self.address).port
+        command = [sys.executable, "-P", str(RELAY), *map(str, (port, round_trip_seconds, of_a_connection, of_all))]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as relay:
+            try:
+                assert relay.stdout is not None
+                if not (line := relay.stdout.readline().strip()):
+                    raise RuntimeError("the relay ended at once")
+                yield replace(self, address=f"http://127.0.0.1:{line}")
+            finally:
+                relay.kill()
+
 
 @contextlib.contextmanager
 def nginx(directory: Path, archives: dict[str, Archive]) -> Iterator[Origin]:
-    """Serve each archive at ``/bench/<name>/1``, whatever the query says, until the block is left."""
+    """Serve each archive at ``/bench/<name>/1``, whatever the query says, until the block is left.
+
+    And each at ``/throttled/bench/<name>/1``, at a limited rate.
+    """
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin")
     if program is None:
         raise RuntimeError("nginx is missing: apt-get install nginx-light")
     directory.mkdir(parents=True, exist_ok=True)
     port = _free_port()
     configuration = directory / "nginx.conf"
-    locations = (f'location = /bench/{name}/1 {{ alias "{archive.path}"; }}' for name, archive in archives.items())
+    locations = [
+        f'location = {place}/bench/{name}/1 {{ alias "{archive.path}"; {limit} }}'
+        for name, archive in archives.items()
+        for place, limit in (("", ""), ("/throttled", f"limit_rate {THROTTLED_BYTES_PER_SECOND};"))
+    ]
     configuration.write_text(
         _CONFIGURATION.format(
             directory=directory,

@@ -27,16 +27,18 @@ def resolve(library: str, handle: str) -> dict[str, Any]:
     call = importlib.import_module(library).resolve
     print("ready", flush=True)
     sys.stdin.readline()
-    begun = time.monotonic()
+    before = time.process_time()
     path = call(handle)
-    return {"begun": begun, "ended": time.monotonic(), "path": path}
+    ended = time.monotonic()
+    return {"ended": ended, "path": path, "cpu_seconds": time.process_time() - before, "peak_mb": _peak_mb()}
 
 
 def hits(library: str, handle: str, count: int) -> dict[str, Any]:
     module = importlib.import_module(library)
     call, lease = module.resolve, getattr(module, "lease", None)
     result = {"first_us": samples_us(lambda: call(handle), 1)[0]}
-    result["p50_us"] = percentile(samples_us(lambda: call(handle), count), 50)
+    repeated = samples_us(lambda: call(handle), count)
+    result |= {"p50_us": percentile(repeated, 50), "p99_us": percentile(repeated, 99)}
     if lease is not None:
 
         def hold_and_release() -> None:
@@ -65,8 +67,7 @@ def daemon(handle: str, count: int) -> dict[str, Any]:
 def predict(library: str, path: str) -> dict[str, Any]:
     apply, inputs = _signature(library, path)
     output = apply(inputs)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"values": _values(output), "peak_mb": peak_kib * 1024 / 1e6}
+    return {"values": _values(output), "peak_mb": _peak_mb()}
 
 
 def calls(library: str, path: str, count: int, threads: int) -> dict[str, Any]:
@@ -124,6 +125,10 @@ def _random(shapes: dict[str, Any]) -> dict[str, Any]:
 def _values(output: dict[str, Any]) -> list[float]:
     """The beginning of each output, enough to tell two answers apart."""
     return [float(value) for _, array in sorted(output.items()) for value in array.ravel()[:200].tolist()]
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def samples_us(call: Callable[[], object], count: int) -> list[float]:

@@ -21,7 +21,7 @@ class Series:
 
     contender: str
     samples: tuple[float, ...]
-    unit: str  # "s", "ms", "us" or "MB"
+    unit: str  # "s", "ms", "us", "MB", ...
 
     @property
     def median(self) -> float:
@@ -43,6 +43,15 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What follows from the series, and has no goal."""
+
+    text: str
+    value: float
+    unit: str = "x"
+
+
+@dataclass(frozen=True)
 class Row:
     """One question and its answer."""
 
@@ -50,6 +59,7 @@ class Row:
     title: str
     series: Sequence[Series]
     goals: Sequence[Goal] = ()
+    findings: Sequence[Finding] = ()
 
 
 def ratio(text: str, ours: Series, theirs: Series, limit: float) -> Goal:
@@ -62,15 +72,16 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         lines.append(f"{row.name}: {row.title}")
         lines.extend(
-            f"    {series.contender:<44} {_figure(series.median, series.unit):>12}"
-            f"   ({_figure(min(series.samples), series.unit)} - {_figure(max(series.samples), series.unit)})"
+            f"    {series.contender:<50} {figure(series.median, series.unit):>12}"
+            f"   ({figure(min(series.samples), series.unit)} - {figure(max(series.samples), series.unit)})"
             for series in row.series
         )
         lines.extend(
-            f"    => {goal.text}: {_figure(goal.value, goal.unit)}, goal at most {_figure(goal.limit, goal.unit)}:"
+            f"    => {goal.text}: {figure(goal.value, goal.unit)}, goal at most {figure(goal.limit, goal.unit)}:"
             f" {'met' if goal.met else 'MISSED'}"
             for goal in row.goals
         )
+        lines.extend(f"    -- {found.text}: {figure(found.value, found.unit)}" for found in row.findings)
         lines.append("")
     return "\n".join(lines)
 
@@ -103,6 +114,7 @@ def write_json(path: Path, rows: Sequence[Row], setting: dict[str, Any]) -> None
                     {"text": goal.text, "value": goal.value, "limit": goal.limit, "unit": goal.unit, "met": goal.met}
                     for goal in row.goals
                 ],
+                "findings": [{"text": found.text, "value": found.value, "unit": found.unit} for found in row.findings],
             }
             for row in rows
         ],
@@ -110,6 +122,7 @@ def write_json(path: Path, rows: Sequence[Row], setting: dict[str, Any]) -> None
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _figure(value: float, unit: str) -> str:
+def figure(value: float, unit: str) -> str:
+    """The value with its unit, three digits or more."""
     digits = 0 if value >= 1000 else 1 if value >= 100 else 2 if value >= 1 else 3
     return f"{value:,.{digits}f} {unit}"

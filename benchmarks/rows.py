@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
-from benchmarks import contenders, predictions, scale, verifying
+from benchmarks import busy, contenders, predictions, resources, scale, transfers, verifying
 from benchmarks.bench import Bench
-from benchmarks.contenders import Library
 from benchmarks.report import Goal, Row, Series, ratio
+from benchmarks.transfers import by_hubd, by_tensorflow_hub
 
 PROCESSES = 8
 HITS = 5_000
@@ -23,8 +23,6 @@ ASKED = 2_000
 IMPORTS_PER_ROUND = 20
 IDLE_SECONDS = 1.0
 
-# What the first version has to reach; 0.45 is the goal of the work on performance that follows.
-COLD_RATIO = 0.55
 PROCESSES_RATIO = 1.1
 HIT_RATIO = 0.5
 HIT_MICROSECONDS = 20.0
@@ -34,63 +32,16 @@ READY_SECONDS = 0.6
 IDLE_MB = 60.0
 
 
-def _by_hubd(bench: Bench, name: str, count: int = 1) -> float:
-    """Seconds until `count` processes have the module of that name, which no cache has yet."""
-    with contenders.hubd(bench.work) as daemon:
-        return _fetch(bench, daemon.library(), name, count)
-
-
-def _by_tensorflow_hub(bench: Bench, name: str, count: int = 1) -> float:
-    with contenders.tensorflow_hub(bench.peer, bench.work) as library:
-        return _fetch(bench, library, name, count)
-
-
-def _fetch(bench: Bench, library: Library, name: str, count: int) -> float:
-    seconds, paths = library.resolve(bench.origin.handle(name), count)
-    for path in paths:
-        bench.origin.archives[name].check(path)
-    return seconds
-
-
-def _by_command(bench: Bench, *command: str) -> float:
-    """Seconds of a plain transfer into a file."""
-    with contenders.directory(bench.work) as directory:
-        return contenders.timed([argument.replace("DIRECTORY", str(directory)) for argument in command])
-
-
-def cold(bench: Bench) -> Row:
-    handle = bench.origin.handle("large")
-    curl = ("curl", "-sS", "-o", "DIRECTORY/archive", handle)
-    aria2 = ("aria2c", "-q", "-x8", "-s8", "--file-allocation=none", "-d", "DIRECTORY", "-o", "archive", handle)
-    series = bench.interleaved(
-        {
-            "hubclient.resolve": lambda: _by_hubd(bench, "large"),
-            "tensorflow_hub.resolve": lambda: _by_tensorflow_hub(bench, "large"),
-            "curl, transfer alone": lambda: _by_command(bench, *curl),
-            "aria2 -x8, transfer alone": lambda: _by_command(bench, *aria2),
-        },
-        "s",
-    )
-    size = f"{bench.origin.archives['large'].size_bytes / 1e6:.0f} MB"
-    ours, theirs = series["hubclient.resolve"], series["tensorflow_hub.resolve"]
-    return Row(
-        "cold",
-        f"cold fetch of an archive of {size} over loopback",
-        list(series.values()),
-        [ratio("against tensorflow_hub", ours, theirs, COLD_RATIO)],
-    )
-
-
 def processes(bench: Bench) -> Row:
     one, many = "hubclient, 1 process, large", f"hubclient, {PROCESSES} processes, large"
     series = bench.interleaved(
         {
-            one: lambda: _by_hubd(bench, "large"),
-            many: lambda: _by_hubd(bench, "large", PROCESSES),
-            "hubclient, 1 process, small": lambda: _by_hubd(bench, "small"),
-            f"hubclient, {PROCESSES} processes, small": lambda: _by_hubd(bench, "small", PROCESSES),
-            "tensorflow_hub, 1 process, small": lambda: _by_tensorflow_hub(bench, "small"),
-            f"tensorflow_hub, {PROCESSES} processes, small": lambda: _by_tensorflow_hub(bench, "small", PROCESSES),
+            one: lambda: by_hubd(bench, "large"),
+            many: lambda: by_hubd(bench, "large", PROCESSES),
+            "hubclient, 1 process, small": lambda: by_hubd(bench, "small"),
+            f"hubclient, {PROCESSES} processes, small": lambda: by_hubd(bench, "small", PROCESSES),
+            "tensorflow_hub, 1 process, small": lambda: by_tensorflow_hub(bench, "small"),
+            f"tensorflow_hub, {PROCESSES} processes, small": lambda: by_tensorflow_hub(bench, "small", PROCESSES),
         },
         "s",
     )
@@ -215,7 +166,11 @@ def daemon(bench: Bench) -> Row:
 
 
 ROWS: Mapping[str, Callable[[Bench], Row]] = {
-    "cold": cold,
+    "cold": transfers.cold,
+    "throttled": transfers.throttled,
+    "far": transfers.far,
+    "resources": resources.resources,
+    "busy": busy.busy,
     "processes": processes,
     "hit": hit,
     "asked": asked,

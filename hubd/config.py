@@ -108,9 +108,12 @@ class NetworkSettings(Section):
     allow_private_addresses: Annotated[bool | tuple[Network | str, ...], BeforeValidator(_networks_and_hosts)] = False
     concurrent_fetches: Annotated[int, Field(ge=1, le=64)] = 4
     connections_per_fetch: Annotated[int, Field(ge=1, le=64)] = 8
+    connections_per_host: Annotated[int, Field(ge=1, le=256)] = 16
     connect_timeout: Seconds = 10.0
     stall_timeout: Seconds = 60.0
     min_rate: Rate = 1 * KB
+    max_rate: Annotated[Rate, Field(gt=0)] | None = None
+    prefetch_max_rate: Annotated[Rate, Field(gt=0)] | None = None
     retries: Annotated[int, Field(ge=0, le=100)] = 4
     negative_ttl: Seconds = 10.0
     revalidate_after: Seconds = 86400.0

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from hubclient.contract.errors import HubError
 from hubd import allocator
+from hubd.api.fetches import FetchRoutes
 from hubd.api.inventory import Inventory
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer, ListeningSocket, raise_file_limit
@@ -27,10 +28,12 @@ from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.room import Room, limits_of
+from hubd.fetching.slots import Slots
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Watch
 from hubd.network.credentials import MachineCredentials
+from hubd.network.pace import Pace
 from hubd.network.session import Session
 from hubd.network.sources import HttpSource
 from hubd.store import recovery
@@ -121,11 +124,12 @@ class _Service:
             source=source,
             verifier=Verifier(trees, records, self._spawn),
             threads=threads,
-            slots=asyncio.Semaphore(settings.network.concurrent_fetches),
+            slots=Slots(settings.network.concurrent_fetches),
             evictor=evictor,
             room=Room(limits_of(settings.cache, trees.layout.root), trees, evictor, counters, users),
             counters=counters,
             users=users,
+            pace=Pace(settings.network.max_rate, settings.network.prefetch_max_rate),
         )
         self._resolver = Resolver(self._means, self._spawn)
         self._chores = Chores(self._means, self._hold, self._warn, is_busy=lambda: bool(self._resolver.fetches()))
@@ -133,7 +137,11 @@ class _Service:
         self._inventory = Inventory(self._means, self._cache_watch, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
             self._warn(listening.warning)
-        others = *Upkeep(self._means, self._inventory).routes, *Verifying(self._means, self._resolver).routes
+        others = (
+            *FetchRoutes(self._resolver).routes,
+            *Upkeep(self._means, self._inventory).routes,
+            *Verifying(self._means, self._resolver).routes,
+        )
         app = application(Api(self._resolver, self._inventory, others).routes, os.geteuid())
         self._server = ApiServer(app, listening, max_connections=self._most_connections())
 

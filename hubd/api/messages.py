@@ -208,6 +208,13 @@ class Fetches(Answer):
     fetches: list[Fetch]
 
 
+class Withdrawn(Answer):
+    """Who waited was answered `fetch-cancelled`; the fetch ends unless others wait for it too."""
+
+    id: str
+    withdrawn: int = Field(description="waiters that had to leave")
+
+
 class Module(Answer):
     """A cached module."""
 

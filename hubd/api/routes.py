@@ -29,6 +29,8 @@ _WAITING_SECONDS = 4.0  # a line goes out so often, so that a long work differs 
 
 M = TypeVar("M", bound=BaseModel)
 
+_VIEWER = "viewer"
+
 
 @dataclass(frozen=True)
 class Route:
@@ -56,11 +58,19 @@ def application(routes: Sequence[Route], owner_uid: int) -> web.Application:
 
 def _guarded(route: Route, owner_uid: int) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(request: web.Request) -> web.StreamResponse:
-        if _caller(request).level(owner_uid) < route.level:
+        caller = _caller(request)
+        if (level := caller.level(owner_uid)) < route.level:
             raise AccessDenied(f"{route.method} {route.path} is for administrators")
+        request[_VIEWER] = None if level >= Level.ADMIN else caller.uid
         return await route.handler(request)
 
     return handler
+
+
+def viewer(request: web.Request) -> int | None:
+    """Whose eyes the answer is for: a uid that sees what it may read, or None for an administrator, who sees all."""
+    uid: int | None = request[_VIEWER]
+    return uid
 
 
 def _caller(request: web.Request) -> Caller:
@@ -135,15 +145,16 @@ class Api:
         return answer(progress.resolved_message(resolution))
 
     async def prefetch(self, request: web.Request) -> web.StreamResponse:
+        uid = _caller(request).uid
         asked = await body(request, messages.PrefetchRequest)
-        fetches = [await self._prefetch(handle) for handle in dict.fromkeys(asked.handles)]
+        fetches = [await self._prefetch(handle, uid) for handle in dict.fromkeys(asked.handles)]
         return answer(messages.Prefetched(fetches=fetches), 202)
 
-    async def _prefetch(self, handle: str) -> messages.PrefetchAccepted:
+    async def _prefetch(self, handle: str, uid: int) -> messages.PrefetchAccepted:
         key = fetch = problem = None
         try:
             key = handles.key(handles.canonical(handle))
-            fetch = await self._resolver.prefetch(handle)
+            fetch = await self._resolver.prefetch(handle, uid)
         except HubError as error:
             problem = messages.Problem(**error.problem())
         return messages.PrefetchAccepted(handle=handle, key=key, id=fetch, problem=problem)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from typing import Literal
 from hubclient.contract import handles
 from hubclient.contract.errors import DigestMismatch, HubError, Internal, UpstreamTimeout, UpstreamUnavailable
 from hubclient.contract.lease import Lease
+from hubd.fetching.counters import Outcome
 from hubd.fetching.keeping import Keeping
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.progress import Progress
@@ -55,6 +56,16 @@ class Landed:
     warnings: tuple[str, ...] = ()
     error: HubError | None = None  # why it is stale
 
+    def outcome(self, joined: bool) -> Outcome:
+        """What a caller is told, who joined the flight or had it started."""
+        match self.found:
+            case "fetched":
+                return "joined" if joined else "fetched"
+            case "stale":
+                return "stale"
+            case _:
+                return "hit"
+
 
 class Fetch:
     """The work of a flight."""
@@ -68,7 +79,10 @@ class Fetch:
         spelling: str,
         refresh: bool,
         credential: Credential | None = None,
+        is_urgent: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`is_urgent`: whether a client waits for it, at this moment; else it is a prefetch."""
+        self.is_urgent = is_urgent
         self.progress = Progress(handle, key)
         self._means = means
         self._spelling = spelling
@@ -133,7 +147,7 @@ class Fetch:
             async with means.asking, self._open(known) as delivery:
                 if delivery.body is None:
                     return await means.to_its_end(lambda: self._confirm(delivery.validators))
-        async with means.slots:
+        async with means.slots.turn(self.is_urgent):
             while True:
                 try:
                     async with self._open(known, means.partials.claim(self.progress.key)) as delivery:
@@ -164,13 +178,15 @@ class Fetch:
             async with AsyncExitStack() as stack:
                 try:
                     delivery = await stack.enter_async_context(
-                        open_at_origin(ArchiveRequest(handle, known, _resume(partial), self._credential))
+                        open_at_origin(
+                            ArchiveRequest(handle, known, _resume(partial), self.is_urgent, self._credential)
+                        )
                     )
                 except RangeRefused as refused:
                     log.info("%s: the rest was asked for, and the answer came %s", self.progress.loggable, refused)
                     await self._drop_partial()
                     delivery = await stack.enter_async_context(
-                        open_at_origin(ArchiveRequest(handle, known, credential=self._credential))
+                        open_at_origin(ArchiveRequest(handle, known, None, self.is_urgent, self._credential))
                     )
                 if not delivery.from_bytes:
                     await self._drop_partial()  # the origin has another archive by now
@@ -270,6 +286,7 @@ class Fetch:
                 make_room=reservation.spool,
                 is_starving=lambda: unpacker.is_idle,
                 before_holes=functools.partial(self._means.to_its_end, keeping.before_holes),
+                pace=self._pace,
                 on_pause=progress.on_pause,
             )
             transfer = Transfer(delivery, staging.archive, self._terms, hooks, self._patience, self._means.threads)
@@ -300,6 +317,9 @@ class Fetch:
             min_rate=network.min_rate,
             window_seconds=network.stall_timeout,
         )
+
+    async def _pace(self, size_bytes: int) -> float:
+        return await self._means.pace.take(size_bytes, prefetch=lambda: not self.is_urgent())
 
     def _publish(
         self, delivery: Delivery, tree: str, received: Received, report: UnpackReport, leases: list[Lease]

@@ -31,9 +31,15 @@ class Flight(Generic[W, T]):
     def __init__(self, work: W, outcome: asyncio.Future[T]) -> None:
         self.work = work
         self.waiters = 0
+        self._urgent_waiters = 0
         self._outcome = outcome
         self._task: asyncio.Task[None] | None = None
         self._leaving = False
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether anybody waits who did not say that there is no hurry."""
+        return self._urgent_waiters > 0
 
     async def outcome(self) -> T:
         """The result, or the error that all waiters share. To be cancelled here leaves the work alone."""
@@ -54,8 +60,15 @@ class Flights(Generic[K, W, T]):
     def running(self) -> list[Flight[W, T]]:
         return list(self._running.values())
 
+    def is_urgent(self, key: K) -> bool:
+        """Whether the key's flight is; False when none is under way."""
+        flight = self._running.get(key)
+        return flight is not None and flight.is_urgent
+
     @asynccontextmanager
-    async def board(self, key: K, start: Callable[[], W]) -> AsyncIterator[tuple[Flight[W, T], bool]]:
+    async def board(
+        self, key: K, start: Callable[[], W], *, urgent: bool = True
+    ) -> AsyncIterator[tuple[Flight[W, T], bool]]:
         """Be a waiter of the key's flight for the block; `start` makes its work if none is under way.
 
         Yields the flight and whether it was joined (rather than started). After `close` nobody boards.
@@ -69,10 +82,12 @@ class Flights(Generic[K, W, T]):
         if flight is None:
             flight = self._depart(key, start())
         flight.waiters += 1
+        flight._urgent_waiters += urgent
         try:
             yield flight, joined
         finally:
             flight.waiters -= 1
+            flight._urgent_waiters -= urgent
             if flight.waiters == 0 and not flight._outcome.done():
                 assert flight._task is not None
                 flight._leaving = True

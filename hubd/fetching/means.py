@@ -15,9 +15,11 @@ from hubd.config import Settings
 from hubd.fetching.counters import Counters
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.room import Room
+from hubd.fetching.slots import Slots
 from hubd.fetching.threads import to_its_end
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
+from hubd.network.pace import Pace
 from hubd.network.sources import HttpSource
 from hubd.store.eviction import Evictor
 from hubd.store.partials import Partials
@@ -45,11 +47,12 @@ class Means:
     source: HttpSource
     verifier: Verifier
     threads: Executor
-    slots: asyncio.Semaphore
+    slots: Slots
     evictor: Evictor
     room: Room
     counters: Counters
     users: Users
+    pace: Pace = field(default_factory=Pace)
     grace: GraceLeases = field(default_factory=GraceLeases)
     # Trees that a handle moved on from; they go as soon as nobody uses them.
     orphans: set[str] = field(default_factory=set)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from hubclient.contract import handles
@@ -30,6 +30,7 @@ from hubd.fetching.fetch import Fetch, Landed
 from hubd.fetching.flights import Flight, Flights
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.negative import NegativeCache
+from hubd.fetching.waiters import Waiters
 from hubd.network.credentials import Credential
 from hubd.store.records import Record
 
@@ -45,7 +46,8 @@ FetchFlight = Flight[Fetch, Landed]
 
 @dataclass(frozen=True)
 class Ask:
-    """What a caller wants. `digest`: hex sha256 that the archive must have; `uid`, `credential`: who asks, if known."""
+    """What a caller wants. `digest`: hex sha256 that the archive must have; `uid`, `credential`: who asks, if known;
+    `prefetch`: nobody waits for it."""
 
     handle: str
     digest: str | None = None
@@ -53,6 +55,7 @@ class Ask:
     offline: bool = False
     uid: int | None = None
     credential: Credential | None = None
+    prefetch: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Resolver:
         self._means = means
         self._spawn = spawn
         self._flights: Flights[str, Fetch, Landed] = Flights(spawn)
+        self.waiters = Waiters()
         self._failures = NegativeCache(means.settings.network.negative_ttl)
 
     def fetches(self) -> list[FetchFlight]:
@@ -108,7 +112,8 @@ class Resolver:
                 if watch is not None:
                     watch(flight)
                 try:
-                    landed = await flight.outcome()
+                    async with self.waiters.waiting(flight.work.progress.id, ask.uid):
+                        landed = await flight.outcome()
                 except _REMEMBERED as error:
                     if ask.credential is None:
                         self._failures.put(key, error)
@@ -118,11 +123,11 @@ class Resolver:
                 network = self._means.settings.network
                 self._failures.put(key, landed.error, ttl_seconds=max(network.negative_ttl, network.stall_timeout))
             self._used(key, landed.record, ask.handle)
-            return self._answer(ask, key, landed.record, _outcome(landed, joined), landed.warnings)
+            return self._answer(ask, key, landed.record, landed.outcome(joined), landed.warnings)
 
-    async def prefetch(self, handle: str) -> str | None:
+    async def prefetch(self, handle: str, uid: int | None = None) -> str | None:
         """Starts the fetch of a handle; its id, or None when the module is there. Raises `HubError`s."""
-        ask = Ask(handle)
+        ask = Ask(handle, uid=uid, prefetch=True)
         if await self.look(ask) is not None:
             return None
         started: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
@@ -183,10 +188,12 @@ class Resolver:
             raise TooBusy(f"{MAX_FLIGHTS} fetches are waiting already")
 
         def start() -> Fetch:
-            refresh = ask.refresh or ask.digest is not None
-            return Fetch(self._means, canonical, key, spelling=ask.handle, refresh=refresh, credential=ask.credential)
+            fetch = partial(Fetch, self._means, canonical, key, spelling=ask.handle, credential=ask.credential)
+            return fetch(refresh=ask.refresh or ask.digest is not None, is_urgent=partial(self._flights.is_urgent, key))
 
-        async with self._flights.board(key, start) as boarded:
+        async with self._flights.board(key, start, urgent=not ask.prefetch) as boarded:
+            if not ask.prefetch:
+                self._means.slots.promote()
             yield boarded
 
     def _used(self, key: str, record: Record, spelling: str) -> None:
@@ -218,7 +225,7 @@ class Resolver:
         if ask.digest is not None and ask.digest != record.digest:
             raise DigestMismatch(f"the archive's sha256 is {record.digest}, and {ask.digest} was demanded")
         self._means.counters.answered(outcome)
-        if ask.uid is not None:
+        if ask.uid is not None and not ask.prefetch:
             self._means.users.saw(ask.uid, key)
         return Resolution(key, record, self._means.trees.layout.module(record.digest), outcome, warnings)
 
@@ -241,9 +248,3 @@ def _identified(handle: str) -> tuple[str, str]:
 def _must_ask(ask: Ask, record: Record) -> bool:
     """Whether the origin is asked although the copy is fresh: perhaps it has what the caller demands by now."""
     return ask.refresh or (ask.digest is not None and ask.digest != record.digest and not record.immutable)
-
-
-def _outcome(landed: Landed, joined: bool) -> Outcome:
-    if landed.found == "fetched":
-        return "joined" if joined else "fetched"
-    return "stale" if landed.found == "stale" else "hit"

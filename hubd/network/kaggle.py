@@ -12,6 +12,7 @@ from yarl import URL
 
 from hubclient.contract import handles
 from hubclient.contract.errors import HubError
+from hubd.network.connections import Claim
 from hubd.network.credentials import OwnCredential
 from hubd.network.failures import Hopeless
 from hubd.network.session import Session, chunks
@@ -28,18 +29,18 @@ class Kaggle:
         self._api = f"{url}/api/v1/models/"
         self.home = URL(url)
 
-    async def archive(self, handle: str, own: OwnCredential | None) -> URL:
+    async def archive(self, handle: str, claim: Claim, own: OwnCredential | None) -> URL:
         """The URL of the archive of a canonical handle; that of the latest version, if it names none.
 
         Raises upstream-*, handle-forbidden and address-forbidden errors.
         """
         model = self._api + handle.partition(":")[2]
         if not handles.is_immutable(handle):
-            model += f"/{await self._latest(URL(f'{model}/get'), own)}"
+            model += f"/{await self._latest(URL(f'{model}/get'), claim, own)}"
         return URL(f"{model}/download")
 
-    async def _latest(self, url: URL, own: OwnCredential | None) -> int:
-        async with self._session.following(url, {"Accept": "application/json"}, own) as response:
+    async def _latest(self, url: URL, claim: Claim, own: OwnCredential | None) -> int:
+        async with self._session.following(url, {"Accept": "application/json"}, claim, own) as response:
             host, answer = response.url.raw_host or "", b""
             async for chunk in chunks(response, host):
                 answer += chunk

@@ -26,16 +26,18 @@ from hubclient.contract.errors import (
 )
 from hubd import __version__
 from hubd.config import NetworkSettings
+from hubd.network.connections import Claim, Connections
 from hubd.network.credentials import MachineCredentials, OwnCredential, credential_for
 from hubd.network.failures import Busy, Hopeless
 from hubd.network.guard import Guard
+from hubd.network.pace import read_buffer_bytes
 from hubd.network.patience import retry_after_seconds
 
 _MAX_REDIRECTS = 10
 _BUSY = frozenset({429, 503})
 _PASSING = _BUSY | {408, 425, 500, 502, 504}
+_ASKING_AT_ONCE = 64  # for news of what is cached, beside the fetches
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_READ_BUFFER_BYTES = 1 << 20
 _MAX_TARGET_LENGTH = 8192
 _MAX_HOST_LENGTH = 253
 _PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
@@ -49,6 +51,8 @@ class Session:
         self._settings = settings
         self._machine = machine
         self._guard = Guard(settings)
+        most = settings.concurrent_fetches * settings.connections_per_fetch + _ASKING_AT_ONCE
+        self.connections = Connections(settings.connections_per_host, most)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Session:
@@ -62,7 +66,7 @@ class Session:
             ),
             auto_decompress=False,  # the digest is of the bytes as sent, and the child inflates
             trust_env=False,
-            read_bufsize=_READ_BUFFER_BYTES,
+            read_bufsize=read_buffer_bytes(self._settings.max_rate, self._settings.prefetch_max_rate),
             headers={"User-Agent": f"hubd/{__version__}", "Accept-Encoding": "identity"},
         )
         return self
@@ -73,11 +77,17 @@ class Session:
 
     @asynccontextmanager
     async def following(
-        self, url: URL, headers: dict[str, str], own: OwnCredential | None = None
+        self,
+        url: URL,
+        headers: dict[str, str],
+        claim: Claim | None = None,
+        own: OwnCredential | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206 or 416.
 
-        `own` is the caller's credential, sent along as `credential_for` says, as are the machine's.
+        The claim's place goes with it from host to host; without one the caller has a place for it. `own` is the
+        caller's credential, sent along as `credential_for` says, as are the machine's.
+
         Raises upstream-*, handle-* and address-forbidden errors.
         """
         assert self._session is not None
@@ -87,6 +97,8 @@ class Session:
         for _ in range(_MAX_REDIRECTS + 1):
             self._guard.check_url(url)
             host = url.raw_host or ""
+            if claim is not None:
+                await claim.move(host)
             self._guard.begin(host)
             way.append(url)
             credential = credential_for(way, own, self._machine)

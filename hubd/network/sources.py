@@ -18,6 +18,7 @@ from hubclient.contract import handles
 from hubclient.contract.errors import HandleInvalid, UpstreamDenied, UpstreamNotFound
 from hubd.config import KAGGLE_URL
 from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
+from hubd.network.connections import Claim, Place
 from hubd.network.credentials import Credential, OwnCredential
 from hubd.network.failures import Hopeless
 from hubd.network.kaggle import Kaggle
@@ -33,7 +34,8 @@ class Delivery:
 
     The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. `close` gives up the rest
     of the body. With `strong` validators any `part` of the archive can be asked for too; that raises upstream-* errors,
-    and `RangeRefused` for an answer that is no such part of this version of it.
+    and `RangeRefused` for an answer that is no such part of this version of it. `extra` is the right to one more
+    connection, if there is one now.
     """
 
     body: AsyncIterator[bytes] | None
@@ -44,6 +46,7 @@ class Delivery:
     strong: Validators | None = None
     part: Part | None = None
     close: Callable[[], None] = lambda: None
+    extra: Callable[[], Place | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,14 @@ class ArchiveRequest:
     """What is wanted of an origin: the archive of a canonical handle.
 
     With `known` validators a 304 is an answer too. With `resume` the rest of it is, if it is still the same; else it
-    comes from its first byte. The `credential` is the caller's own, for the handle's host.
+    comes from its first byte. `is_urgent`: whether a client waits for it, at this moment. The `credential` is the
+    caller's own, for the handle's host.
     """
 
     handle: str
     known: Validators | None = None
     resume: Resume | None = None
+    is_urgent: Callable[[], bool] = lambda: True
     credential: Credential | None = None
 
     def headers(self) -> dict[str, str]:
@@ -78,12 +83,14 @@ class HttpSource:
         and `RangeRefused` for an answer to `resume` that is neither the rest nor the whole.
         """
         known, resume = request.known, request.resume
-        is_kaggle = handles.is_kaggle(request.handle)
-        asked = self._kaggle.home if is_kaggle else _asked(request.handle)
-        own = OwnCredential(request.credential, asked) if request.credential is not None else None
-        if is_kaggle:
-            asked = await self._kaggle.archive(request.handle, own)
-        async with self._session.following(asked, request.headers(), own) as response:
+        home = self._kaggle.home if handles.is_kaggle(request.handle) else _asked(request.handle)
+        own = OwnCredential(request.credential, home) if request.credential is not None else None
+        async with (
+            Claim(self._session.connections, request.is_urgent) as claim,
+            self._session.following(
+                asked := await self._url(request.handle, home, claim, own), request.headers(), claim, own
+            ) as response,
+        ):
             validators: Validators = Validators.stated(response.headers)
             again: Validators | None
             host = response.url.raw_host or ""
@@ -97,10 +104,10 @@ class HttpSource:
                 validators, again = validators.or_else(resume.validators), resume.validators
             else:
                 total_bytes, again, resume = response.content_length, strong(validators, response.headers), None
-            place = None
+            found = None
             if again is not None:
                 sent = _sent_along(own, response)
-                place = _Place(self._session, asked, own, response.url, sent, total_bytes, again)
+                found = _Found(self._session, asked, own, response.url, sent, total_bytes, again)
             yield Delivery(
                 chunks(response, host),
                 total_bytes,
@@ -108,13 +115,17 @@ class HttpSource:
                 host,
                 resume.from_bytes if resume is not None else 0,
                 again,
-                place.part if place is not None else None,
+                found.part if found is not None else None,
                 response.close,
+                claim.extra,
             )
+
+    async def _url(self, handle: str, home: URL, claim: Claim, own: OwnCredential | None) -> URL:
+        return await self._kaggle.archive(handle, claim, own) if handles.is_kaggle(handle) else home
 
 
 @dataclass
-class _Place:
+class _Found:
     """Where one version of an archive was found, to ask for parts of it; and what of the caller's is sent there."""
 
     session: Session
@@ -131,13 +142,13 @@ class _Place:
         resume = Resume(start, self.total_bytes, self.validators, end)
         async with AsyncExitStack() as stack:
             try:
-                again = self.session.following(self.found, resume.headers(), self.own_there)
+                again = self.session.following(self.found, resume.headers(), own=self.own_there)
                 response = await stack.enter_async_context(again)
             except (UpstreamDenied, UpstreamNotFound):
                 if self.found == self.asked:
                     raise
                 # Redirects lead to URLs that are signed for a while: ask for another one.
-                anew = self.session.following(self.asked, resume.headers(), self.own)
+                anew = self.session.following(self.asked, resume.headers(), own=self.own)
                 response = await stack.enter_async_context(anew)
                 self.found, self.own_there = response.url, _sent_along(self.own, response)
             if response.status == 200:

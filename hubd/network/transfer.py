@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamUnavailable
 from hubd.network.conditions import RangeRefused
+from hubd.network.connections import Place
 from hubd.network.failures import Hopeless
 from hubd.network.patience import Patience, TooSlow, may_pass
 from hubd.network.ramp import Ramp
 from hubd.network.segments import ENDLESS, Plan, Segment, segment_bytes
 from hubd.network.sources import Delivery
+from hubd.network.speed import Speed
 from hubd.network.spool import SpoolWriter
 from hubd.network.terms import Changed, Hooks, Received, Terms
 
@@ -27,6 +29,17 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.1
 _WORTH_BYTES = 8 << 20  # with less left, more connections gain nothing
+
+
+@dataclass(eq=False)
+class _Connection:
+    """What one connection does, and by what right; None: the fetch's own."""
+
+    segment: Segment
+    place: Place | None
+
+
+_Work = asyncio.Task[HubError | RangeRefused | None]
 
 
 class Transfer:
@@ -50,13 +63,13 @@ class Transfer:
         self._threads = threads
         self._plan = Plan(delivery.from_bytes, delivery.total_bytes)
         self._ramp = Ramp(terms.connections, time.monotonic())
-        self._working: dict[asyncio.Task[HubError | RangeRefused | None], Segment] = {}
+        self._working: dict[_Work, _Connection] = {}
         self.received_bytes = 0  #: by this transfer, over the network
         self._end_bytes = delivery.total_bytes  # of the whole archive, as soon as it is known
         self._held = 0  # connections that our own limits hold back
         self._may_have_holes = False
         self._no_ranges = delivery.part is None
-        self._rates: deque[tuple[float, int]] = deque()  # when, received
+        self._speed = Speed(terms.window_seconds)
 
     async def run(self) -> Received:
         """Raises `ArchiveTooLarge`, upstream-* errors, `Changed`, what the hooks raise, and `OSError` of the disk."""
@@ -93,7 +106,7 @@ class Transfer:
             if error is not None:
                 await self._pause(error, self.received_bytes - received_before)
             received_before = self.received_bytes
-            self._rates.clear()
+            self._speed = Speed(self._terms.window_seconds)
             self._ramp = Ramp(self._terms.connections, time.monotonic())
             if (segment := self._plan.take(ENDLESS, time.monotonic())) is not None:
                 self._launch(segment)
@@ -111,9 +124,10 @@ class Transfer:
     async def _adjust(self) -> HubError | None:
         """More connections or fewer; the error with which all ended, if they bring too little."""
         now, plan = time.monotonic(), self._plan
-        if (error := self._too_slow(now)) is not None:
+        self._speed.sample(now, self.received_bytes, is_held=self._held > 0)
+        if self._speed.is_below(self._terms.min_rate):
             await self._dismiss(*self._working)
-            return error
+            return TooSlow(f"the origin sends less than network.min_rate ({self._terms.min_rate} bytes per second)")
         wanted = self._ramp.step(self.received_bytes, self._hooks.is_starving(), now)
         if self._no_ranges or plan.is_endless or len(self._working) >= wanted:
             return None
@@ -123,60 +137,57 @@ class Transfer:
             self._may_have_holes = await self._hooks.before_holes()
             if not self._may_have_holes:
                 return None
-        for segment in list(plan.running):
-            plan.bound(segment, self._segment_bytes(now))
+        for running in list(plan.running):
+            plan.bound(running, self._segment_bytes())
         while len(self._working) < wanted:
-            if (more := plan.take(self._segment_bytes(now), now) or await self._relieve(now)) is None:
-                return None
-            self._launch(more)
+            segment = plan.take(self._segment_bytes(), now) or await self._relieve(now)
+            if segment is None:
+                break
+            if not self._launch(segment):
+                plan.leave(segment)
+                break
         return None
 
     async def _relieve(self, now: float) -> Segment | None:
-        found = self._plan.relieve(self._usual_rate(now), now)
+        found = self._plan.relieve(self._usual_rate(), now)
         if found is None:
             return None
         segment, ended = found
-        await self._dismiss(*(task for task, own in self._working.items() if own is ended))
+        await self._dismiss(*(task for task, connection in self._working.items() if connection.segment is ended))
         return segment
 
-    def _segment_bytes(self, now: float) -> int:
-        return segment_bytes(self._plan.left_bytes, self._ramp.wanted, self._usual_rate(now))
+    def _segment_bytes(self) -> int:
+        return segment_bytes(self._plan.left_bytes, self._ramp.wanted, self._usual_rate())
 
-    def _usual_rate(self, now: float) -> float:
-        """Bytes per second of a usual connection, over the last moments."""
-        if not self._rates:
-            return 0.0
-        since, before = self._rates[max(0, len(self._rates) - 20)]
-        return (self.received_bytes - before) / max(now - since, 0.001) / max(1, len(self._working))
+    def _usual_rate(self) -> float:
+        """Bytes per second of a usual connection."""
+        return self._speed.lately() / max(1, len(self._working))
 
-    def _too_slow(self, now: float) -> HubError | None:
-        terms, rates = self._terms, self._rates
-        if self._held:
-            rates.clear()  # what our own limits hold back is not the origin's fault
-        rates.append((now, self.received_bytes))
-        while len(rates) > 1 and rates[1][0] <= now - terms.window_seconds:
-            rates.popleft()
-        since, before = rates[0]
-        if now - since < terms.window_seconds or self.received_bytes - before >= terms.min_rate * (now - since):
-            return None
-        return TooSlow(f"the origin sends less than network.min_rate ({terms.min_rate} bytes per second)")
+    def _launch(self, segment: Segment, body: AsyncIterator[bytes] | None = None) -> bool:
+        """Whether there is a place for one more connection; the first has the fetch's own."""
+        is_first = all(connection.place is not None for connection in self._working.values())
+        place = None if is_first else self._delivery.extra()
+        if place is None and not is_first:
+            return False
+        connection = _Connection(segment, place)
+        task = asyncio.create_task(self._work(connection, body))
+        self._working[task] = connection
+        if place is not None:
+            task.add_done_callback(lambda _: place.release())
+        return True
 
-    def _launch(self, segment: Segment, body: AsyncIterator[bytes] | None = None) -> None:
-        task = asyncio.create_task(self._work(segment, body))
-        self._working[task] = segment
-
-    async def _dismiss(self, *tasks: asyncio.Task[HubError | RangeRefused | None]) -> None:
+    async def _dismiss(self, *tasks: _Work) -> None:
         for task in tasks:
             self._working.pop(task, None)
             task.cancel()
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work(self, segment: Segment, body: AsyncIterator[bytes] | None) -> HubError | RangeRefused | None:
+    async def _work(self, connection: _Connection, body: AsyncIterator[bytes] | None) -> HubError | RangeRefused | None:
         """Receives segment after segment, until there is none, or this connection is one too many."""
-        plan, task = self._plan, asyncio.current_task()
-        assert task is not None
+        plan = self._plan
         while True:
+            segment = connection.segment
             try:
                 if body is not None:
                     try:
@@ -198,12 +209,12 @@ class Transfer:
                 plan.leave(segment)
             body = None
             now = time.monotonic()
-            if len(self._working) > self._ramp.wanted:
+            if len(self._working) > self._ramp.wanted or (connection.place is not None and connection.place.is_wanted):
                 return None
-            following = plan.take(self._segment_bytes(now), now)
+            following = plan.take(self._segment_bytes(), now)
             if following is None:
                 return None
-            self._working[task] = segment = following
+            connection.segment = following
 
     async def _take_in(self, segment: Segment, body: AsyncIterator[bytes], *, is_whole: bool) -> None:
         """Up to the segment's end, wherever that is by then; an answer with all that follows may get more of it."""

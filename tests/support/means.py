@@ -11,6 +11,7 @@ from hubd.config import NetworkSettings, Settings
 from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
 from hubd.fetching.room import Room
+from hubd.fetching.slots import Slots
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.network.sources import HttpSource
@@ -49,7 +50,7 @@ def means_of(
         source=source,
         verifier=Verifier(trees, records, spawn),
         threads=threads,
-        slots=asyncio.Semaphore(1),
+        slots=Slots(1),
         evictor=evictor,
         room=room,
         counters=counters,

@@ -370,6 +370,39 @@ def test_fetches_beyond_the_limit_wait_for_their_turn(tmp_path: Path, origin: Or
         assert daemon.resolve(urls[1])[0] == 200
 
 
+def test_who_is_waited_for_overtakes_the_prefetches_in_the_queue(tmp_path: Path, origin: Origin) -> None:
+    order: list[str] = []
+
+    def noted(asked: Asked) -> Answer:
+        order.append(asked.target[:4])
+        return Answer(ARCHIVE)
+
+    with Daemon(tmp_path, config="[network]\nconcurrent_fetches = 1\n") as daemon:
+        slow = Answer(OTHER_ARCHIVE, gate_after_bytes=10)
+        queued = [origin.serve(f"/p{number}/1", noted) for number in range(3)]
+        daemon.request("POST", "/v1/prefetch", {"handles": [origin.serve("/slow/1", slow), *queued]})
+        with ThreadPoolExecutor(2) as pool:
+            asking = [pool.submit(daemon.resolve, handle) for handle in (origin.serve("/m1/1", noted), queued[2])]
+            wait_for_waiters(daemon, 6)
+            slow.gate.set()
+            assert [future.result()[0] for future in asking] == [200, 200]
+        wait_for_waiters(daemon, 0)
+    assert set(order[:2]) == {"/m1/", "/p2/"}
+    assert order[2:] == ["/p0/", "/p1/"]
+
+
+def test_prefetches_leave_a_turn_for_who_is_waited_for(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config="[network]\nconcurrent_fetches = 2\n") as daemon:
+        slow = [Answer(OTHER_ARCHIVE, gate_after_bytes=10) for _ in range(2)]
+        urls = [origin.serve(f"/p/{number}", answer) for number, answer in enumerate(slow)]
+        daemon.request("POST", "/v1/prefetch", {"handles": urls})
+        origin.wait_until_asked("/p/0")
+        assert daemon.resolve(origin.serve("/m/1", Answer(ARCHIVE)))[0] == 200
+        assert origin.asked("/p/1") == []
+        for answer in slow:
+            answer.gate.set()
+
+
 def test_a_fetch_that_joins_one_that_ended_looks_in_the_store_first(shared_daemon: Daemon, origin: Origin) -> None:
     barrier = threading.Barrier(8)
 

@@ -12,14 +12,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hubclient.contract.lease import Lease
 from tests.support import as_user, uids
 from tests.support.archives import archive
+from tests.support.daemon import UnixConnection
 from tests.support.origin import Answer, Origin
 from tests.support.uids import ALICE, BOB
 from tests.support.waiting import wait_until
@@ -172,3 +176,46 @@ except hubclient.UpstreamDenied as error:
         )
     assert f"credentials are not sent over {service}: {service.parent} belongs to uid {ALICE}" in told
     assert [asked.headers.get("Authorization") for asked in origin.asked("/m/1")] == [None]
+
+
+def test_a_users_delete_of_a_fetch_withdraws_that_user_and_an_administrators_all(service: Path, origin: Origin) -> None:
+    slow = Answer(archive(), gate_after_bytes=10)
+    handle = origin.serve("/m/1", slow)
+
+    def ask(method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
+        connection = UnixConnection(str(service))
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def fetch() -> dict[str, Any]:
+        (found,) = ask("GET", "/v1/fetches")[1]["fetches"]
+        return dict(found)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask, "POST", "/v1/resolve", {"handle": handle})
+        origin.wait_until_asked("/m/1")
+        id = fetch()["id"]
+        code = f"""
+            import hubclient
+            from hubclient.daemon import reach
+            daemon = reach()
+            try:
+                daemon.delete("/v1/fetches/{id}")
+            except hubclient.AccessDenied as error:
+                print(error.code)
+            daemon.post("/v1/prefetch", {{"handles": [{handle!r}]}})
+            print(daemon.delete("/v1/fetches/{id}")["withdrawn"])
+        """
+        assert as_bob(textwrap.dedent(code), service).split() == ["access-denied", "1"]
+        wait_until(lambda: fetch()["waiters"] == 1)
+        assert ask("GET", f"/v1/fetches/{id}")[1]["waiters"] == 1
+        assert ask("DELETE", f"/v1/fetches/{id}") == (200, {"id": id, "withdrawn": 1})
+        status, problem = waiting.result()
+        assert (status, problem["code"]) == (409, "fetch-cancelled")
+        wait_until(lambda: ask("GET", f"/v1/fetches/{id}")[0] == 404)
+        slow.gate.set()
+        assert ask("POST", "/v1/resolve", {"handle": handle})[1]["outcome"] == "fetched"

@@ -193,3 +193,17 @@ async def test_nobody_boards_after_the_close(desk: Desk) -> None:
     with pytest.raises(ConnectionError):
         await desk.wait("other")
     assert len(desk.works) == 1
+
+
+async def test_a_flight_is_urgent_while_anybody_is_in_a_hurry(desk: Desk) -> None:
+    async with desk.flights.board("k", desk.start, urgent=False) as (flight, _):
+        assert not flight.is_urgent
+        assert not desk.flights.is_urgent("k")
+        client = desk.waiter()
+        await settle()
+        assert flight.is_urgent
+        assert desk.flights.is_urgent("k")
+        client.cancel()
+        await settle()
+        assert not flight.is_urgent
+    assert not desk.flights.is_urgent("k")

@@ -8,12 +8,14 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hubclient.contract.errors import ArchiveTooLarge, UpstreamDenied, UpstreamTimeout, UpstreamUnavailable
 from hubd.network.conditions import RangeRefused, Validators
+from hubd.network.connections import Connections
 from hubd.network.patience import Patience
 from hubd.network.sources import Delivery
 from hubd.network.terms import Changed, Hooks, Received, Terms
@@ -72,7 +74,9 @@ async def run(
 ) -> Received:
     hooks = Hooks(lambda _: None, is_starving=lambda: True)
     terms = terms or Terms(10**9, connections=4)
-    return await Transfer(told, str(tmp_path / "part"), terms, hooks, patience).run()
+    async with Connections(16, 16).first("host", lambda: True) as place:
+        told = replace(told, extra=place.extra)
+        return await Transfer(told, str(tmp_path / "part"), terms, hooks, patience).run()
 
 
 def is_whole(received: Received, tmp_path: Path) -> bool:

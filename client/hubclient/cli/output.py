@@ -38,6 +38,7 @@ _NEXT_STEPS = {
     "cache-full": "`hubctl ls --sort size` shows what takes the space, `hubctl prune` makes room",
     "disk-full": "`hubctl ls --sort size` shows what takes the space, `hubctl prune` makes room",
     "offline": "leave out --offline, or unset HUBD_OFFLINE, to let the daemon fetch it",
+    "fetch-cancelled": "somebody ended this fetch; asked again, it goes on where it was, if the server allows that",
     "too-busy": "try again in a moment; `hubctl status` shows what the daemon does",
     "shutting-down": "try again in a moment: the daemon is about to stop",
     "internal": "the daemon's log says more",

@@ -114,6 +114,10 @@ class Offline(HubError):
     code, status = "offline", 503
 
 
+class FetchCancelled(HubError):
+    code, status = "fetch-cancelled", 409
+
+
 class TooBusy(HubError):
     code, status, retryable = "too-busy", 429, True
 

@@ -1,0 +1,42 @@
+"""How fast a transfer is. Pure.
+
+Law: what our own limits hold back is not the origin's fault: it is not measured.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+_LATELY_SAMPLES = 20
+
+
+class Speed:
+    """Samples of what was received, over a window; times are of a monotonic clock, in seconds."""
+
+    def __init__(self, window_seconds: float) -> None:
+        self._window_seconds = window_seconds
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def sample(self, now: float, received_bytes: int, *, is_held: bool) -> None:
+        """`is_held`: whether our own limits hold it back just now."""
+        if is_held:
+            self._samples.clear()
+        self._samples.append((now, received_bytes))
+        while len(self._samples) > 1 and self._samples[1][0] <= now - self._window_seconds:
+            self._samples.popleft()
+
+    def lately(self) -> float:
+        """Bytes per second, over the last samples."""
+        if not self._samples:
+            return 0.0
+        since, before = self._samples[max(0, len(self._samples) - _LATELY_SAMPLES)]
+        now, received_bytes = self._samples[-1]
+        return (received_bytes - before) / max(now - since, 0.001)
+
+    def is_below(self, least_rate: int) -> bool:
+        """Whether it was slower than so many bytes per second, over a whole window."""
+        if not self._samples:
+            return False
+        (since, before), (now, received_bytes) = self._samples[0], self._samples[-1]
+        seconds = now - since
+        return seconds >= self._window_seconds and received_bytes - before < least_rate * seconds

@@ -1,0 +1,137 @@
+"""Turns of fetches: who is waited for goes first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hubd.fetching.slots import Slots
+
+
+class Turns:
+    """Tasks that wait for turns of one test, by name; `had` tells in which order they got them."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self.had: list[str] = []
+        self.urgent: set[str] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ends: dict[str, asyncio.Event] = {}
+
+    async def ask(self, *names: str, urgent: bool = True) -> None:
+        for name in names:
+            if urgent:
+                self.urgent.add(name)
+            self._ends[name] = asyncio.Event()
+            self._tasks[name] = asyncio.create_task(self._have(name))
+        await settle()
+
+    async def end(self, name: str) -> None:
+        self._ends[name].set()
+        await settle()
+
+    async def cancel(self, name: str) -> None:
+        self._tasks[name].cancel()
+        await settle()
+
+    async def _have(self, name: str) -> None:
+        async with self.slots.turn(lambda: name in self.urgent):
+            self.had.append(name)
+            await self._ends[name].wait()
+
+    async def close(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+
+@pytest.fixture
+async def one() -> AsyncIterator[Turns]:
+    turns = Turns(Slots(1))
+    yield turns
+    await turns.close()
+    assert not turns.slots.locked(), "every turn came back"
+
+
+@pytest.fixture
+async def three() -> AsyncIterator[Turns]:
+    turns = Turns(Slots(3))
+    yield turns
+    await turns.close()
+    assert not turns.slots.locked(), "every turn came back"
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_among_equals_who_came_first_is_served_first(one: Turns) -> None:
+    await one.ask("a", "b", "c")
+    assert one.had == ["a"]
+    assert one.slots.locked()
+    await one.end("a")
+    await one.end("b")
+    assert one.had == ["a", "b", "c"]
+
+
+async def test_a_client_goes_before_the_prefetches_that_came_earlier(one: Turns) -> None:
+    await one.ask("running", "p1", "p2", urgent=False)
+    await one.ask("client")
+    await one.end("running")
+    assert one.had == ["running", "client"]
+    await one.end("client")
+    assert one.had == ["running", "client", "p1"]
+
+
+async def test_a_prefetch_that_a_client_joins_goes_first_and_falls_back_when_the_client_leaves(one: Turns) -> None:
+    await one.ask("running", "p1", "p2", "p3", urgent=False)
+    one.urgent.update({"p2", "p3"})
+    one.urgent.remove("p2")
+    await one.end("running")
+    assert one.had == ["running", "p3"]
+
+
+async def test_the_last_free_turn_is_kept_for_a_client(three: Turns) -> None:
+    await three.ask("p1", "p2", "p3", urgent=False)
+    assert three.had == ["p1", "p2"]
+    await three.ask("client")
+    assert three.had == ["p1", "p2", "client"]
+    await three.end("client")
+    assert three.had == ["p1", "p2", "client"], "it is free again, and kept"
+    await three.end("p1")
+    assert three.had == ["p1", "p2", "client", "p3"]
+
+
+async def test_a_waiting_prefetch_that_is_promoted_has_the_kept_turn_at_once(three: Turns) -> None:
+    await three.ask("p1", "p2", "p3", "p4", urgent=False)
+    three.urgent.add("p4")
+    three.slots.promote()
+    await settle()
+    assert three.had == ["p1", "p2", "p4"]
+
+
+async def test_who_is_cancelled_in_line_is_passed_over(one: Turns) -> None:
+    await one.ask("a", "b", "c")
+    await one.cancel("b")
+    await one.end("a")
+    assert one.had == ["a", "c"]
+
+
+async def test_who_is_cancelled_just_as_its_turn_comes_hands_it_on(one: Turns) -> None:
+    await one.ask("a", "b", "c")
+    one._ends["a"].set()
+    await asyncio.sleep(0)  # a has given back, and b was admitted but has not run
+    one._tasks["b"].cancel()
+    await settle()
+    assert one.had == ["a", "c"]
+
+
+async def test_who_is_being_cancelled_is_not_given_a_turn(one: Turns) -> None:
+    await one.ask("a", "b", "c")
+    one._tasks["b"].cancel()
+    one._ends["a"].set()  # both happen before either task runs again
+    await settle()
+    assert one.had == ["a", "c"]
