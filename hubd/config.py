@@ -10,13 +10,15 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from hubclient.contract import places
+from hubclient.contract import credentials, handles, places
+from hubclient.contract.errors import HandleInvalid
 from hubclient.contract.quantities import parse_seconds, parse_size
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ Seconds = Annotated[float, BeforeValidator(parse_seconds)]
 Share = Annotated[float, BeforeValidator(parse_percent)]
 AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
 Network = IPv4Network | IPv6Network
+
+KAGGLE_URL = f"https://{handles.KAGGLE_HOST}"
 
 KB, MB, GB = 1000, 1000**2, 1000**3
 
@@ -126,6 +130,25 @@ class LimitSettings(Section):
     unpack_time: Seconds = 1800.0
 
 
+class CredentialSettings(Section):
+    """What this machine shows to a host; all who use the machine get what it opens."""
+
+    host: Annotated[str, AfterValidator(credentials.authority)]
+    type: credentials.Type
+    file: AbsolutePath
+
+
+def _base_url(value: str) -> str:
+    with suppress(HandleInvalid):
+        if "?" not in value and not handles.is_kaggle(value):
+            return handles.canonical(value).rstrip("/")
+    raise ValueError(f'must be a URL such as "{KAGGLE_URL}"')
+
+
+class KaggleSettings(Section):
+    url: Annotated[str, AfterValidator(_base_url)] = KAGGLE_URL
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -137,7 +160,15 @@ class Settings(Section):
     api: ApiSettings = ApiSettings()
     network: NetworkSettings = NetworkSettings()
     limits: LimitSettings = LimitSettings()
+    credential: tuple[CredentialSettings, ...] = ()
+    kaggle: KaggleSettings = KaggleSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _one_for_each_host(self) -> Settings:
+        if len({entry.host for entry in self.credential}) < len(self.credential):
+            raise ValueError("credential: two entries for one host")
+        return self
 
 
 # A per-user daemon can reach nothing that its user cannot, so these guard nothing there.
@@ -203,19 +234,20 @@ def locate(
 
 def _complaint(file: str, location: tuple[int | str, ...], error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in location if not str(part).startswith(("function-", "tuple[", "bool")))
+    plain_key = ".".join(part for part in key.split(".") if not part.isdigit())  # [[section]]s are numbered
     if error["type"] != "extra_forbidden":
         return f"{file}: {key}: {error['msg'].removeprefix('Value error, ')}"
     known = [f"{section}.{name}" for section, model in _sections().items() for name in model.model_fields]
     known += _sections() if len(location) == 1 else []
     # The last part counts most: "network.stall" is nearer to "network.stall_timeout" than to another section's key
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(plain_key, known, n=1, cutoff=0.5)
     hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
     return f'{file}: unknown key "{key}"{hint}'
 
 
 def _sections() -> dict[str, type[BaseModel]]:
-    return {
-        name: field.annotation
-        for name, field in Settings.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    """The model of each ``[section]`` and, if there may be many, ``[[section]]``."""
+    models = {
+        name: (get_args(field.annotation) or (field.annotation,))[0] for name, field in Settings.model_fields.items()
     }
+    return {name: model for name, model in models.items() if isinstance(model, type) and issubclass(model, BaseModel)}

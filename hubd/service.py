@@ -32,6 +32,7 @@ from hubd.fetching.slots import Slots
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Watch
+from hubd.network.credentials import MachineCredentials
 from hubd.network.pace import Pace
 from hubd.network.session import Session
 from hubd.network.sources import HttpSource
@@ -56,8 +57,9 @@ _OTHER_FILES = 128
 async def serve(settings: Settings, place: Place) -> None:
     """Runs the daemon until it is told to stop, is idle for too long, or has lost its socket.
 
-    Raises `CacheUnusable` and `SocketUnusable` before it serves.
+    Raises `CacheUnusable`, `SocketUnusable` and `ConfigError` before it serves.
     """
+    machine = MachineCredentials(settings.credential)
     os.umask(0o022)
     # Whoever started this may ignore it, and then no child could be waited for.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -72,8 +74,8 @@ async def serve(settings: Settings, place: Place) -> None:
         # Fetches never wait for a thread that something else keeps.
         threads = ThreadPoolExecutor(3 * settings.network.concurrent_fetches + 4, "fetch")
         try:
-            async with Session(settings.network) as session:
-                source = HttpSource(session)
+            async with Session(settings.network, machine) as session:
+                source = HttpSource(session, settings.kaggle.url)
                 store = _Store(hold, trees, Records(hold.layout), partials)
                 await _Service(settings, store, source, threads, listening).run()
         finally:

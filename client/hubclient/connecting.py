@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import struct
 from collections.abc import Mapping
 
 from hubclient import finding
 from hubclient.contract import places
-from hubclient.contract.errors import DaemonUnreachable
+from hubclient.contract.errors import AccessDenied, DaemonUnreachable
 from hubclient.finding import Place
 
 #: Nobody listens, or too many wait to be let in. Either may be over in a moment.
@@ -62,13 +63,35 @@ def connect_to_users(place: Place, environ: Mapping[str, str]) -> socket.socket 
     return _connect_to(named.path, frozenset((named.uid,)))
 
 
+def require_confidant(connection: socket.socket, place: Place) -> None:
+    """Raises `AccessDenied` if someone else than root and oneself could have put there who answers.
+
+    So the daemon's process is one's own or root's; or its socket is the service's, whose directory only root can
+    make; or it lies in a directory that is root's or one's own, to which no one else can write, nor swap it.
+    """
+    uids = (finding.ROOT_UID, os.geteuid())
+    if (uid := _peer(connection)) in uids or place.socket == places.SERVICE_SOCKET:
+        return
+    directory = os.path.dirname(place.socket)
+    fault = None if place.kind != "user" else f"uid {uid} answers there"
+    fault = fault or places.fault_of_ancestors(place.socket, uids)
+    if fault is None and (mode := os.lstat(directory).st_mode) & 0o022:
+        fault = f"others can write to {directory} (mode {stat.S_IMODE(mode):04o})"
+    if fault is not None:
+        raise AccessDenied(f"credentials are not sent over {place.socket}: {fault}")
+
+
 def _connect_to(path: str, uids: frozenset[int]) -> socket.socket | None:
     try:
         connection = connect(path)
     except (FileNotFoundError, ConnectionError):
         return None
-    _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    if uid in uids:
+    if _peer(connection) in uids:
         return connection
     connection.close()
     return None
+
+
+def _peer(connection: socket.socket) -> int:
+    _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(uid)

@@ -11,12 +11,17 @@ import random
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubclient import connecting, finding, starting
 from hubclient.contract.errors import DaemonUnreachable, ShuttingDown
 from hubclient.exchange import NDJSON_CONTENT_TYPE, Channel, Died, Lost, Progress, read_events, read_json, read_stream
 from hubclient.finding import Place
+from hubclient.showing import Showing
+
+if TYPE_CHECKING:
+    from hubclient.contract.credentials import Credential
 
 T = TypeVar("T")
 
@@ -35,6 +40,7 @@ class Daemon:
         self._connector = _Connector(place, environ)
         self._timeout_seconds = finding.timeout_seconds(environ) if timeout_seconds is None else timeout_seconds
         self._channel = Channel(self._connector.connect)
+        self._showing = Showing(environ)
 
     @property
     def place(self) -> Place:
@@ -88,6 +94,8 @@ class Daemon:
 
         It may take as long as the daemon says that it works on it, which it does every few seconds.
         `timeout_seconds`: for how long the daemon may be away, if not for this object's time. Raises `HubError`s.
+
+        What a host refuses is asked for once more with the user's own credential for it, as `Showing` says.
         """
         body: dict[str, Any] = {"handle": handle}
         # Only what was asked for, so that an older daemon need not know the rest.
@@ -96,15 +104,23 @@ class Daemon:
         body |= {"offline": True} if offline else {}
         accept = {"Accept": f"{NDJSON_CONTENT_TYPE}, application/json"}
 
-        def ask(alive: Callable[[], None]) -> dict[str, Any]:
-            def heard(fetch: dict[str, Any]) -> None:
-                alive()
-                if progress is not None:
-                    progress(fetch)
+        def resolve(own: Credential | None) -> dict[str, Any]:
+            asked, check = body, None
+            if own is not None:
+                asked, check = {**body, "credential": {"type": own.type, "value": own.value}}, self._require_confidant
 
-            return self._channel.ask("POST", "/v1/resolve", body, accept, lambda answer: read_stream(answer, heard))
+            def ask(alive: Callable[[], None]) -> dict[str, Any]:
+                def heard(fetch: dict[str, Any]) -> None:
+                    alive()
+                    if progress is not None:
+                        progress(fetch)
 
-        return self._repeat(ask, timeout_seconds)
+                read = partial(read_stream, heard=heard)
+                return self._channel.ask("POST", "/v1/resolve", asked, accept, read, check)
+
+            return self._repeat(ask, timeout_seconds)
+
+        return resolve(None) if offline else self._showing.ask(handle, resolve)
 
     def connect(self) -> None:
         """Returns when the daemon accepts a connection, which is kept for the next request. Raises `HubError`s."""
@@ -119,6 +135,9 @@ class Daemon:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _require_confidant(self, connection: socket.socket) -> None:
+        connecting.require_confidant(connection, self.place)
 
     def _repeat(self, ask: Callable[[Callable[[], None]], T], timeout_seconds: float | None = None) -> T:
         """Ask until there is an answer, or until nobody was there for the timeout, or the daemon died too often."""

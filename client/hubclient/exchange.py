@@ -71,11 +71,20 @@ class Channel:
         if not self._idle:
             self._put_back(self._new())
 
-    def ask(self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str], read: Read[T]) -> T:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        headers: dict[str, str],
+        read: Read[T],
+        check: Callable[[socket.socket], None] | None = None,
+    ) -> T:
         """One exchange. A connection that the daemon closed while it was idle is no failure.
 
-        Raises `Died`, `HubError`s that the daemon answers, `DaemonUnreachable` when it is silent for too long, and
-        what `connect` raises.
+        `check` sees the connection before anything is sent over it, and may raise a `HubError`. Raises `Died`,
+        `HubError`s that the daemon answers, `DaemonUnreachable` when it is silent for too long, and what `connect`
+        raises.
         """
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
@@ -85,6 +94,8 @@ class Channel:
             connection = idle or self._new()
             answer = None
             try:
+                if check is not None:
+                    check(connection.sock)
                 connection.request(method, path, data, headers)
                 answer = connection.getresponse()
                 result = read(answer)

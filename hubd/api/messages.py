@@ -8,13 +8,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from hubclient.contract.credentials import MAX_VALUE_LENGTH, Credential
 
 MAX_HANDLES_PER_PREFETCH = 1000
 MAX_KEYS_PER_VERIFICATION = 10000
 MAX_KEYS_PER_USES = 1000
 
-Handle = Annotated[str, Field(min_length=1, max_length=2048, description="an https:// URL of a module")]
+Handle = Annotated[str, Field(min_length=1, max_length=2048, description="an https:// URL of a module, or kaggle:...")]
 Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the canonical handle")]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the archive")]
 Outcome = Literal["hit", "fetched", "joined", "stale"]
@@ -31,6 +33,24 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True)
 
 
+class OwnCredential(Request):
+    """What the caller shows to the handle's host. It is used for this request alone, and never told or stored."""
+
+    type: Literal["bearer", "basic"]
+    value: Annotated[SecretStr, Field(min_length=1, max_length=MAX_VALUE_LENGTH)] = Field(
+        description="a token, or for basic user:password; printable ASCII"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_sent(self) -> OwnCredential:
+        _ = self.credential  # raises ValueErrors, which do not repeat the value
+        return self
+
+    @property
+    def credential(self) -> Credential:
+        return Credential(self.type, self.value.get_secret_value())
+
+
 class ResolveRequest(Request):
     """Which module, and what the caller wants to be sure of."""
 
@@ -40,6 +60,7 @@ class ResolveRequest(Request):
     )
     refresh: bool = Field(False, description="ask the origin whether the module changed (a conditional request)")
     offline: bool = Field(False, description="answer from the cache alone")
+    credential: OwnCredential | None = Field(None, description="the caller's own, for the handle's host alone")
 
     @property
     def hex_digest(self) -> str | None:

@@ -137,7 +137,8 @@ class Api:
     async def resolve(self, request: web.Request) -> web.StreamResponse:
         uid = _caller(request).uid
         asked = await body(request, messages.ResolveRequest)
-        ask = Ask(asked.handle, asked.hex_digest, asked.refresh, asked.offline, uid)
+        credential = asked.credential.credential if asked.credential is not None else None
+        ask = Ask(asked.handle, asked.hex_digest, asked.refresh, asked.offline, uid, credential)
         if progress.CONTENT_TYPE in request.headers.get("Accept", ""):
             return await progress.stream(request, self._resolver, ask)
         resolution = await self._resolver.look(ask) or await self._resolver.fetch(ask)

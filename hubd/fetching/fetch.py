@@ -24,6 +24,7 @@ from hubd.fetching.means import Means, lacks
 from hubd.fetching.progress import Progress
 from hubd.fetching.room import Reservation
 from hubd.network.conditions import RangeRefused, Resume, Validators
+from hubd.network.credentials import Credential
 from hubd.network.patience import Patience
 from hubd.network.segments import Ranges
 from hubd.network.sources import ArchiveRequest, Delivery
@@ -77,6 +78,7 @@ class Fetch:
         *,
         spelling: str,
         refresh: bool,
+        credential: Credential | None = None,
         is_urgent: Callable[[], bool] = lambda: True,
     ) -> None:
         """`is_urgent`: whether a client waits for it, at this moment; else it is a prefetch."""
@@ -85,6 +87,7 @@ class Fetch:
         self._means = means
         self._spelling = spelling
         self._refresh = refresh
+        self._credential = credential
         self._before: Record | None = None  # what is recorded of this handle
         self._whole = False  # and whether its tree is there, undamaged
         self._published = False
@@ -180,13 +183,15 @@ class Fetch:
             async with AsyncExitStack() as stack:
                 try:
                     delivery = await stack.enter_async_context(
-                        open_at_origin(ArchiveRequest(handle, known, _resume(partial), self.is_urgent))
+                        open_at_origin(
+                            ArchiveRequest(handle, known, _resume(partial), self.is_urgent, self._credential)
+                        )
                     )
                 except RangeRefused as refused:
                     log.info("%s: the rest was asked for, and the answer came %s", self.progress.loggable, refused)
                     await self._drop_partial()
                     delivery = await stack.enter_async_context(
-                        open_at_origin(ArchiveRequest(handle, known, is_urgent=self.is_urgent))
+                        open_at_origin(ArchiveRequest(handle, known, None, self.is_urgent, self._credential))
                     )
                 if not delivery.from_bytes:
                     await self._drop_partial()  # the origin has another archive by now

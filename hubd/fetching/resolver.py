@@ -31,6 +31,7 @@ from hubd.fetching.flights import Flight, Flights
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.negative import NegativeCache
 from hubd.fetching.waiters import Waiters
+from hubd.network.credentials import Credential
 from hubd.store.records import Record
 
 log = logging.getLogger(__name__)
@@ -45,15 +46,15 @@ FetchFlight = Flight[Fetch, Landed]
 
 @dataclass(frozen=True)
 class Ask:
-    """What a caller wants. `digest`: hex sha256 that the archive must have; `uid`: who asks, if it is to be known;
-    `prefetch`: nobody waits for it.
-    """
+    """What a caller wants. `digest`: hex sha256 that the archive must have; `uid`, `credential`: who asks, if known;
+    `prefetch`: nobody waits for it."""
 
     handle: str
     digest: str | None = None
     refresh: bool = False
     offline: bool = False
     uid: int | None = None
+    credential: Credential | None = None
     prefetch: bool = False
 
 
@@ -114,7 +115,8 @@ class Resolver:
                     async with self.waiters.waiting(flight.work.progress.id, ask.uid):
                         landed = await flight.outcome()
                 except _REMEMBERED as error:
-                    self._failures.put(key, error)
+                    if ask.credential is None:
+                        self._failures.put(key, error)
                     raise
             if landed.error is not None:
                 # The next callers get the copy at once, and not each after a timeout of its own.
@@ -169,7 +171,7 @@ class Resolver:
         """Why the origin is not asked, if it is not."""
         if ask.offline or self._means.settings.network.offline:
             return Offline("the module is not in the cache, and hubd was told not to ask the network")
-        return None if ask.refresh else self._failures.get(key)
+        return None if ask.refresh or ask.credential is not None else self._failures.get(key)
 
     async def _stale(self, ask: Ask, key: str, error: HubError) -> Resolution:
         """The copy that is there, however old; the error if there is none."""
@@ -186,9 +188,8 @@ class Resolver:
             raise TooBusy(f"{MAX_FLIGHTS} fetches are waiting already")
 
         def start() -> Fetch:
-            refresh = ask.refresh or ask.digest is not None
-            is_urgent = partial(self._flights.is_urgent, key)
-            return Fetch(self._means, canonical, key, spelling=ask.handle, refresh=refresh, is_urgent=is_urgent)
+            fetch = partial(Fetch, self._means, canonical, key, spelling=ask.handle, credential=ask.credential)
+            return fetch(refresh=ask.refresh or ask.digest is not None, is_urgent=partial(self._flights.is_urgent, key))
 
         async with self._flights.board(key, start, urgent=not ask.prefetch) as boarded:
             boarded[0].work.demand(ask.digest)

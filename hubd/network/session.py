@@ -27,6 +27,7 @@ from hubclient.contract.errors import (
 from hubd import __version__
 from hubd.config import NetworkSettings
 from hubd.network.connections import Claim, Connections
+from hubd.network.credentials import MachineCredentials, OwnCredential, credential_for
 from hubd.network.failures import Busy, Hopeless
 from hubd.network.guard import Guard
 from hubd.network.pace import read_buffer_bytes
@@ -46,8 +47,9 @@ _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 class Session:
     """Origins over HTTP. An async context manager that owns the connections."""
 
-    def __init__(self, settings: NetworkSettings) -> None:
+    def __init__(self, settings: NetworkSettings, machine: MachineCredentials | None = None) -> None:
         self._settings = settings
+        self._machine = machine
         self._guard = Guard(settings)
         most = settings.concurrent_fetches * settings.connections_per_fetch + _ASKING_AT_ONCE
         self.connections = Connections(settings.connections_per_host, most)
@@ -75,27 +77,36 @@ class Session:
 
     @asynccontextmanager
     async def following(
-        self, url: URL, headers: dict[str, str], claim: Claim | None = None
+        self,
+        url: URL,
+        headers: dict[str, str],
+        claim: Claim | None = None,
+        own: OwnCredential | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206 or 416.
 
-        The claim's place goes with it from host to host; without one the caller has a place for it.
+        The claim's place goes with it from host to host; without one the caller has a place for it. `own` is the
+        caller's credential, sent along as `credential_for` says, as are the machine's.
 
         Raises upstream-*, handle-* and address-forbidden errors.
         """
         assert self._session is not None
         asked_host = url.raw_host
         redirected_by: str | None = None
+        way: list[URL] = []
         for _ in range(_MAX_REDIRECTS + 1):
             self._guard.check_url(url)
             host = url.raw_host or ""
             if claim is not None:
                 await claim.move(host)
             self._guard.begin(host)
+            way.append(url)
+            credential = credential_for(way, own, self._machine)
+            shown = {"Authorization": credential.header()} if credential is not None else {}
             try:
                 # The read timeout starts again with every byte: only this one ends a head that never ends.
                 async with asyncio.timeout(self._settings.connect_timeout + self._settings.stall_timeout):
-                    response = await self._session.get(url, headers=headers, allow_redirects=False)
+                    response = await self._session.get(url, headers={**headers, **shown}, allow_redirects=False)
             except Exception as error:  # of the HTTP library, which raises nearly anything at a hostile answer
                 self._guard.check_refused()
                 if not isinstance(error, aiohttp.InvalidURL | UnicodeError):

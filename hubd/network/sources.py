@@ -1,7 +1,8 @@
 """The origin's side of a fetch: the tf-hub protocol over HTTP.
 
 A handle's URL with ``tf-hub-format=compressed`` answers the module as a tar.gz, directly or by redirect
-(https://www.tensorflow.org/hub/hosting). Law: what an answer is worth is decided here, by its status and its headers.
+(https://www.tensorflow.org/hub/hosting); a ``kaggle:`` handle stands for a URL of Kaggle's that does the same.
+Law: what an answer is worth is decided here, by its status and its headers.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from yarl import URL
 
 from hubclient.contract import handles
 from hubclient.contract.errors import HandleInvalid, UpstreamDenied, UpstreamNotFound
+from hubd.config import KAGGLE_URL
 from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
 from hubd.network.connections import Claim, Place
+from hubd.network.credentials import Credential, OwnCredential
 from hubd.network.digests import Expected
 from hubd.network.failures import Hopeless
+from hubd.network.kaggle import Kaggle
 from hubd.network.session import Session, chunks
 
 #: Bytes ``[start, end)`` of an archive (None: to its end), asked for when the block is entered, to be read within it.
@@ -52,23 +56,26 @@ class ArchiveRequest:
     """What is wanted of an origin: the archive of a canonical handle.
 
     With `known` validators a 304 is an answer too. With `resume` the rest of it is, if it is still the same; else it
-    comes from its first byte. `is_urgent`: whether a client waits for it, at this moment.
+    comes from its first byte. `is_urgent`: whether a client waits for it, at this moment. The `credential` is the
+    caller's own, for the handle's host.
     """
 
     handle: str
     known: Validators | None = None
     resume: Resume | None = None
     is_urgent: Callable[[], bool] = lambda: True
+    credential: Credential | None = None
 
     def headers(self) -> dict[str, str]:
         return {**(self.known.headers() if self.known else {}), **(self.resume.headers() if self.resume else {})}
 
 
 class HttpSource:
-    """Origins over HTTP, asked in this session."""
+    """Origins over HTTP, asked in this session. `kaggle_url` is where Kaggle's handles lead."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, kaggle_url: str = KAGGLE_URL) -> None:
         self._session = session
+        self._kaggle = Kaggle(session, kaggle_url)
 
     @asynccontextmanager
     async def open(self, request: ArchiveRequest) -> AsyncIterator[Delivery]:
@@ -78,10 +85,13 @@ class HttpSource:
         and `RangeRefused` for an answer to `resume` that is neither the rest nor the whole.
         """
         known, resume = request.known, request.resume
-        asked = _asked(request.handle)
+        home = self._kaggle.home if handles.is_kaggle(request.handle) else _asked(request.handle)
+        own = OwnCredential(request.credential, home) if request.credential is not None else None
         async with (
             Claim(self._session.connections, request.is_urgent) as claim,
-            self._session.following(asked, request.headers(), claim) as response,
+            self._session.following(
+                asked := await self._url(request.handle, home, claim, own), request.headers(), claim, own
+            ) as response,
         ):
             validators: Validators = Validators.stated(response.headers)
             again: Validators | None
@@ -96,7 +106,10 @@ class HttpSource:
                 validators, again = validators.or_else(resume.validators), resume.validators
             else:
                 total_bytes, again, resume = response.content_length, strong(validators, response.headers), None
-            place = _Found(self._session, asked, response.url, total_bytes, again) if again is not None else None
+            found = None
+            if again is not None:
+                sent = _sent_along(own, response)
+                found = _Found(self._session, asked, own, response.url, sent, total_bytes, again)
             yield Delivery(
                 chunks(response, host),
                 total_bytes,
@@ -104,20 +117,25 @@ class HttpSource:
                 host,
                 resume.from_bytes if resume is not None else 0,
                 again,
-                place.part if place is not None else None,
+                found.part if found is not None else None,
                 response.close,
                 claim.extra,
                 Expected.stated(response.headers, is_whole=resume is None),
             )
 
+    async def _url(self, handle: str, home: URL, claim: Claim, own: OwnCredential | None) -> URL:
+        return await self._kaggle.archive(handle, claim, own) if handles.is_kaggle(handle) else home
+
 
 @dataclass
 class _Found:
-    """Where one version of an archive was found, to ask for parts of it."""
+    """Where one version of an archive was found, to ask for parts of it; and what of the caller's is sent there."""
 
     session: Session
     asked: URL
+    own: OwnCredential | None
     found: URL
+    own_there: OwnCredential | None
     total_bytes: int | None
     validators: Validators
 
@@ -127,17 +145,25 @@ class _Found:
         resume = Resume(start, self.total_bytes, self.validators, end)
         async with AsyncExitStack() as stack:
             try:
-                response = await stack.enter_async_context(self.session.following(self.found, resume.headers()))
+                again = self.session.following(self.found, resume.headers(), own=self.own_there)
+                response = await stack.enter_async_context(again)
             except (UpstreamDenied, UpstreamNotFound):
                 if self.found == self.asked:
                     raise
                 # Redirects lead to URLs that are signed for a while: ask for another one.
-                response = await stack.enter_async_context(self.session.following(self.asked, resume.headers()))
-                self.found = response.url
+                anew = self.session.following(self.asked, resume.headers(), own=self.own)
+                response = await stack.enter_async_context(anew)
+                self.found, self.own_there = response.url, _sent_along(self.own, response)
             if response.status == 200:
                 raise RangeRefused("from its first byte")
             self.total_bytes = _checked(response, resume)
             yield chunks(response, response.url.raw_host or "")
+
+
+def _sent_along(own: OwnCredential | None, response: aiohttp.ClientResponse) -> OwnCredential | None:
+    """The caller's credential if the request that was answered had it: after redirects away and back it did not."""
+    sent = response.request_info.headers.get("Authorization")
+    return own if own is not None and sent == own.credential.header() else None
 
 
 def _checked(response: aiohttp.ClientResponse, resume: Resume) -> int | None:

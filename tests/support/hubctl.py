@@ -16,6 +16,7 @@ from tests.support.daemon import Daemon
 
 COMMAND = (sys.executable, "-P", "-m", "hubclient.cli")
 SECONDS = 30.0
+_OTHERS = ("HUBD_", "TFHUB_", "XDG_", "KAGGLE_", "NETRC")  # what would tell of other daemons, caches and credentials
 
 
 def environ_for(daemon: Daemon, **more: str) -> dict[str, str]:
@@ -23,7 +24,7 @@ def environ_for(daemon: Daemon, **more: str) -> dict[str, str]:
 
 
 def environ_of(socket: Path, home: Path, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HUBD_", "TFHUB_", "XDG_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OTHERS)}
     return {
         **kept,
         "HOME": str(home),

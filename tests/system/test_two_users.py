@@ -156,6 +156,28 @@ def test_another_users_lease_outlives_the_daemon_and_holds_back_eviction(service
     uids.as_user(ALICE, evict)
 
 
+def test_another_users_daemon_on_a_socket_of_its_own_is_not_told_a_credential(service: Path, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(b"sign in", 401))
+    with uids.directory_of(BOB) as home:
+        netrc = Path(home, "netrc")
+        netrc.write_text(f"machine 127.0.0.1:{origin.port} login bob password secret\n")
+        netrc.chmod(0o600)
+        os.chown(netrc, BOB, BOB)
+        told = as_bob(
+            f"""
+import hubclient, os
+os.environ["NETRC"] = {str(netrc)!r}
+try:
+    hubclient.resolve({handle!r})
+except hubclient.UpstreamDenied as error:
+    print(error)
+""",
+            service,
+        )
+    assert f"credentials are not sent over {service}: {service.parent} belongs to uid {ALICE}" in told
+    assert [asked.headers.get("Authorization") for asked in origin.asked("/m/1")] == [None]
+
+
 def test_a_users_delete_of_a_fetch_withdraws_that_user_and_an_administrators_all(service: Path, origin: Origin) -> None:
     slow = Answer(archive(), gate_after_bytes=10)
     handle = origin.serve("/m/1", slow)

@@ -37,7 +37,8 @@ def test_an_error_is_one_line_with_its_code_and_a_next_step(capsys: pytest.Captu
     [
         (errors.ArchiveCorrupt("no gzip data (it looks like HTML)"), "is it the URL of a web page?"),
         (errors.ArchiveCorrupt("the archive is cut off"), "try again; if it stays"),
-        (errors.UpstreamDenied("h.example denies access"), "hubd has no credentials"),
+        (errors.UpstreamDenied("h.example denies access"), "put a credential for it into"),
+        (errors.UpstreamDenied("www.kaggle.com denies access"), "set KAGGLE_API_TOKEN"),
         (errors.NotFound("the cache has no module of this key"), "`hubctl ls` lists"),
         (errors.DiskFull("the disk is full"), "; the cache is /some/cache"),
     ],

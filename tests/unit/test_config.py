@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -26,8 +27,9 @@ def test_the_example_documents_every_setting() -> None:
     text = (Path(__file__).parents[2] / "config.example.toml").read_text()
     for section, field in config.Settings.model_fields.items():
         assert f"[{section}]" in text
-        assert field.annotation is not None
-        for name in field.annotation.model_fields:
+        model = (get_args(field.annotation) or (field.annotation,))[0]  # of one, or of many
+        assert model is not None
+        for name in model.model_fields:
             assert f"\n{name} = " in text or f"\n# {name} = " in text, f"{section}.{name}"
 
 
@@ -90,3 +92,19 @@ def test_the_place_follows_command_line_settings_environment_and_custom(tmp_path
     assert (place.cache, place.socket) == ("/env", "/env.sock")
     place = config.locate(config.Settings(), {}, user=False, cache_dir=None, socket=None)
     assert (place.cache, place.socket) == ("/var/cache/hubd", "/run/hubd/hubd.sock")
+
+
+def test_credentials_have_one_spelling_of_their_host_and_one_entry_for_it(tmp_path: Path) -> None:
+    text = '[[credential]]\nhost = "{}"\ntype = "bearer"\nfile = "/etc/hubd/token"\n'
+    assert load(tmp_path, text.format("Models.LAN:443")).credential[0].host == "models.lan"
+    with pytest.raises(ConfigError, match="two entries for one host"):
+        load(tmp_path, text.format("models.lan") + text.format("models.lan:443"))
+    with pytest.raises(ConfigError, match=r'unknown key "credential.0.hosts"; did you mean "credential.host"\?'):
+        load(tmp_path, text.format("models.lan").replace("host ", "hosts "))
+
+
+def test_kaggles_url_is_a_base_to_which_paths_are_appended(tmp_path: Path) -> None:
+    assert load(tmp_path, '[kaggle]\nurl = "HTTPS://Kaggle.lan:443/api/"\n').kaggle.url == "https://kaggle.lan/api"
+    for wrong in ("kaggle.lan", "file:///srv", "https://u:p@h", "https://h?a=b", "kaggle:o/m/f/v", ""):
+        with pytest.raises(ConfigError, match=r"kaggle\.url: must be a URL such as"):
+            load(tmp_path, f'[kaggle]\nurl = "{wrong}"\n')

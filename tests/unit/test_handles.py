@@ -62,6 +62,7 @@ def test_other_handles_have_other_keys(
     | st.text(string.printable).map("https://".__add__)
     | st.text().map("https://h/".__add__)
     | st.text(min_size=1).map(lambda name: f"https://a{name}b/m")
+    | st.text("ab/.1%:", max_size=12).map("kaggle:o/m/f".__add__)
 )
 def test_any_text_has_a_stable_canonical_form_or_is_refused(text: str) -> None:
     try:
@@ -89,6 +90,8 @@ def test_any_text_has_a_stable_canonical_form_or_is_refused(text: str) -> None:
         ("https://BÜCHER.example/m", "https://xn--bcher-kva.example/m"),
         ("https://h/a..b/.c/d.", "https://h/a..b/.c/d."),
         ("https://h/%252e%252e/m", "https://h/%252e%252e/m"),
+        ("kaggle:google/bert/tensorFlow2/en-uncased_v1.5/12", "kaggle:google/bert/tensorFlow2/en-uncased_v1.5/12"),
+        ("KAGGLE:o/m/TFLite/v", "kaggle:o/m/TFLite/v"),
     ],
 )
 def test_canonical_form(spelling: str, canonical: str) -> None:
@@ -127,6 +130,23 @@ def test_canonical_form(spelling: str, canonical: str) -> None:
         "https://h\\m",
         "https://h/\udcff",
         "https://h/" + "a" * handles.MAX_HANDLE_LENGTH,
+        "kaggle:",
+        "kaggle:o/m/f",
+        "kaggle:o/m/f/v/1/2",
+        "kaggle:o/m/f/v/",
+        "kaggle:o//f/v/1",
+        "kaggle:/o/m/f/v",
+        "kaggle:o/m/f/v/latest",
+        "kaggle:o/m/f/v/0",
+        "kaggle:o/m/f/v/007",
+        "kaggle:o/m/f/v/1234567890",
+        "kaggle:o/m/f/../1",
+        "kaggle:o/m/f/%2e%2e/1",
+        "kaggle:o/m/f/v/1?a=b",
+        "kaggle:o/m/f/v/1#f",
+        "kaggle:o/m/f/vé/1",
+        "kaggle:u:p@h/m/f/v/1",
+        "kaggle://o/m/f/v/1",
     ],
 )
 def test_what_is_no_handle_is_refused(handle: str) -> None:
@@ -153,6 +173,8 @@ def test_a_refusal_never_repeats_a_password() -> None:
         ("https://h/m/٣", False),
         ("https://h/m?v=1", False),
         ("https://1", False),
+        ("kaggle:o/m/f/v/1", True),
+        ("kaggle:o/m/f/2", False),
         ("https://h", False),
     ],
 )
@@ -181,6 +203,10 @@ def test_the_request_asks_for_the_compressed_format(handle: str, url: str) -> No
         ("FILE:///models/m", True),
         ("https://h/m", False),
         ("gs://b/m", False),
+        ("kaggle:o/m/f/v/1", False),
+        ("Kaggle:x", False),
+        ("./kaggle:x", True),
+        ("kaggle", True),
     ],
 )
 def test_paths_are_told_from_urls(handle: str, path: bool) -> None:
@@ -192,3 +218,4 @@ def test_keys_and_view_names_are_the_documented_hashes() -> None:
     assert handles.key(handle) == hashlib.sha256(handle.encode()).hexdigest()
     assert handles.spelling_name(handle) == hashlib.sha1(handle.encode()).hexdigest()
     assert handles.host("https://h:8443/m") == "h"
+    assert handles.host("kaggle:o/m/f/v/1") == "www.kaggle.com"

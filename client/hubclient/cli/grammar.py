@@ -52,11 +52,14 @@ def command_behind(ctx: typer.Context) -> list[str]:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; errors are JSON on stderr.")]
 Handles = Annotated[
-    list[str], typer.Argument(metavar="HANDLE", help="The https:// URL of a module.", show_default=False)
+    list[str],
+    typer.Argument(
+        metavar="HANDLE", help="The https:// URL of a module, or kaggle:OWNER/MODEL/....", show_default=False
+    ),
 ]
 _HANDLE_OR_PATH = typer.Argument(
     metavar="HANDLE",
-    help="The https:// URL of a module, or the path or file:// URL of a directory.",
+    help="The https:// URL of a module, kaggle:OWNER/MODEL/..., or the path or file:// URL of a directory.",
     show_default=False,
 )
 Handle = Annotated[str, _HANDLE_OR_PATH]

@@ -12,7 +12,7 @@ from hubclient.contract.handles import canonical, is_path, key
 def module_path(handle: str) -> str:
     """The module's path in the API. Raises `HandleInvalid`, for a path too: the cache has nothing of that name."""
     if is_path(handle):
-        raise HandleInvalid("this is a path: the cache knows modules by their https:// URLs")
+        raise HandleInvalid("this is a path: the cache knows modules by their https:// URLs and kaggle: names")
     return f"/v1/modules/{key(canonical(handle))}"
 
 

@@ -22,6 +22,7 @@ from hubclient.contract.errors import (
     HandleForbidden,
     HubError,
     NotFound,
+    UpstreamDenied,
 )
 
 EXIT_FAILED = 1
@@ -30,11 +31,13 @@ EXIT_UPSTREAM_NOT_FOUND = 4
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 _NEXT_STEPS = {
-    "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, or a path",
+    "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, a path, or "
+    "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION",
     "handle-forbidden": "the daemon's settings name the hosts that it may ask: [network] allowed_hosts",
     "address-forbidden": "the daemon's settings say which addresses it may contact: [network] allow_private_addresses",
-    "upstream-denied": "check the handle: hubd has no credentials for that host, and asks only for what is public",
-    "upstream-not-found": "check the handle, its version too: the host that it names has no such module",
+    "upstream-denied": "check the handle; if the host knows you, put a credential for it into "
+    "~/.config/hubclient/credentials.toml or ~/.netrc",
+    "upstream-not-found": "check the handle, its version too: its host has no such module, or shows it to others only",
     "upstream-unavailable": "try again later; what is cached goes on working",
     "upstream-timeout": "try again later; what is cached goes on working",
     "archive-corrupt": "try again; if it stays, tell whoever publishes the module",
@@ -137,6 +140,10 @@ def complain(error: HubError, *, as_json: bool = False, handle: str | None = Non
 
 def _next_step(error: HubError) -> str | None:
     step = _NEXT_STEPS.get(error.code)
+    if isinstance(error, UpstreamDenied) and "kaggle.com" in error.detail.partition(" ")[0]:
+        return (
+            "set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY; the model's page at Kaggle may want consent first"
+        )
     if isinstance(error, ArchiveCorrupt) and "looks like HTML" in error.detail:
         return "is it the URL of a web page? A handle leads to the archive itself"
     if isinstance(error, NotFound) and "cache" in error.detail and "hubctl" not in error.detail:

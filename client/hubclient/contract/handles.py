@@ -9,26 +9,37 @@ from hubclient.contract.errors import HandleInvalid
 
 FORMAT_PARAMETER = "tf-hub-format"
 MAX_HANDLE_LENGTH = 2048
+KAGGLE_HOST = "www.kaggle.com"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
 _PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+_KAGGLE_SCHEME = "kaggle:"
+_KAGGLE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
+_MAX_KAGGLE_VERSION_DIGITS = 9
 
 
 def is_path(handle: str) -> bool:
     """Whether the client answers this handle by itself: a path or a ``file://`` URL of a module directory."""
-    return "://" not in handle or handle[:7].lower() == "file://"
+    return ("://" not in handle and not is_kaggle(handle)) or handle[:7].lower() == "file://"
+
+
+def is_kaggle(handle: str) -> bool:
+    """Whether the handle names a model of Kaggle's API: ``kaggle:OWNER/MODEL/FRAMEWORK/VARIATION[/VERSION]``."""
+    return handle[: len(_KAGGLE_SCHEME)].lower() == _KAGGLE_SCHEME
 
 
 def canonical(handle: str) -> str:
-    """The one spelling that all spellings of an ``http(s)://`` handle share.
+    """The one spelling that all spellings of an ``http(s)://`` or ``kaggle:`` handle share.
 
     Lower-case scheme and host (IDNA), no default port, no fragment, no ``tf-hub-format`` parameter, all else
-    untouched. Raises `HandleInvalid` for what is no such URL, for user info, and for ``.`` or ``..`` segments,
-    plain or percent-encoded.
+    untouched; of ``kaggle:`` a lower-case scheme. Raises `HandleInvalid` for what is neither, for user info, and for
+    ``.`` or ``..`` segments, plain or percent-encoded.
     """
     if len(handle) > MAX_HANDLE_LENGTH:
         raise HandleInvalid(f"the handle is longer than {MAX_HANDLE_LENGTH} characters")
+    if is_kaggle(handle):
+        return _KAGGLE_SCHEME + "/".join(_kaggle_parts(handle[len(_KAGGLE_SCHEME) :]))
     # A lone surrogate is a byte of the command line that is no UTF-8: it has no encoding, so no key.
     if any(c <= " " or c in "\x7f\\" or "\ud800" <= c <= "\udfff" for c in handle):
         raise HandleInvalid("the handle contains a space, a control character, a backslash or bytes that are no UTF-8")
@@ -40,9 +51,8 @@ def canonical(handle: str) -> str:
         raise HandleInvalid(f"the handle is no URL: {error}") from None
     scheme = url.scheme.lower()
     if scheme not in _DEFAULT_PORTS:
-        raise HandleInvalid(
-            f"the handle must start with https://, not with {url.scheme + '://' if scheme else handle[:20]!r}"
-        )
+        start = f"{scheme}://" if scheme else repr(handle[:20])
+        raise HandleInvalid(f"the handle must start with https:// or kaggle:, not with {start}")
     if "@" in url.netloc:
         raise HandleInvalid("the handle contains user info (user:password@): credentials do not belong in a URL")
     if not host:
@@ -71,20 +81,34 @@ def spelling_name(spelling: str) -> str:
 
 
 def is_immutable(canonical_handle: str) -> bool:
-    """Whether the handle names a version: its last path segment is a whole number."""
+    """Whether the handle names a version: its last path segment is a whole number; of ``kaggle:`` there is a fifth."""
+    if is_kaggle(canonical_handle):
+        return canonical_handle.count("/") == 4  # a variation may be called 2
     last = urlsplit(canonical_handle).path.rpartition("/")[2]
     return last.isascii() and last.isdigit()
 
 
 def request_url(canonical_handle: str) -> str:
-    """The URL to GET: the handle with ``tf-hub-format=compressed`` appended, in ASCII."""
+    """The URL to GET for an ``http(s)://`` handle: with ``tf-hub-format=compressed`` appended, in ASCII."""
     separator = "&" if "?" in canonical_handle else "?"
     return quote(canonical_handle, safe=_PRINTABLE_ASCII) + f"{separator}{FORMAT_PARAMETER}=compressed"
 
 
 def host(canonical_handle: str) -> str:
     """The host that the handle names, without the port."""
-    return urlsplit(canonical_handle).hostname or ""
+    return KAGGLE_HOST if is_kaggle(canonical_handle) else urlsplit(canonical_handle).hostname or ""
+
+
+def _kaggle_parts(path: str) -> list[str]:
+    parts = path.split("/")
+    version = parts[4] if len(parts) == 5 else "1"
+    if (
+        len(parts) not in (4, 5)
+        or not all(part and _KAGGLE_CHARACTERS.issuperset(part) and part not in (".", "..") for part in parts)
+        or not (version.isdigit() and version[0] != "0" and len(version) <= _MAX_KAGGLE_VERSION_DIGITS)
+    ):
+        raise HandleInvalid("a handle of Kaggle is kaggle:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION")
+    return parts
 
 
 def _ascii_host(name: str) -> str:
