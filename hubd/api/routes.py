@@ -29,6 +29,8 @@ _WAITING_SECONDS = 4.0  # a line goes out so often, so that a long work differs 
 
 M = TypeVar("M", bound=BaseModel)
 
+_VIEWER = "viewer"
+
 
 @dataclass(frozen=True)
 class Route:
@@ -56,11 +58,19 @@ def application(routes: Sequence[Route], owner_uid: int) -> web.Application:
 
 def _guarded(route: Route, owner_uid: int) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(request: web.Request) -> web.StreamResponse:
-        if _caller(request).level(owner_uid) < route.level:
+        caller = _caller(request)
+        if (level := caller.level(owner_uid)) < route.level:
             raise AccessDenied(f"{route.method} {route.path} is for administrators")
+        request[_VIEWER] = None if level >= Level.ADMIN else caller.uid
         return await route.handler(request)
 
     return handler
+
+
+def viewer(request: web.Request) -> int | None:
+    """Whose eyes the answer is for: a uid that sees what it may read, or None for an administrator, who sees all."""
+    uid: int | None = request[_VIEWER]
+    return uid
 
 
 def _caller(request: web.Request) -> Caller:
@@ -136,14 +146,15 @@ class Api:
 
     async def prefetch(self, request: web.Request) -> web.StreamResponse:
         asked = await body(request, messages.PrefetchRequest)
-        fetches = [await self._prefetch(handle) for handle in dict.fromkeys(asked.handles)]
+        uid = _caller(request).uid
+        fetches = [await self._prefetch(handle, uid) for handle in dict.fromkeys(asked.handles)]
         return answer(messages.Prefetched(fetches=fetches), 202)
 
-    async def _prefetch(self, handle: str) -> messages.PrefetchAccepted:
+    async def _prefetch(self, handle: str, uid: int) -> messages.PrefetchAccepted:
         key = fetch = problem = None
         try:
             key = handles.key(handles.canonical(handle))
-            fetch = await self._resolver.prefetch(handle)
+            fetch = await self._resolver.prefetch(handle, uid)
         except HubError as error:
             problem = messages.Problem(**error.problem())
         return messages.PrefetchAccepted(handle=handle, key=key, id=fetch, problem=problem)
@@ -155,21 +166,23 @@ class Api:
         asked = await body(request, messages.UsesRequest)
         return answer(messages.Used(counted=await self._resolver.used_by(uid, asked.keys)), 202)
 
-    async def fetches(self, _: web.Request) -> web.StreamResponse:
-        return answer(messages.Fetches(fetches=[progress.fetch_message(f) for f in self._resolver.fetches()]))
+    async def fetches(self, request: web.Request) -> web.StreamResponse:
+        flights = self._resolver.fetches(viewer(request))
+        return answer(messages.Fetches(fetches=[progress.fetch_message(flight) for flight in flights]))
 
     async def modules(self, request: web.Request) -> web.StreamResponse:
         limit = request.query.get("limit", "100")
         if not (limit.isascii() and limit.isdigit() and len(limit) <= 4 and 1 <= int(limit) <= 1000):
             raise RequestInvalid("limit must be a number from 1 to 1000")
         filters = request.query.getall("filter", [])
-        return answer(await self._inventory.modules(request.query.get("after", ""), int(limit), filters))
+        page = await self._inventory.modules(request.query.get("after", ""), int(limit), filters, viewer(request))
+        return answer(page)
 
     async def module(self, request: web.Request) -> web.StreamResponse:
-        return answer(await self._inventory.module(request.match_info["key"]))
+        return answer(await self._inventory.module(request.match_info["key"], viewer(request)))
 
-    async def status(self, _: web.Request) -> web.StreamResponse:
-        return answer(await self._inventory.status(self._resolver))
+    async def status(self, request: web.Request) -> web.StreamResponse:
+        return answer(await self._inventory.status(self._resolver, viewer(request)))
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
         return web.json_response(document(self.routes))

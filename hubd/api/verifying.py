@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from hubclient.contract.errors import HubError, NotFound, TooBusy
+from hubclient.contract.errors import HubError, NotFound, TooBusy, UpstreamDenied
 from hubd.api import messages
 from hubd.api.access import Level
 from hubd.api.errors import as_hub_error
@@ -75,7 +75,7 @@ class Verifying:
 def targets(means: Means, keys: Sequence[str] | None) -> list[Target]:
     """The trees of these modules, or of all. In a thread. Raises `NotFound` for a key that the cache does not have."""
     named: dict[str, list[Record]] = {}
-    for key in means.records.keys() if keys is None else dict.fromkeys(keys):
+    for key in means.records.keys() if keys is None else dict.fromkeys(means.meant(key, None) for key in keys):
         if (record := means.records.get(key)) is not None:
             named.setdefault(record.digest, []).append(record)
         elif keys is not None:
@@ -192,7 +192,10 @@ class _Verification:
 
     async def _fetch_again(self, target: Target) -> messages.Problem | None:
         """Why it could not be, if so. Of several handles the first one's fetch serves all, if its content is equal."""
-        for record in target.records:
+        everyones = [record for record in target.records if record.reader is None]
+        if not everyones:
+            return messages.Problem(**UpstreamDenied("it is private: its reader's next use repairs it").problem())
+        for record in everyones:
             try:
                 await self._resolver.fetch(Ask(record.spellings[-1] if record.spellings else record.handle))
             except HubError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _TIDY_SECONDS = 15.0
 _ROOM_SECONDS = 30.0
+_CLOSE_SECONDS = 30.0
+_SOON_SECONDS = 0.5
 
 
 class Chores:
@@ -64,6 +67,22 @@ class Chores:
                 await room.make_ahead()
             except Exception:
                 log.exception("no room could be made ahead of need")
+
+    async def close(self) -> None:
+        """Closes trees to users whose grants have expired, soon after."""
+        means = self._means
+        await means.room.scanned.wait()
+        closed_at = 0.0
+        while True:
+            await asyncio.sleep(min(_CLOSE_SECONDS, max(_SOON_SECONDS, means.settings.network.revalidate_after / 4)))
+            now = time.time()
+            expired = {e.digest for e in means.records.catalog.private() if closed_at < e.granted_until <= now}
+            try:
+                for digest in expired:
+                    await asyncio.to_thread(means.records.admit, digest)
+                closed_at = now
+            except Exception:
+                log.exception("what is private could not be closed; trying again")
 
     async def tidy(self) -> None:
         """Clears away what fetches leave, soon after them, and what was still in use then, when it is not."""

@@ -54,7 +54,9 @@ class Landed:
 
 
 class Fetch:
-    """The work of a flight."""
+    """The work of a flight, for everyone; `PrivateFetch` is the one for a user alone."""
+
+    reader: int | None = None  # the uid that it is for; None: everyone
 
     def __init__(
         self,
@@ -67,6 +69,8 @@ class Fetch:
         credential: Credential | None = None,
     ) -> None:
         self.progress = Progress(handle, key)
+        self._partial_key = key
+        self.askers: set[int | None] = set()
         self._means = means
         self._spelling = spelling
         self._refresh = refresh
@@ -75,6 +79,11 @@ class Fetch:
         self._whole = False  # and whether its tree is there, undamaged
         self._published = False
         self._partial: Partial | None = None  # what an earlier fetch left, while nothing is done to it
+
+    def is_seen_by(self, uid: int) -> bool:
+        """Whether this user may know of it: who asked for it, and everyone once the origin gives it to anyone."""
+        is_given = self.progress.state not in ("queued", "connecting")
+        return uid in self.askers or (self.reader is None and is_given)
 
     async def run(self) -> Landed:
         """Raises nothing but `HubError`s."""
@@ -105,7 +114,7 @@ class Fetch:
         except Exception:
             log.exception("%s: failed for a reason of our own", progress.loggable)
             error = Internal("hubd failed; its log has the reason")
-        if before is not None and self._whole and not isinstance(error, DigestMismatch):
+        if before is not None and self._whole and self._goes_on_after(error, before):
             return Landed(before, "stale", (f"this copy may be old: {error}",), error)
         log.info("%s: %s: %s", progress.loggable, error.code, error)
         for note in getattr(error, "__notes__", ()):
@@ -128,10 +137,26 @@ class Fetch:
             async with means.asking, self._open(known) as delivery:
                 if delivery.body is None:
                     return await means.to_its_end(lambda: self._confirm(delivery.validators))
-        async with means.slots, self._open(known, means.partials.claim(self.progress.key)) as delivery:
+        return await self._ask_in_turn(known)
+
+    async def _ask_in_turn(self, known: Validators | None) -> Landed:
+        means = self._means
+        async with means.slots, self._open(known, means.partials.claim(self._partial_key)) as delivery:
             if delivery.body is None:
                 return await means.to_its_end(lambda: self._confirm(delivery.validators))
             return await self._take(delivery)
+
+    def _goes_on_after(self, error: HubError, before: Record) -> bool:
+        """Whether the copy that is there is served although the origin could not be asked."""
+        return not isinstance(error, DigestMismatch)
+
+    def _readers(self, digest: str) -> frozenset[int] | None:
+        """Who may read a tree that is published now; None: everyone."""
+        return None
+
+    def _marked(self, record: Record, delivery: Delivery) -> Record:
+        """The record with what it says of its readers."""
+        return record
 
     @asynccontextmanager
     async def _open(self, known: Validators | None, partial: Partial | None = None) -> AsyncIterator[Delivery]:
@@ -200,7 +225,7 @@ class Fetch:
         """In a thread: where to fetch into, a new place or the partial's."""
         partials, partial = self._means.partials, self._partial
         staging = partials.staging(partial) if partial is not None else self._means.trees.stage()
-        keeping = Keeping(self._means, self.progress.handle, delivery, staging)
+        keeping = Keeping(self._means, self.progress.handle, delivery, staging, self.reader)
         self._partial = None
         return staging, keeping
 
@@ -276,7 +301,7 @@ class Fetch:
         manifest, warnings = self._settle(_manifest(received, report), immutable=immutable)
         digest = manifest.digest
         if digest == received.digest or not self._whole:
-            leases.append(self._means.trees.publish(tree, digest, manifest))
+            leases.append(self._means.trees.publish(tree, digest, manifest, self._readers(digest)))
         left: list[str] = []
 
         def change(now: Record | None) -> Record:
@@ -294,8 +319,8 @@ class Fetch:
                 fetched_at=datetime.now(UTC),
                 immutable=immutable,
                 pinned=now is not None and now.pinned,
-                readers=now.readers if now is not None else (),
             )
+            record = self._marked(record, delivery)
             return record.with_spelling(self._spelling) if lacks(record, self._spelling) else record
 
         try:

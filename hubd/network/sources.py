@@ -33,6 +33,7 @@ class Delivery:
     final_host: str
     from_bytes: int = 0
     strong: Validators | None = None
+    url: URL | None = None  # at the end of all redirects
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ class HttpSource:
         own = OwnCredential(request.credential, url) if request.credential is not None else None
         async with self._session.following(url, request.headers(), own) as response:
             validators = Validators.stated(response.headers)
-            host = response.url.raw_host or ""
+            host, end = response.url.raw_host or "", response.url
             if response.status == 304 and known is not None:
-                yield Delivery(None, None, validators.or_else(known), host)
+                yield Delivery(None, None, validators.or_else(known), host, url=end)
             elif response.status == 304:
                 raise UpstreamUnavailable(f"{host} answered 304 to a request without conditions")
             elif response.status == 416:
@@ -80,10 +81,10 @@ class HttpSource:
                 content_range = ContentRange.parse(response.headers.get("Content-Range"))
                 total_bytes = resume.total_of(content_range, validators)
                 merged, body = validators.or_else(resume.validators), chunks(response, host)
-                yield Delivery(body, total_bytes, merged, host, resume.from_bytes, resume.validators)
+                yield Delivery(body, total_bytes, merged, host, resume.from_bytes, resume.validators, end)
             else:
                 body, again = chunks(response, host), strong(validators, response.headers)
-                yield Delivery(body, response.content_length, validators, host, strong=again)
+                yield Delivery(body, response.content_length, validators, host, strong=again, url=end)
 
 
 def _asked(handle: str) -> URL:
