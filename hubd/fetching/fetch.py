@@ -43,12 +43,12 @@ _MANIFEST_BYTES_PER_FILE = 256
 class Landed:
     """What a fetch came to: a record whose tree is whole, and leased by the daemon for a while.
 
-    `found` is ``hit`` (it was there), ``confirmed`` (by the origin), ``fetched``, or ``stale`` (the origin could
-    not be asked, and the copy that was there is served).
+    `found` is ``hit`` (it was there), ``confirmed`` (by the origin), ``fetched``, ``joined`` (another user's fetch
+    brought it), or ``stale`` (the origin could not be asked, and the copy that was there is served).
     """
 
     record: Record
-    found: Literal["hit", "confirmed", "fetched", "stale"]
+    found: Literal["hit", "confirmed", "fetched", "joined", "stale"]
     warnings: tuple[str, ...] = ()
     error: HubError | None = None  # why it is stale
 

@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import islice
+from typing import NamedTuple
 
 from hubclient.contract.errors import AccessDenied, HubError, UpstreamDenied, UpstreamNotFound
 from hubd.fetching.fetch import Fetch, Landed
+from hubd.fetching.flights import Flights
 from hubd.fetching.means import Means
 from hubd.network.conditions import Validators
 from hubd.network.credentials import Credential
@@ -26,21 +28,44 @@ from hubd.store.records import Record
 _MOST_MODELS = 4
 
 
-class FlightKeys:
-    """What tells flights and remembered failures apart, which nobody shares who shows another credential.
+class Fetches:
+    """Makes the work of flights, for everyone and for single users, and the names that tell it apart."""
 
-    A credential stands in them as a code that only this process can make, never as itself.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, means: Means, flights: Flights[str, Fetch, Landed]) -> None:
+        self._means = means
+        self._flights = flights
         self._secret = secrets.token_bytes(32)
 
-    def of(self, key: str, uid: int | None, credential: Credential | None) -> str:
-        """For the handle of this key, asked for by this user with this credential; without one it is the key."""
+    def name(self, key: str, uid: int | None, credential: Credential | None) -> str:
+        """Of the flight, and of failures that are remembered: nobody shares them who shows another credential.
+
+        A credential stands in it as a code that only this process can make. Without one the name is the handle's key.
+        """
         if credential is None or uid is None:
             return key
         code = hmac.digest(self._secret, credential.header().encode(), "sha256").hex()
         return f"{record_key(key, uid)} {code}"
+
+    def work(
+        self, handle: str, key: str, uid: int | None, credential: Credential | None, *, spelling: str, refresh: bool
+    ) -> Fetch:
+        """The fetch for everyone, or with a credential the one for this user."""
+        if credential is None or uid is None:
+            return Fetch(self._means, handle, key, spelling=spelling, refresh=refresh)
+        fetch = PrivateFetch(
+            self._means, handle, key, reader=uid, credential=credential, spelling=spelling, refresh=refresh
+        )
+        fetch.among(self._flights, self.name(key, uid, credential))
+        return fetch
+
+
+class _Model(NamedTuple):
+    """Content that is another user's, or was this one's: its version, where it came from, and what to take it from."""
+
+    etag: str | None
+    end: str | None
+    record: Record | None = None
+    other: PrivateFetch | None = None
 
 
 class PrivateFetch(Fetch):
@@ -62,42 +87,89 @@ class PrivateFetch(Fetch):
         super().__init__(means, handle, own_key, spelling=spelling, refresh=refresh, credential=credential)
         self._partial_key = record_key(key, reader)
         self.reader: int = reader
+        self._flights: Flights[str, Fetch, Landed] | None = None
+        self._name = ""
+        self._delivery: Delivery | None = None  # while it is taken
+
+    def among(self, flights: Flights[str, Fetch, Landed], name: str) -> None:
+        """Its flight is one of these, under this name: those of other users may bring what it is about to fetch."""
+        self._flights, self._name = flights, name
 
     async def _ask(self) -> Landed:
         means = self._means
         if to_be_named({self.reader}) and not acl.is_known_to(means.trees.layout.trees):
             raise AccessDenied(
                 "this module is private, and the file system of hubd's cache keeps no ACLs to close it to others: "
-                "put the cache on ext4, xfs or btrfs, or start a daemon of your own (HUBD_SOCKET= HUBD_AUTOSTART=1)"
+                "the administrator can put the cache on one that does, such as ext4, xfs or btrfs"
             )
         # Until the records are all read, nobody knows who else may read a tree.
         await means.room.scanned.wait()
         try:
-            return await self._prove() or await self._ask_in_turn(None)
+            return await self._ask_about_a_model() or await self._ask_in_turn(None)
         except (UpstreamDenied, UpstreamNotFound):  # many hosts say the second to whom they deny
             await means.to_its_end(self._withdraw)
             raise
 
-    async def _prove(self) -> Landed | None:
-        """What is here already, if the origin lets this user have it; None when it does not say so."""
+    async def _ask_about_a_model(self) -> Landed | None:
+        """What is here or under way, if the origin lets this user have it, else what it sends instead; None when it
+        says nothing that counts.
+
+        It is one request in its turn, as without a model: how long it takes tells nobody that somebody has this module.
+        """
+        means = self._means
         async with self._model() as model:
             if model is None:
                 return None
-            # In its turn, as without a model: how long it takes tells nobody that somebody has this module.
-            async with self._means.slots, self._open(Validators(model.etag)) as delivery:
-                if not is_proof(delivery, model):
+            known = Validators(model.etag)
+            async with means.slots, self._open(known, means.partials.claim(self._partial_key)) as delivery:
+                if delivery.body is not None:
+                    return await self._take(delivery)
+                if not is_proof(delivery, model.etag, model.end):
                     return None
-                return await self._means.to_its_end(lambda: self._grant(model, delivery))
+                if (record := model.record) is not None:
+                    return await means.to_its_end(lambda: self._grant(record, delivery))
+            return await self._join(model, delivery) if model.other is not None else None
+
+    async def _join(self, model: _Model, delivery: Delivery) -> Landed | None:
+        """What the other user's flight brings, now that this one may have it; None when that fails."""
+        if self._flights is None or model.other is None:
+            return None
+        try:
+            # A waiter from here on: it goes on for this user when all others leave.
+            async with self._flights.board(model.other._name, _is_over) as (flight, _):
+                record = (await flight.outcome()).record
+        except (LookupError, HubError):
+            return None
+        if record.etag != model.etag or (lease := await self._means.find(record)) is None:
+            return None
+        self._means.grace.keep(lease)
+        granted = await self._means.to_its_end(lambda: self._grant(record, delivery))
+        return Landed(granted.record, "joined")
+
+    async def _take(self, delivery: Delivery) -> Landed:
+        self._delivery = delivery
+        try:
+            return await super()._take(delivery)
+        finally:
+            self._delivery = None
 
     @asynccontextmanager
-    async def _model(self) -> AsyncIterator[Record | None]:
-        """A record whose content this handle may still have, its tree held for the block."""
+    async def _model(self) -> AsyncIterator[_Model | None]:
+        """What this handle may have for this user too: a record, its tree held for the block, or what is under way."""
         for record in islice(self._candidates(), _MOST_MODELS):
             if (lease := await self._means.find(record)) is not None:
                 try:
-                    yield record
+                    yield _Model(record.etag, record.final_url, record=record)
                 finally:
                     self._means.grace.keep(lease)
+                return
+        for flight in self._flights.running() if self._flights is not None else ():
+            other = flight.work
+            if not isinstance(other, PrivateFetch) or other.progress.handle != self.progress.handle:
+                continue
+            theirs = other._delivery
+            if theirs is not None and _is_strong(theirs.validators.etag):
+                yield _Model(theirs.validators.etag, end_of(theirs), other=other)
                 return
         yield None
 
@@ -146,37 +218,23 @@ class PrivateFetch(Fetch):
 
     def _marked(self, record: Record, delivery: Delivery) -> Record:
         marks = {"reader": self.reader, "granted_until": self._means.grant_until()}
-        return record.model_copy(update={**marks, "salt": self._salt, "final_url": _end(delivery)})
+        return record.model_copy(update={**marks, "salt": self._salt, "final_url": end_of(delivery)})
 
 
-def work(
-    means: Means,
-    handle: str,
-    key: str,
-    uid: int | None,
-    credential: Credential | None,
-    *,
-    spelling: str,
-    refresh: bool,
-) -> Fetch:
-    """The fetch for everyone, or with a credential the one for this user."""
-    if credential is None or uid is None:
-        return Fetch(means, handle, key, spelling=spelling, refresh=refresh)
-    return PrivateFetch(means, handle, key, reader=uid, credential=credential, spelling=spelling, refresh=refresh)
+def is_proof(delivery: Delivery, etag: str | None, end: str | None) -> bool:
+    """Whether the answer to a user's own request shows that the user may have the version of this ETag, which came from
+    this end of its way: a 304 to it, from there. A 200 is none: a page to sign in is one too."""
+    return delivery.body is None and delivery.validators.etag == etag and end_of(delivery) == end
 
 
-def is_proof(delivery: Delivery, model: Record) -> bool:
-    """Whether the answer to a user's own request shows that the user may have what the model's was answered with.
-
-    That is a 304 to its ETag from where it came from. A 200 is none: a page to sign in is one too.
-    """
-    return delivery.body is None and delivery.validators.etag == model.etag and _end(delivery) == model.final_url
-
-
-def _end(delivery: Delivery) -> str | None:
+def end_of(delivery: Delivery) -> str | None:
     """Where the redirects led to, without a query: that may be a signature, which is a new one each time."""
     return str(delivery.url.with_query(None).with_fragment(None)) if delivery.url is not None else None
 
 
 def _is_strong(etag: str | None) -> bool:
     return etag is not None and len(etag) >= 2 and etag[0] == etag[-1] == '"'
+
+
+def _is_over() -> Fetch:
+    raise LookupError("the flight is over")

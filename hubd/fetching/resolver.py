@@ -30,7 +30,7 @@ from hubd.fetching.fetch import Fetch, Landed
 from hubd.fetching.flights import Flight, Flights
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.negative import NegativeCache
-from hubd.fetching.private import FlightKeys, work
+from hubd.fetching.private import Fetches
 from hubd.network.credentials import Credential
 from hubd.store.records import Record
 
@@ -76,7 +76,7 @@ class Resolver:
         self._means = means
         self._spawn = spawn
         self._flights: Flights[str, Fetch, Landed] = Flights(spawn)
-        self._names = FlightKeys()
+        self._fetches = Fetches(means, self._flights)
         self._failures = NegativeCache(means.settings.network.negative_ttl)
 
     def fetches(self, uid: int | None = None) -> list[FetchFlight]:
@@ -104,7 +104,7 @@ class Resolver:
         """
         with self._counting():
             canonical, key = _identified(ask.handle)
-            name = self._names.of(key, ask.uid, ask.credential)
+            name = self._fetches.name(key, ask.uid, ask.credential)
             if (offline := self._without_asking(ask, name)) is not None:
                 return await self._stale(ask, key, offline)
             if ask.credential is not None:
@@ -185,9 +185,9 @@ class Resolver:
     async def _board(self, name: str, canonical: str, key: str, ask: Ask) -> AsyncIterator[tuple[FetchFlight, bool]]:
         if len(self._flights) >= MAX_FLIGHTS:
             raise TooBusy(f"{MAX_FLIGHTS} fetches are waiting already")
-        means, refresh = self._means, ask.refresh or ask.digest is not None
+        work, refresh = self._fetches.work, ask.refresh or ask.digest is not None
         async with self._flights.board(
-            name, lambda: work(means, canonical, key, ask.uid, ask.credential, spelling=ask.handle, refresh=refresh)
+            name, lambda: work(canonical, key, ask.uid, ask.credential, spelling=ask.handle, refresh=refresh)
         ) as (flight, joined):
             flight.work.askers.add(ask.uid)
             yield flight, joined
@@ -245,6 +245,6 @@ def _must_ask(ask: Ask, record: Record) -> bool:
 
 
 def _outcome(landed: Landed, joined: bool) -> Outcome:
-    if landed.found == "fetched":
-        return "joined" if joined else "fetched"
+    if landed.found in ("fetched", "joined"):
+        return "joined" if joined or landed.found == "joined" else "fetched"
     return "stale" if landed.found == "stale" else "hit"

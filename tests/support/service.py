@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Self
 from tests.support import as_user, uids
 from tests.support.daemon import UnixConnection
 from tests.support.uids import ALICE
+from tests.support.waiting import wait_until
 
 _STOP_SECONDS = 10.0
 CONFIG = """
@@ -38,26 +40,30 @@ class Service:
     def start(self) -> None:
         program = [sys.executable, "-P", "-m", "hubd", "run", "--config", str(self._config)]
         program += ["--cache-dir", str(self.cache), "--socket", str(self.socket)]
-        log = self.log.open("ab")
-        self._running = subprocess.Popen(
-            as_user.command(ALICE, *program),
-            cwd=as_user.REPOSITORY,
-            stderr=subprocess.PIPE,
-            stdout=log,
-            env={"PATH": os.defpath},
-        )
-        log.close()
-        assert self._running.stderr is not None
-        ready = self._running.stderr.readline()
-        assert b"ready" in ready, ready + self._running.stderr.read()
+        with self.log.open("ab") as log:
+            self._running = subprocess.Popen(
+                as_user.command(ALICE, *program),
+                cwd=as_user.REPOSITORY,
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.defpath},
+            )
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self._running is not None
+        assert self._running.poll() is None, self.log.read_text()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(self.socket))
+            except OSError:
+                return False
+            return True
 
     def stop(self) -> None:
         assert self._running is not None
         self._running.terminate()
         assert self._running.wait(_STOP_SECONDS) == 0
-        assert self._running.stderr is not None
-        self._running.stderr.close()
-        self._running = None
 
     def request(self, uid: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and JSON of one request of this user's."""
@@ -85,6 +91,6 @@ class Service:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._running is not None:
+        if self._running is not None and self._running.poll() is None:
             self._running.kill()
             self._running.wait()
