@@ -72,8 +72,7 @@ class Inventory:
         """One module with its signatures; `NotFound` when there is none of that key that the viewer may know of."""
         if not is_digest(key):
             raise RequestInvalid("a key is 64 hex digits")
-        await self._means.room.scanned.wait()
-        key = self._means.meant(key, viewer)
+        key = await self._means.meant(key, viewer)
         users = self._means.users.of(key)
         return await self._in_thread(lambda: self._signatures(key, users, viewer))
 

@@ -68,14 +68,15 @@ class Verifying:
         if self._running.locked():
             raise TooBusy("a verification is running already")
         async with self._running:
-            chosen = await asyncio.to_thread(targets, self._means, asked.keys)
+            keys = None if asked.keys is None else [await self._means.meant(key, None) for key in asked.keys]
+            chosen = await asyncio.to_thread(targets, self._means, keys)
             return await stream(request, self._means, self._resolver, chosen, repair=asked.repair)
 
 
 def targets(means: Means, keys: Sequence[str] | None) -> list[Target]:
     """The trees of these modules, or of all. In a thread. Raises `NotFound` for a key that the cache does not have."""
     named: dict[str, list[Record]] = {}
-    for key in means.records.keys() if keys is None else dict.fromkeys(means.meant(key, None) for key in keys):
+    for key in means.records.keys() if keys is None else dict.fromkeys(keys):
         if (record := means.records.get(key)) is not None:
             named.setdefault(record.digest, []).append(record)
         elif keys is not None:

@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 _TIDY_SECONDS = 15.0
 _ROOM_SECONDS = 30.0
 _CLOSE_SECONDS = 30.0
-_SOON_SECONDS = 0.5
 
 
 class Chores:
@@ -69,20 +68,21 @@ class Chores:
                 log.exception("no room could be made ahead of need")
 
     async def close(self) -> None:
-        """Closes trees to users whose grants have expired, soon after."""
-        means = self._means
-        await means.room.scanned.wait()
-        closed_at = 0.0
+        """Closes trees to users whose grants have expired, when they do."""
+        records, closed_at = self._means.records, 0.0
+        await self._means.room.scanned.wait()
         while True:
-            await asyncio.sleep(min(_CLOSE_SECONDS, max(_SOON_SECONDS, means.settings.network.revalidate_after / 4)))
             now = time.time()
-            expired = {e.digest for e in means.records.catalog.private() if closed_at < e.granted_until <= now}
+            private = records.catalog.private()
             try:
-                for digest in expired:
-                    await asyncio.to_thread(means.records.admit, digest)
+                for digest in {entry.digest for entry in private if closed_at < entry.granted_until <= now}:
+                    await asyncio.to_thread(records.admit, digest)
                 closed_at = now
             except Exception:
                 log.exception("what is private could not be closed; trying again")
+            # A grant lasts longer than that: no new one is missed.
+            ahead = [entry.granted_until - now for entry in private if entry.granted_until > now]
+            await asyncio.sleep(min([_CLOSE_SECONDS, *ahead]))
 
     async def tidy(self) -> None:
         """Clears away what fetches leave, soon after them, and what was still in use then, when it is not."""

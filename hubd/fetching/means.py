@@ -34,6 +34,7 @@ T = TypeVar("T")
 _QUICK_FILES = 64
 _ASKING_AT_ONCE = 64
 _TOUCHED_AT_ONCE = 64
+_SHORTEST_GRANT, _LONGEST_GRANT = 60.0, 10 * 365 * 86400.0  # seconds
 _CLOCK_SECONDS = 60.0  # clocks are set by less now and then
 
 
@@ -116,15 +117,16 @@ class Means:
         """Whether this user may know of the record; None: an administrator, who may know of all."""
         return uid is None or entry.reader is None or (entry.reader == uid and entry.granted_until > time.time())
 
-    def meant(self, key: str, uid: int | None) -> str:
+    async def meant(self, key: str, uid: int | None) -> str:
         """The key of the record that a user means by a handle's key: everyone's, else the user's own.
 
-        For an administrator (None) the newest private one of the handle, if there is no other. The catalog must be
-        complete; `key` itself where it knows of none.
+        For an administrator (None) the newest private one of the handle, if there is no other; `key` where there is
+        none at all.
         """
         catalog = self.records.catalog
-        if catalog.get(key) is not None:
+        if self.records.get(key) is not None:
             return key
+        await self.room.scanned.wait()
         if uid is not None:
             own_key = self.records.own_key(key, uid)
             return own_key if own_key is not None and catalog.get(own_key) is not None else key
@@ -132,8 +134,10 @@ class Means:
         return max(private, key=lambda entry: entry.fetched_at).key if private else key
 
     def grant_until(self) -> datetime:
-        """Until when a user may have what the origin let it have now."""
-        return datetime.now(UTC) + timedelta(seconds=self.settings.network.revalidate_after)
+        """Until when a user may open what the origin let that user have now: a while at least, since who was told a
+        path opens its files one after the other."""
+        seconds = self.settings.network.revalidate_after
+        return datetime.now(UTC) + timedelta(seconds=min(max(seconds, _SHORTEST_GRANT), _LONGEST_GRANT))
 
     def add_spelling(self, key: str, spelling: str) -> None:
         """Records that the handle was asked for in this spelling, so that tensorflow_hub finds it under it."""

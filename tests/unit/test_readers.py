@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from hubd.fetching.chores import Chores
+from hubd.network.session import Session
+from hubd.network.sources import HttpSource
 from hubd.store import acl
 from hubd.store.adoption import adopt
+from hubd.store.hold import CacheHold
 from hubd.store.layout import StoreLayout
 from hubd.store.readers import readers_of, record_key
 from hubd.store.records import Record, Records
 from hubd.store.recovery import mend
 from hubd.store.trees import Trees
+from tests.support.means import NETWORK, means_of
 from tests.support.modules import FILES, digest_of, fill, publish, record_of
 from tests.support.uids import BOB
+from tests.support.waiting import wait_until
 
 CAROL = 54303
 HANDLE = "https://example.com/m/1"
@@ -79,6 +87,22 @@ def test_a_record_that_moves_on_closes_the_tree_that_it_opened(layout: StoreLayo
     records.put(PUBLIC, direct_until=FOR_EVER)
     records.put(PUBLIC.model_copy(update={"digest": "0" * 64}), direct_until=FOR_EVER)
     assert let_in(layout) == frozenset({BOB})
+
+
+def test_a_running_daemon_closes_a_tree_when_a_grant_expires(tmp_path: Path) -> None:
+    async def expire(hold: CacheHold, threads: ThreadPoolExecutor) -> None:
+        async with Session(NETWORK) as session:
+            means = means_of(hold.layout, HttpSource(session), threads)
+            publish(means.trees)
+            for record in (own(means.records, BOB, seconds=0.5), own(means.records, CAROL)):
+                means.records.put(record, direct_until=FOR_EVER)
+            assert let_in(hold.layout) == frozenset({BOB, CAROL})
+            closing = asyncio.create_task(Chores(means, hold, pytest.fail, is_busy=lambda: False).close())
+            await asyncio.to_thread(wait_until, lambda: let_in(hold.layout) == frozenset({CAROL}))
+            closing.cancel()
+
+    with adopt(str(tmp_path / "cache"), socket="/s") as hold, ThreadPoolExecutor(4) as threads:
+        asyncio.run(expire(hold, threads))
 
 
 @pytest.mark.parametrize("public", [False, True])
