@@ -157,7 +157,8 @@ class _Service:
             async with self._group as group:
                 await self._server.start()
                 log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
-                works = self._chores.recover(suspects), self._chores.tidy(), self._chores.make_room()
+                own = self._chores
+                works = own.recover(suspects), own.tidy(), own.make_room(), own.close()
                 chores = [group.create_task(work) for work in (*works, self._cache_watch.run(), self._watch())]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)

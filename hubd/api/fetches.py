@@ -45,7 +45,7 @@ class FetchRoutes:
         return answer(messages.Withdrawn(id=flight.work.progress.id, withdrawn=withdrawn))
 
     def _flight(self, request: web.Request) -> FetchFlight:
-        for flight in self._resolver.fetches():
+        for flight in self._resolver.fetches(viewer(request)):
             if flight.work.progress.id == request.match_info["id"]:
                 return flight
         raise NotFound("no fetch of this id is under way")

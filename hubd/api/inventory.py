@@ -46,40 +46,44 @@ class Inventory:
         self._started = time.monotonic()
         self.warnings: list[str] = []
 
-    async def modules(self, after: str, limit: int, filters: Sequence[str] = ()) -> messages.Modules:
-        """A page: at most `limit` modules whose keys come after `after` and that pass all filters."""
+    async def modules(self, after: str, limit: int, filters: Sequence[str], viewer: int | None) -> messages.Modules:
+        """A page: at most `limit` modules whose keys come after `after`, that pass all filters, and that the viewer may
+        know of (a uid; None: an administrator)."""
         if after and not is_digest(after):
             raise RequestInvalid("after must be a key: 64 hex digits")
         passes = parse_all(filters)
         await self._means.room.scanned.wait()
-        return await self._in_thread(lambda: self._modules(after, limit, passes))
+        return await self._in_thread(lambda: self._modules(after, limit, passes, viewer))
 
-    def _modules(self, after: str, limit: int, passes: Callable[[messages.Module, float], bool]) -> messages.Modules:
+    def _modules(
+        self, after: str, limit: int, passes: Callable[[messages.Module, float], bool], viewer: int | None
+    ) -> messages.Modules:
         page: list[messages.Module] = []
         now = time.time()
-        entries = (entry for entry in self._means.records.catalog.entries() if entry.key > after)
+        entries = (entry for entry in self._seen_by(viewer) if entry.key > after)
         for entry in sorted(entries, key=lambda entry: entry.key):
-            if passes(module := self._module(entry), now):
+            if passes(module := self._module(entry, viewer), now):
                 if len(page) == limit:
                     return messages.Modules(modules=page, next=page[-1].key)
                 page.append(module)
         return messages.Modules(modules=page, next=None)
 
-    async def module(self, key: str) -> messages.Signatures:
-        """One module with its signatures; `NotFound` when the cache has none of that key."""
+    async def module(self, key: str, viewer: int | None) -> messages.Signatures:
+        """One module with its signatures; `NotFound` when there is none of that key that the viewer may know of."""
         if not is_digest(key):
             raise RequestInvalid("a key is 64 hex digits")
+        key = await self._means.meant(key, viewer)
         users = self._means.users.of(key)
-        return await self._in_thread(lambda: self._signatures(key, users))
+        return await self._in_thread(lambda: self._signatures(key, users, viewer))
 
-    def _signatures(self, key: str, users: list[int]) -> messages.Signatures:
+    def _signatures(self, key: str, users: list[int], viewer: int | None) -> messages.Signatures:
         record = self._means.records.load(key)
         manifest = self._means.trees.manifest(record.digest) if record is not None else None
         entry = self._means.records.catalog.get(key)
-        if record is None or manifest is None or entry is None:
+        if record is None or manifest is None or entry is None or not self._means.is_seen_by(entry, viewer):
             raise NotFound("the cache has no module of this key")
         return messages.Signatures(
-            **self._module(entry).model_dump(),
+            **self._module(entry, viewer).model_dump(),
             origin=record.final_host,
             etag=record.etag,
             spellings=list(record.spellings),
@@ -91,7 +95,10 @@ class Inventory:
             meta_graphs=manifest.meta_graphs,
         )
 
-    def _module(self, entry: Entry) -> messages.Module:
+    def _seen_by(self, viewer: int | None) -> list[Entry]:
+        return [entry for entry in self._means.records.catalog.entries() if self._means.is_seen_by(entry, viewer)]
+
+    def _module(self, entry: Entry, viewer: int | None) -> messages.Module:
         trees, same = self._means.trees, self._means.records.catalog.of_digest(entry.digest)
         return messages.Module(
             handle=entry.handle,
@@ -105,14 +112,15 @@ class Inventory:
             pinned=entry.pinned,
             disk_bytes=trees.ledger.bytes_of(self._layout.tree(entry.digest)),
             leased=trees.is_held(entry.digest),
-            shared_with=[one.handle for one in same if one.key != entry.key],
+            shared_with=[one.handle for one in same if one.key != entry.key and self._means.is_seen_by(one, viewer)],
+            reader=entry.reader,
         )
 
-    async def status(self, resolver: Resolver) -> messages.Status:
+    async def status(self, resolver: Resolver, viewer: int | None) -> messages.Status:
         directory_warnings = await self._in_thread(self._look_at_directories)
         counters, health = self._means.counters, self._means.trees.health
-        flights = resolver.fetches()
-        cache = await self._in_thread(self._measure)
+        flights = resolver.fetches(viewer)
+        cache = await self._in_thread(lambda: self._as_seen_by(viewer, self._measure()))
         return messages.Status(
             version=__version__,
             pid=os.getpid(),
@@ -133,6 +141,14 @@ class Inventory:
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _as_seen_by(self, viewer: int | None, cache: messages.CacheStatus) -> messages.CacheStatus:
+        """Without what others have for themselves; what the disk holds in all, everybody can see there."""
+        if viewer is None or not self._means.records.catalog.private():
+            return cache
+        seen = self._seen_by(viewer)
+        sizes = {entry.digest: entry.size_bytes for entry in seen}
+        return cache.model_copy(update={"modules": len(seen), "size_bytes": sum(sizes.values())})
 
     def _measure(self) -> messages.CacheStatus:
         """Those who ask within a moment share an answer."""

@@ -17,7 +17,13 @@ MAX_KEYS_PER_VERIFICATION = 10000
 MAX_KEYS_PER_USES = 1000
 
 Handle = Annotated[str, Field(min_length=1, max_length=2048, description="an https:// URL of a module, or kaggle:...")]
-Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the canonical handle")]
+Key = Annotated[
+    str,
+    Field(
+        pattern="^[0-9a-f]{64}$",
+        description="hex sha256 of the canonical handle; what is private has another one, and answers to both",
+    ),
+]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the archive")]
 Outcome = Literal["hit", "fetched", "joined", "stale"]
 CheckOutcome = Literal["intact", "damaged", "repaired", "unrepaired"]
@@ -229,7 +235,8 @@ class Module(Answer):
     pinned: bool
     disk_bytes: int = Field(description="what the tree takes on disk, once for all handles that share it")
     leased: bool = Field(description="somebody holds it now, the daemon included")
-    shared_with: list[str] = Field(description="the other cached handles of the same content")
+    shared_with: list[str] = Field(description="the other cached handles of the same content, as far as you may know")
+    reader: int | None = Field(None, description="the uid that it is private to; null: everyone may read it")
 
 
 class Modules(Answer):

@@ -46,7 +46,7 @@ def resolved_message(resolution: Resolution) -> messages.Resolved:
     record = resolution.record
     return messages.Resolved(
         handle=record.handle,
-        key=resolution.key,
+        key=record.key,
         digest=record.digest,
         path=resolution.path,
         size_bytes=record.size_bytes,

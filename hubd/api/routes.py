@@ -166,21 +166,23 @@ class Api:
         asked = await body(request, messages.UsesRequest)
         return answer(messages.Used(counted=await self._resolver.used_by(uid, asked.keys)), 202)
 
-    async def fetches(self, _: web.Request) -> web.StreamResponse:
-        return answer(messages.Fetches(fetches=[progress.fetch_message(f) for f in self._resolver.fetches()]))
+    async def fetches(self, request: web.Request) -> web.StreamResponse:
+        flights = self._resolver.fetches(viewer(request))
+        return answer(messages.Fetches(fetches=[progress.fetch_message(flight) for flight in flights]))
 
     async def modules(self, request: web.Request) -> web.StreamResponse:
         limit = request.query.get("limit", "100")
         if not (limit.isascii() and limit.isdigit() and len(limit) <= 4 and 1 <= int(limit) <= 1000):
             raise RequestInvalid("limit must be a number from 1 to 1000")
         filters = request.query.getall("filter", [])
-        return answer(await self._inventory.modules(request.query.get("after", ""), int(limit), filters))
+        page = await self._inventory.modules(request.query.get("after", ""), int(limit), filters, viewer(request))
+        return answer(page)
 
     async def module(self, request: web.Request) -> web.StreamResponse:
-        return answer(await self._inventory.module(request.match_info["key"]))
+        return answer(await self._inventory.module(request.match_info["key"], viewer(request)))
 
-    async def status(self, _: web.Request) -> web.StreamResponse:
-        return answer(await self._inventory.status(self._resolver))
+    async def status(self, request: web.Request) -> web.StreamResponse:
+        return answer(await self._inventory.status(self._resolver, viewer(request)))
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
         return web.json_response(document(self.routes))

@@ -62,6 +62,7 @@ class Upkeep:
         if force not in ("true", "false"):
             raise RequestInvalid("force must be true or false")
         await means.room.scanned.wait()
+        key = await means.meant(key, None)
         entry = means.records.catalog.get(key)
         if entry is not None and (inode := means.trees.lease_inode(entry.digest)) is not None:
             # Whoever was told the path in the last seconds and has no lease yet asks again: it is no user to wait for.
@@ -91,9 +92,10 @@ class Upkeep:
         def change(now: Record | None) -> Record | None:
             return now.model_copy(update={"pinned": pinned}) if now is not None else None
 
+        key = await means.meant(key, None)
         if await means.to_its_end(lambda: means.amend(key, change, is_use=False)) is None:
             raise NotFound("the cache has no module of this key")
-        return answer(await self._inventory.module(key))
+        return answer(await self._inventory.module(key, None))
 
     async def prune(self, request: web.Request) -> web.StreamResponse:
         asked = await body(request, messages.PruneRequest)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from hubclient.contract.errors import HubError, NotFound, TooBusy
+from hubclient.contract.errors import HubError, NotFound, TooBusy, UpstreamDenied
 from hubd.api import messages
 from hubd.api.access import Level
 from hubd.api.errors import as_hub_error
@@ -68,7 +68,8 @@ class Verifying:
         if self._running.locked():
             raise TooBusy("a verification is running already")
         async with self._running:
-            chosen = await asyncio.to_thread(targets, self._means, asked.keys)
+            keys = None if asked.keys is None else [await self._means.meant(key, None) for key in asked.keys]
+            chosen = await asyncio.to_thread(targets, self._means, keys)
             return await stream(request, self._means, self._resolver, chosen, repair=asked.repair)
 
 
@@ -192,7 +193,10 @@ class _Verification:
 
     async def _fetch_again(self, target: Target) -> messages.Problem | None:
         """Why it could not be, if so. Of several handles the first one's fetch serves all, if its content is equal."""
-        for record in target.records:
+        everyones = [record for record in target.records if record.reader is None]
+        if not everyones:
+            return messages.Problem(**UpstreamDenied("it is private: its reader's next use repairs it").problem())
+        for record in everyones:
             try:
                 await self._resolver.fetch(Ask(record.spellings[-1] if record.spellings else record.handle))
             except HubError as error:

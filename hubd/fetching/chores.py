@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _TIDY_SECONDS = 15.0
 _ROOM_SECONDS = 30.0
+_CLOSE_SECONDS = 30.0
 
 
 class Chores:
@@ -64,6 +66,23 @@ class Chores:
                 await room.make_ahead()
             except Exception:
                 log.exception("no room could be made ahead of need")
+
+    async def close(self) -> None:
+        """Closes trees to users whose grants have expired, when they do."""
+        records, closed_at = self._means.records, 0.0
+        await self._means.room.scanned.wait()
+        while True:
+            now = time.time()
+            private = records.catalog.private()
+            try:
+                for digest in {entry.digest for entry in private if closed_at < entry.granted_until <= now}:
+                    await asyncio.to_thread(records.admit, digest)
+                closed_at = now
+            except Exception:
+                log.exception("what is private could not be closed; trying again")
+            # A grant lasts longer than that: no new one is missed.
+            ahead = [entry.granted_until - now for entry in private if entry.granted_until > now]
+            await asyncio.sleep(min([_CLOSE_SECONDS, *ahead]))
 
     async def tidy(self) -> None:
         """Clears away what fetches leave, soon after them, and what was still in use then, when it is not."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,12 +47,12 @@ _MANIFEST_BYTES_PER_FILE = 256
 class Landed:
     """What a fetch came to: a record whose tree is whole, and leased by the daemon for a while.
 
-    `found` is ``hit`` (it was there), ``confirmed`` (by the origin), ``fetched``, or ``stale`` (the origin could
-    not be asked, and the copy that was there is served).
+    `found` is ``hit`` (it was there), ``confirmed`` (by the origin), ``fetched``, ``joined`` (another user's fetch
+    brought it), or ``stale`` (the origin could not be asked, and the copy that was there is served).
     """
 
     record: Record
-    found: Literal["hit", "confirmed", "fetched", "stale"]
+    found: Literal["hit", "confirmed", "fetched", "joined", "stale"]
     warnings: tuple[str, ...] = ()
     error: HubError | None = None  # why it is stale
 
@@ -61,6 +61,8 @@ class Landed:
         match self.found:
             case "fetched":
                 return "joined" if joined else "fetched"
+            case "joined":
+                return "joined"
             case "stale":
                 return "stale"
             case _:
@@ -68,7 +70,9 @@ class Landed:
 
 
 class Fetch:
-    """The work of a flight."""
+    """The work of a flight, for everyone; `PrivateFetch` is the one for a user alone."""
+
+    reader: int | None = None  # the uid that it is for; None: everyone
 
     def __init__(
         self,
@@ -84,6 +88,8 @@ class Fetch:
         """`is_urgent`: whether a client waits for it, at this moment; else it is a prefetch."""
         self.is_urgent = is_urgent
         self.progress = Progress(handle, key)
+        self._partial_key = key
+        self.askers: set[int | None] = set()
         self._means = means
         self._spelling = spelling
         self._refresh = refresh
@@ -100,6 +106,11 @@ class Fetch:
     def demand(self, digest: str | None) -> None:
         """One more waits for it, who wants an archive of this digest; None: whatever there is."""
         self._demands.append(digest)
+
+    def is_seen_by(self, uid: int) -> bool:
+        """Whether this user may know of it: who asked for it, and everyone once the origin gives it to anyone."""
+        is_given = self.progress.state not in ("queued", "connecting")
+        return uid in self.askers or (self.reader is None and is_given)
 
     async def run(self) -> Landed:
         """Raises nothing but `HubError`s."""
@@ -129,7 +140,7 @@ class Fetch:
         except Exception:
             log.exception("%s: failed for a reason of our own", progress.loggable)
             error = Internal("hubd failed; its log has the reason")
-        if before is not None and self._whole and not isinstance(error, DigestMismatch):
+        if before is not None and self._whole and self._goes_on_after(error, before):
             return Landed(before, "stale", (f"this copy may be old: {error}",), error)
         log.info("%s: %s: %s", progress.loggable, error.code, error)
         for note in getattr(error, "__notes__", ()):
@@ -152,17 +163,29 @@ class Fetch:
             async with means.asking, self._open(known) as delivery:
                 if delivery.body is None:
                     return await means.to_its_end(lambda: self._confirm(delivery.validators))
+        landed = await self._ask_in_turn(known, self._confirmed)
+        assert landed is not None
+        return landed
+
+    async def _ask_in_turn(
+        self, known: Validators | None, unchanged: Callable[[Delivery], Awaitable[Landed | None]]
+    ) -> Landed | None:
+        """Asks when its turn has come, again and again while there is patience. An answer that there is nothing new is
+        `unchanged`'s to judge.
+        """
+        means = self._means
         async with means.slots.turn(self.is_urgent):
             while True:
                 try:
-                    async with self._open(known, means.partials.claim(self.progress.key)) as delivery:
-                        if delivery.body is None:
-                            return await means.to_its_end(lambda: self._confirm(delivery.validators))
-                        return await self._take(delivery)
+                    async with self._open(known, means.partials.claim(self._partial_key)) as delivery:
+                        return await (unchanged(delivery) if delivery.body is None else self._take(delivery))
                 except (UpstreamUnavailable, UpstreamTimeout) as error:
                     pause_seconds = self._pause_seconds(error)
                     self.progress.on_pause(error, pause_seconds)
                 await asyncio.sleep(pause_seconds)
+
+    async def _confirmed(self, delivery: Delivery) -> Landed:
+        return await self._means.to_its_end(lambda: self._confirm(delivery.validators))
 
     def _pause_seconds(self, error: HubError) -> float:
         """How long to wait before all is begun anew. Raises the error when it is not to be."""
@@ -172,6 +195,18 @@ class Fetch:
         received_bytes = self.progress.received_bytes if goes_on is not None else 0
         new_bytes, self._most_bytes = received_bytes - self._most_bytes, max(self._most_bytes, received_bytes)
         return self._patience.pause_seconds(error, new_bytes)
+
+    def _goes_on_after(self, error: HubError, before: Record) -> bool:
+        """Whether the copy that is there is served although the origin could not be asked."""
+        return not isinstance(error, DigestMismatch)
+
+    def _readers(self, digest: str) -> frozenset[int] | None:
+        """Who may read a tree that is published now; None: everyone."""
+        return None
+
+    def _marked(self, record: Record, delivery: Delivery) -> Record:
+        """The record with what it says of its readers."""
+        return record
 
     @asynccontextmanager
     async def _open(self, known: Validators | None, partial: Partial | None = None) -> AsyncIterator[Delivery]:
@@ -242,7 +277,7 @@ class Fetch:
         """In a thread: where to fetch into, a new place or the partial's."""
         partials, partial = self._means.partials, self._partial
         staging = partials.staging(partial) if partial is not None else self._means.trees.stage()
-        keeping = Keeping(self._means, self.progress.handle, delivery, staging)
+        keeping = Keeping(self._means, self.progress.handle, delivery, staging, self.reader)
         self._partial = None
         return staging, keeping
 
@@ -334,7 +369,7 @@ class Fetch:
         manifest, warnings = self._settle(_manifest(received, report), immutable=immutable)
         digest = manifest.digest
         if digest == received.digest or not self._whole:
-            leases.append(self._means.trees.publish(tree, digest, manifest))
+            leases.append(self._means.trees.publish(tree, digest, manifest, self._readers(digest)))
         left: list[str] = []
 
         def change(now: Record | None) -> Record:
@@ -352,8 +387,8 @@ class Fetch:
                 fetched_at=datetime.now(UTC),
                 immutable=immutable,
                 pinned=now is not None and now.pinned,
-                readers=now.readers if now is not None else (),
             )
+            record = self._marked(record, delivery)
             return record.with_spelling(self._spelling) if lacks(record, self._spelling) else record
 
         try:

@@ -33,12 +33,15 @@ def is_mendable(error: BaseException) -> bool:
 class Keeping:
     """For one delivery, in one place. `on_frontier` is for the event loop, `leave` for a thread."""
 
-    def __init__(self, means: Means, handle: str, delivery: Delivery, staging: Staging) -> None:
+    def __init__(
+        self, means: Means, handle: str, delivery: Delivery, staging: Staging, reader: int | None = None
+    ) -> None:
         self._means = means
         self._staging = staging
         self._transfer = None
         if (strong := delivery.strong) is not None and delivery.total_bytes != 0:
-            self._transfer = means.partials.begun(handle, strong.etag, strong.last_modified, delivery.total_bytes)
+            begun = means.partials.begun(handle, strong.etag, strong.last_modified, delivery.total_bytes)
+            self._transfer = begun.model_copy(update={"reader": reader})
         self._save_at_bytes = delivery.from_bytes + _FIRST_SAVE_BYTES if self._transfer is not None else math.inf
         self._save_at = 0.0
         self._is_saved = delivery.from_bytes > 0

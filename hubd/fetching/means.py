@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from hubclient.contract import handles
 from hubclient.contract.lease import Lease
 from hubd.config import Settings
 from hubd.fetching.counters import Counters
@@ -21,6 +23,7 @@ from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.network.pace import Pace
 from hubd.network.sources import HttpSource
+from hubd.store.catalog import Entry
 from hubd.store.eviction import Evictor
 from hubd.store.partials import Partials
 from hubd.store.records import MAX_SPELLINGS, Record, Records
@@ -33,6 +36,7 @@ T = TypeVar("T")
 _QUICK_FILES = 64
 _ASKING_AT_ONCE = 64
 _TOUCHED_AT_ONCE = 64
+_SHORTEST_GRANT, _LONGEST_GRANT = 60.0, 10 * 365 * 86400.0  # seconds
 _CLOCK_SECONDS = 60.0  # clocks are set by less now and then
 
 
@@ -60,13 +64,17 @@ class Means:
     asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_ASKING_AT_ONCE))
 
     def direct_until(self, record: Record) -> float:
-        """Until when (Unix seconds) clients may answer from the views of this record without the daemon."""
-        if record.immutable:
+        """Until when (Unix seconds) a record is answered without its origin, and from its views without the daemon."""
+        if record.immutable and record.reader is None:
             return math.inf
         fetched_at = record.fetched_at.timestamp()
         if fetched_at > time.time() + _CLOCK_SECONDS:
             return 0.0  # of a clock that was wrong: nobody knows how old the copy is
-        return fetched_at + self.settings.network.revalidate_after
+        until = fetched_at + self.settings.network.revalidate_after
+        if record.reader is not None:
+            # A version does not change, but who may have it does.
+            return min(until, record.granted_until.timestamp() if record.granted_until is not None else 0.0)
+        return until
 
     def is_fresh(self, record: Record) -> bool:
         return time.time() < self.direct_until(record)
@@ -108,6 +116,40 @@ class Means:
         """Changes what is recorded of a handle, in one step."""
         return self.records.amend(key, change, self.direct_until, is_use=is_use)
 
+    def record_for(self, key: str, uid: int | None) -> Record | None:
+        """What is recorded of a handle for this user: everyone's record, else the user's own while it is granted."""
+        if (record := self.records.get(key)) is not None and record.reader is None:
+            return record
+        own_key = self.records.own_key(key, uid) if uid is not None else None
+        own = self.records.get(own_key) if own_key is not None else None
+        return own if own is not None and self.is_fresh(own) else None
+
+    def is_seen_by(self, entry: Entry, uid: int | None) -> bool:
+        """Whether this user may know of the record; None: an administrator, who may know of all."""
+        return uid is None or entry.reader is None or (entry.reader == uid and entry.granted_until > time.time())
+
+    async def meant(self, key: str, uid: int | None) -> str:
+        """The key of the record that a user means by a handle's key: everyone's, else the user's own.
+
+        For an administrator (None) the newest private one of the handle, if there is no other; `key` where there is
+        none at all.
+        """
+        catalog = self.records.catalog
+        if self.records.get(key) is not None:
+            return key
+        await self.room.scanned.wait()
+        if uid is not None:
+            own_key = self.records.own_key(key, uid)
+            return own_key if own_key is not None and catalog.get(own_key) is not None else key
+        private = [entry for entry in catalog.private() if handles.key(entry.handle) == key]
+        return max(private, key=lambda entry: entry.fetched_at).key if private else key
+
+    def grant_until(self) -> datetime:
+        """Until when a user may open what the origin let that user have now: a while at least, since who was told a
+        path opens its files one after the other."""
+        seconds = self.settings.network.revalidate_after
+        return datetime.now(UTC) + timedelta(seconds=min(max(seconds, _SHORTEST_GRANT), _LONGEST_GRANT))
+
     def add_spelling(self, key: str, spelling: str) -> None:
         """Records that the handle was asked for in this spelling, so that tensorflow_hub finds it under it."""
 
@@ -120,7 +162,9 @@ class Means:
         """Notes that this user used modules now; how many of the keys the cache has."""
         counted = 0
         for number, key in enumerate(dict.fromkeys(keys), 1):
-            if self.records.touch(key):
+            # What is private is never used without asking: a report of it is a guess.
+            known = self.records.catalog.get(key) or self.records.get(key)
+            if known is not None and known.reader is None and self.records.touch(key):
                 self.users.saw(uid, key)
                 counted += 1
             if number % _TOUCHED_AT_ONCE == 0:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from hubclient.contract import handles
@@ -30,6 +30,7 @@ from hubd.fetching.fetch import Fetch, Landed
 from hubd.fetching.flights import Flight, Flights
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.negative import NegativeCache
+from hubd.fetching.private import Fetches
 from hubd.fetching.waiters import Waiters
 from hubd.network.credentials import Credential
 from hubd.store.records import Record
@@ -62,7 +63,6 @@ class Ask:
 class Resolution:
     """Where the module is; the daemon's lease lasts until 10 s after."""
 
-    key: str
     record: Record
     path: str
     outcome: Outcome
@@ -80,24 +80,26 @@ class Resolver:
         self._spawn = spawn
         self._flights: Flights[str, Fetch, Landed] = Flights(spawn)
         self.waiters = Waiters()
+        self._fetches = Fetches(means, self._flights)
         self._failures = NegativeCache(means.settings.network.negative_ttl)
 
-    def fetches(self) -> list[FetchFlight]:
-        return self._flights.running()
+    def fetches(self, uid: int | None = None) -> list[FetchFlight]:
+        """Those under way; with a uid, those that this user may know of."""
+        return [flight for flight in self._flights.running() if uid is None or flight.work.is_seen_by(uid)]
 
     async def look(self, ask: Ask) -> Resolution | None:
         """The answer, if the store has the module, whole, fresh, and as it was asked for. Raises `HubError`s."""
         with self._counting():
             _, key = _identified(ask.handle)
-            record = self._means.records.get(key)
+            record = self._means.record_for(key, ask.uid)
             if record is None or ask.refresh or not self._means.is_ready(record, ask.digest):
                 return None
             lease = await self._means.find(record)
             if lease is None:
                 return None
             self._means.grace.keep(lease)
-            self._used(key, record, ask.handle)
-            return self._answer(ask, key, record, "hit")
+            self._used(record, ask.handle)
+            return self._answer(ask, record, "hit")
 
     async def fetch(self, ask: Ask, watch: Callable[[FetchFlight], None] | None = None) -> Resolution:
         """The answer for a module that `look` has not found. `watch` is told of the flight that is waited for.
@@ -106,24 +108,26 @@ class Resolver:
         """
         with self._counting():
             canonical, key = _identified(ask.handle)
-            if (offline := self._without_asking(ask, key)) is not None:
+            name = self._fetches.name(key, ask.uid, ask.credential)
+            if (offline := self._without_asking(ask, name)) is not None:
                 return await self._stale(ask, key, offline)
-            async with self._board(canonical, key, ask) as (flight, joined):
+            if ask.credential is not None:
+                await self._means.to_its_end(self._means.records.salt)  # the first time it is made, which takes a while
+            async with self._board(name, canonical, key, ask) as (flight, joined):
                 if watch is not None:
                     watch(flight)
                 try:
                     async with self.waiters.waiting(flight.work.progress.id, ask.uid):
                         landed = await flight.outcome()
                 except _REMEMBERED as error:
-                    if ask.credential is None:
-                        self._failures.put(key, error)
+                    self._failures.put(name, error)
                     raise
             if landed.error is not None:
                 # The next callers get the copy at once, and not each after a timeout of its own.
                 network = self._means.settings.network
-                self._failures.put(key, landed.error, ttl_seconds=max(network.negative_ttl, network.stall_timeout))
-            self._used(key, landed.record, ask.handle)
-            return self._answer(ask, key, landed.record, landed.outcome(joined), landed.warnings)
+                self._failures.put(name, landed.error, ttl_seconds=max(network.negative_ttl, network.stall_timeout))
+            self._used(landed.record, ask.handle)
+            return self._answer(ask, landed.record, landed.outcome(joined), landed.warnings)
 
     async def prefetch(self, handle: str, uid: int | None = None) -> str | None:
         """Starts the fetch of a handle; its id, or None when the module is there. Raises `HubError`s."""
@@ -167,39 +171,40 @@ class Resolver:
         """Answers all waiters `shutting-down`, and whoever comes later."""
         self._flights.close(ShuttingDown("hubd is shutting down; try again"))
 
-    def _without_asking(self, ask: Ask, key: str) -> HubError | None:
+    def _without_asking(self, ask: Ask, name: str) -> HubError | None:
         """Why the origin is not asked, if it is not."""
         if ask.offline or self._means.settings.network.offline:
             return Offline("the module is not in the cache, and hubd was told not to ask the network")
-        return None if ask.refresh or ask.credential is not None else self._failures.get(key)
+        return None if ask.refresh else self._failures.get(name)
 
     async def _stale(self, ask: Ask, key: str, error: HubError) -> Resolution:
         """The copy that is there, however old; the error if there is none."""
-        record = self._means.records.get(key)
+        record = self._means.record_for(key, ask.uid)
         lease = await self._means.find(record) if record is not None else None
         if record is None or lease is None:
             raise error
         self._means.grace.keep(lease)
-        return self._answer(ask, key, record, "stale", (f"this copy may be old: {error}",))
+        return self._answer(ask, record, "stale", (f"this copy may be old: {error}",))
 
     @asynccontextmanager
-    async def _board(self, canonical: str, key: str, ask: Ask) -> AsyncIterator[tuple[FetchFlight, bool]]:
+    async def _board(self, name: str, canonical: str, key: str, ask: Ask) -> AsyncIterator[tuple[FetchFlight, bool]]:
         if len(self._flights) >= MAX_FLIGHTS:
             raise TooBusy(f"{MAX_FLIGHTS} fetches are waiting already")
-
-        def start() -> Fetch:
-            fetch = partial(Fetch, self._means, canonical, key, spelling=ask.handle, credential=ask.credential)
-            return fetch(refresh=ask.refresh or ask.digest is not None, is_urgent=partial(self._flights.is_urgent, key))
-
-        async with self._flights.board(key, start, urgent=not ask.prefetch) as boarded:
-            boarded[0].work.demand(ask.digest)
+        work, refresh = self._fetches.work, ask.refresh or ask.digest is not None
+        async with self._flights.board(
+            name,
+            lambda: work(canonical, key, ask.uid, ask.credential, spelling=ask.handle, refresh=refresh),
+            urgent=not ask.prefetch,
+        ) as (flight, joined):
+            flight.work.askers.add(ask.uid)
+            flight.work.demand(ask.digest)
             if not ask.prefetch:
                 self._means.slots.promote()
-            yield boarded
+            yield flight, joined
 
-    def _used(self, key: str, record: Record, spelling: str) -> None:
+    def _used(self, record: Record, spelling: str) -> None:
         """Recency, and views that are missing or wrong."""
-        means = self._means
+        means, key = self._means, record.key
         means.records.touch(key)
         direct_until = means.direct_until(record)
         if lacks(record, spelling):
@@ -220,15 +225,13 @@ class Resolver:
 
         self._spawn(written())
 
-    def _answer(
-        self, ask: Ask, key: str, record: Record, outcome: Outcome, warnings: tuple[str, ...] = ()
-    ) -> Resolution:
+    def _answer(self, ask: Ask, record: Record, outcome: Outcome, warnings: tuple[str, ...] = ()) -> Resolution:
         if ask.digest is not None and ask.digest != record.digest:
             raise DigestMismatch(f"the archive's sha256 is {record.digest}, and {ask.digest} was demanded")
         self._means.counters.answered(outcome)
         if ask.uid is not None and not ask.prefetch:
-            self._means.users.saw(ask.uid, key)
-        return Resolution(key, record, self._means.trees.layout.module(record.digest), outcome, warnings)
+            self._means.users.saw(ask.uid, record.key)
+        return Resolution(record, self._means.trees.layout.module(record.digest), outcome, warnings)
 
     @contextmanager
     def _counting(self) -> Iterator[None]:

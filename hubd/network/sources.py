@@ -49,6 +49,7 @@ class Delivery:
     close: Callable[[], None] = lambda: None
     extra: Callable[[], Place | None] = lambda: None
     expected: Expected = field(default_factory=Expected)  # of the whole archive
+    url: URL | None = None  # at the end of all redirects
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class HttpSource:
             again: Validators | None
             host = response.url.raw_host or ""
             if response.status == 304 and known is not None:
-                yield Delivery(None, None, validators.or_else(known), host)
+                yield Delivery(None, None, validators.or_else(known), host, url=response.url)
                 return
             if response.status == 304:
                 raise Hopeless(f"{host} answered 304 to a request without conditions")
@@ -121,6 +122,7 @@ class HttpSource:
                 response.close,
                 claim.extra,
                 Expected.stated(response.headers, is_whole=resume is None),
+                response.url,
             )
 
     async def _url(self, handle: str, home: URL, claim: Claim, own: OwnCredential | None) -> URL:

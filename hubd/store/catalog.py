@@ -22,6 +22,8 @@ class Entry(NamedTuple):
     pinned: bool
     fetched_at: float
     last_used: float
+    reader: int | None = None  # the uid that it is for; None: everyone
+    granted_until: float = 0.0  # to that one
 
 
 class Catalog:
@@ -30,6 +32,7 @@ class Catalog:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._keys: dict[str, set[str]] = {}
+        self._private: set[str] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -40,6 +43,8 @@ class Catalog:
             self._drop(entry.key)
             self._entries[entry.key] = entry
             self._keys.setdefault(entry.digest, set()).add(entry.key)
+            if entry.reader is not None:
+                self._private.add(entry.key)
 
     def remove(self, key: str) -> None:
         with self._lock:
@@ -65,6 +70,11 @@ class Catalog:
             entries = [self._entries[key] for key in self._keys.get(digest, ())]
         return sorted(entries, key=lambda entry: entry.handle)
 
+    def private(self) -> list[Entry]:
+        """The entries that are for one user alone."""
+        with self._lock:
+            return [self._entries[key] for key in self._private]
+
     def by_digest(self) -> Iterator[tuple[str, list[Entry]]]:
         """Each tree that a record names, with all its entries."""
         with self._lock:
@@ -75,6 +85,7 @@ class Catalog:
         entry = self._entries.pop(key, None)
         if entry is None:
             return
+        self._private.discard(key)
         keys = self._keys[entry.digest]
         keys.discard(key)
         if not keys:

@@ -11,10 +11,11 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from hubclient.contract.errors import DiskFull, HubError, Internal
+from hubd.store import acl
 
 _log = logging.getLogger(__name__)
 
@@ -140,6 +141,15 @@ class Disk:
 
     def symlink(self, target: str, path: str) -> None:
         os.symlink(target, path)
+
+    def let_in(self, path: str, readers: Collection[int] | None) -> None:
+        """The directory is its owner's, and these uids may read and enter it (None: everyone), in one step."""
+        try:
+            os.setxattr(path, acl.ATTRIBUTE, acl.encode(readers), follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.ENOTSUP or readers:
+                raise
+            os.chmod(path, 0o755 if readers is None else 0o700)  # where there are no ACLs, a mode says that much
 
     def utime(self, path: str, times: tuple[float, float] | None) -> None:
         """Access and modification time in unix seconds (None: now), of a link itself."""

@@ -43,6 +43,11 @@ class StoreLayout(CacheLayout):
     def record(self, key: str) -> str:
         return f"{self.handles}/{key}.json"
 
+    @property
+    def salt(self) -> str:
+        """What nobody else knows: it is in the names of private records, or they could be guessed and looked for."""
+        return f"{self.handles}/salt"
+
     def unchecked(self, digest: str) -> str:
         """The listing of a tree that is not to be served before a deep check; it has no other then."""
         return f"{self.trees}/{digest}/files.unchecked"

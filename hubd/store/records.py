@@ -1,6 +1,7 @@
 """Handle records, and the views of them that need no daemon: ``handles/<key>`` and ``tfhub/<sha1>``.
 
-Law: the record is the truth and is written first and removed last; a view only repeats what it says.
+Law: the record is the truth and is written first and removed last; a view only repeats what it says. Who may enter a
+tree follows what its records say, before anybody is told of it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import secrets
 import stat
 import threading
 import time
@@ -20,10 +22,12 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from hubclient.contract import handles
 from hubclient.contract.layout import digest_of_target, is_digest, target_of_digest
+from hubd.store import acl
 from hubd.store.catalog import Catalog, Entry
 from hubd.store.disk import Disk, from_os_error, read_file, storing
 from hubd.store.layout import StoreLayout, digest_of_tfhub_target, tfhub_target
 from hubd.store.manifest import Sha256, SizeBytes
+from hubd.store.readers import readers_of, record_key, to_be_named
 
 _log = logging.getLogger(__name__)
 
@@ -65,11 +69,16 @@ class Record(BaseModel):
     )
     immutable: bool
     pinned: bool = False
-    readers: tuple[int, ...] = Field(default=(), description="the uids that may read it; none: everyone")
+    reader: int | None = Field(default=None, ge=0, description="the uid that it is for; null: everyone")
+    granted_until: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
+        default=None, description="until when the origin need not be asked whether that user may have it"
+    )
+    salt: str = Field(default="", description="of a private one's key")
+    final_url: str | None = Field(default=None, description="where a private one came from, without a query")
 
     @property
     def key(self) -> str:
-        return handles.key(self.handle)
+        return record_key(handles.key(self.handle), self.reader, self.salt)
 
     def with_spelling(self, spelling: str) -> Record:
         """The same record with this spelling as the newest."""
@@ -92,6 +101,7 @@ class Records:
         self.layout = layout
         self.catalog = Catalog()
         self._disk = disk or Disk()
+        self._salt: str | None = None
         # Held while a record and its views change: recovery mends views while the daemon already writes new ones.
         self._changing = threading.Lock()
 
@@ -140,6 +150,39 @@ class Records:
                 last_used = None if is_use else self.last_used(key)
                 self._write(before, after, direct_until(after), last_used)
             return after
+
+    def salt(self) -> str:
+        """The salt of private records' keys, made on its first use. Raises `DiskFull`, `Internal`."""
+        with storing("recording a private module"), self._changing:
+            if self._known_salt() is None:
+                salt = secrets.token_hex(32)
+                self._disk.replace_file(self.layout.salt, salt.encode(), 0o600, self.layout.new_staging())
+                self._salt = salt
+        assert self._salt is not None
+        return self._salt
+
+    def own_key(self, key: str, uid: int) -> str | None:
+        """The key of a user's own record of the handle of this key; None while nothing private was ever recorded."""
+        salt = self._known_salt()
+        return record_key(key, uid, salt) if salt is not None else None
+
+    def _known_salt(self) -> str | None:
+        if self._salt is None:
+            with storing("reading a salt"), suppress(FileNotFoundError, ValueError):
+                self._salt = read_file(self.layout.salt, _MAX_RECORD_BYTES).decode("ascii") or None
+        return self._salt
+
+    def readers(self, digest: str) -> frozenset[int] | None:
+        """The users who may read the tree now, by the records that name it; None: everyone."""
+        return readers_of(self.catalog.of_digest(digest), time.time())
+
+    def admit(self, digest: str) -> None:
+        """Let those into the tree who may read it, and nobody else. The catalog must be complete.
+
+        A tree that no record names stays as it is. Raises `Internal`, `DiskFull`.
+        """
+        with storing("letting readers into a module"), self._changing:
+            self._admit(digest)
 
     def touch(self, key: str) -> bool:
         """The record was used now; False when there is none. Never raises."""
@@ -288,11 +331,24 @@ class Records:
         if last_used is not None:
             self._disk.utime(path, (last_used, last_used))
         self._note(record.key, record)
+        self._admit(record.digest)
         self._mend_views(self._views(record, direct_until))
-        if record.readers:
-            self._remove_views(record.key, record.spellings)
         if before is not None:
-            self._remove_tfhub_views(set(before.spellings) - set(record.spellings))
+            if record.reader is None:
+                self._remove_tfhub_views(set(before.spellings) - set(record.spellings))
+            if before.digest != record.digest:
+                self._admit(before.digest)
+
+    def _admit(self, digest: str) -> None:
+        entries = self.catalog.of_digest(digest)
+        path = self.layout.tree(digest)
+        if not entries or not os.path.isdir(path) or os.path.islink(path):
+            return
+        readers = readers_of(entries, time.time())
+        wanted = to_be_named(readers) if readers is not None else None
+        if acl.readers_of(path) != wanted or (wanted is None and not os.lstat(path).st_mode & 0o001):
+            self._disk.let_in(path, wanted)
+            self._disk.fsync_directory(path)
 
     def _mend_views(self, views: Iterable[_View]) -> bool:
         wrong = [view for view in views if _is_wrong(view)]
@@ -310,7 +366,7 @@ class Records:
         return bool(wrong)
 
     def _views(self, record: Record, direct_until: float) -> Iterator[_View]:
-        if record.readers:
+        if record.reader is not None:
             return  # private: the daemon alone answers for it
         if self.layout.is_withdrawn(record.digest):
             return
@@ -321,11 +377,13 @@ class Records:
 
     def _remove(self, key: str) -> None:
         record = self.get(key)
-        self._remove_views(key, record.spellings if record is not None else ())
+        self._remove_views(key, record.spellings if record is not None and record.reader is None else ())
         with suppress(FileNotFoundError):
             self._disk.unlink(self.layout.record(key))
         self.catalog.remove(key)
         self._disk.fsync_directory(self.layout.handles)
+        if record is not None:
+            self._admit(record.digest)
 
     def _note(self, key: str, record: Record | None) -> None:
         """Bring the catalog up to a record that was read or written just now."""
@@ -343,6 +401,8 @@ class Records:
                 pinned=record.pinned,
                 fetched_at=record.fetched_at.timestamp(),
                 last_used=last_used,
+                reader=record.reader,
+                granted_until=record.granted_until.timestamp() if record.granted_until is not None else 0.0,
             )
         )
 

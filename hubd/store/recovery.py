@@ -1,8 +1,8 @@
 """What start-up finds, after a kill or a power cut too, and what it does about it.
 
-Law: records decide. Whatever else is there without one goes, partial downloads apart, and what this daemon has
-published since is never touched. What cannot be put right is told, and keeps nothing else from it. At the end the
-catalog and the ledger know all that is there.
+Law: records decide, also who may enter a tree. Whatever else is there without one goes, partial downloads apart, and
+what this daemon has published since is never touched. What cannot be put right is told, and keeps nothing else from
+it. At the end the catalog and the ledger know all that is there.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
             continue
         modules += 1
         recorded[record.digest] = record.size_bytes
-        if not record.readers:
+        if record.reader is None:
             names.update(map(handles.spelling_name, record.spellings))
         with failures.told():
             records_mended += records.mend_views(record, direct_until=direct_until(record))
@@ -122,6 +122,9 @@ def mend(trees: Trees, records: Records, direct_until: Callable[[Record], float]
                     trees_removed += trees.evict_unpublished(digest)
                 except InUse:
                     trees_in_use.add(digest)
+        with failures.told():
+            if are_all_read:
+                records.admit(digest)
         with failures.told():
             trees.measure(digest)
     with failures.told():

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from hubclient.contract import handles
 from hubclient.contract.errors import HandleInvalid
 from hubd.store.manifest import SizeBytes
+from hubd.store.readers import record_key
 
 # They go into the head of a request as they are.
 _Etag = Annotated[str, Field(pattern='^"[ -~]*"$', max_length=1024)]
@@ -35,6 +36,7 @@ class Transfer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     handle: Annotated[str, AfterValidator(_canonical)]
+    reader: int | None = Field(default=None, ge=0, description="the uid whose it is; null: everyone's")
     etag: _Etag | None = Field(default=None, description="strong")
     last_modified: _HttpDate | None = None
     total_bytes: Annotated[int, Field(ge=1)] | None = Field(default=None, description="of the archive, if stated")
@@ -60,7 +62,7 @@ class Transfer(BaseModel):
 
     @property
     def key(self) -> str:
-        return handles.key(self.handle)
+        return record_key(handles.key(self.handle), self.reader)
 
     def reaching(self, frontier_bytes: int) -> Transfer:
         """The same, now, with the bytes ``[0, frontier_bytes)`` on the disk for good."""

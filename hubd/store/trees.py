@@ -28,6 +28,7 @@ from hubd.store.health import Health
 from hubd.store.layout import StoreLayout, TreeLayout
 from hubd.store.ledger import Ledger, disk_bytes
 from hubd.store.manifest import Manifest
+from hubd.store.readers import to_be_named
 from hubd.store.staging import Staging
 from hubd.store.verification import QuickCheck
 
@@ -66,11 +67,14 @@ class Trees:
         with storing("staging"):
             return Staging(self.layout, self._disk, self.ledger)
 
-    def publish(self, staged_tree: str, digest: str, manifest: Manifest) -> Lease:
+    def publish(
+        self, staged_tree: str, digest: str, manifest: Manifest, readers: frozenset[int] | None = None
+    ) -> Lease:
         """Make an unpacked tree a module of the cache, and hold it.
 
         `staged_tree` holds ``module/``, whole and fsynced. An intact tree of that digest that is there already stays,
-        and a damaged one is replaced under its holders' lease. Keep the lease until the record is written.
+        and a damaged one is replaced under its holders' lease. Keep the lease until the record is written. A new tree
+        is open to these `readers` alone (None: to everyone) from its first moment; later the records say to whom.
         Raises `DiskFull`, and `Internal` when the files are not the manifest's.
         """
         if not is_digest(digest) or manifest.digest != digest:
@@ -81,6 +85,8 @@ class Trees:
             self._disk.write_file(tree.manifest, manifest.model_dump_json(indent=1).encode(), 0o644)
             self._disk.write_file(tree.listing, files, 0o644)
             self._disk.write_file(tree.lease, b"", 0o644)
+            if readers is not None:
+                self._disk.let_in(tree.path, to_be_named(readers))
             self._disk.fsync_directory(tree.path)
             size_bytes = disk_bytes(tree.path)
             with self._changing:

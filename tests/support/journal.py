@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -77,6 +77,10 @@ class KilledDisk(Disk):
     def symlink(self, target: str, path: str) -> None:
         self._step()
         super().symlink(target, path)
+
+    def let_in(self, path: str, readers: Collection[int] | None) -> None:
+        self._step()
+        super().let_in(path, readers)
 
     def utime(self, path: str, times: tuple[float, float] | None) -> None:
         self._step()
@@ -182,6 +186,10 @@ class RecordingDisk(Disk):
     def symlink(self, target: str, path: str) -> None:
         super().symlink(target, path)
         self._entry(path, (), lambda disk: disk.symlink(target, path))
+
+    def let_in(self, path: str, readers: Collection[int] | None) -> None:
+        super().let_in(path, readers)
+        self._data(path, lambda disk: disk.let_in(path, readers))
 
     def utime(self, path: str, times: tuple[float, float] | None) -> None:
         super().utime(path, times)

@@ -252,13 +252,18 @@ def test_an_entry_of_tensorflow_hub_is_never_replaced_or_removed(records: Record
     assert (theirs / "saved_model.pb").read_bytes() == b"theirs"
 
 
-def test_a_private_record_has_no_views(records: Records, layout: StoreLayout) -> None:
-    records.put(_RECORD, direct_until=_UNTIL)
-    private = _RECORD.model_copy(update={"readers": (1000,)})
+def test_a_private_record_is_another_one_than_everyones_and_has_no_views(records: Records, layout: StoreLayout) -> None:
+    private = _RECORD.model_copy(update={"reader": 1000})
     records.put(private, direct_until=_UNTIL)
-    assert records.get(private.key) == private
+    assert private.key != _RECORD.key
+    assert (records.get(private.key), records.get(_RECORD.key)) == (private, None)
     assert _views(layout) == {}
     assert not records.mend_views(private, direct_until=_UNTIL)
+    records.put(_RECORD, direct_until=_UNTIL)
+    views = _views(layout)
+    records.put(private, direct_until=_UNTIL)
+    records.remove(private.key)
+    assert _views(layout) == views
 
 
 def test_removing_takes_the_views_and_the_record(records: Records, layout: StoreLayout) -> None:

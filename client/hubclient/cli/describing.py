@@ -70,6 +70,7 @@ def _rows(facts: dict[str, Any], now: datetime | None) -> Iterator[tuple[str, st
     yield "last used", time("last_used_at")
     yield "pinned", yes("pinned")
     yield "leased", yes("leased")
+    yield "private to", of_uids([facts["reader"]]) if facts.get("reader") is not None else None
     yield "users", of_uids(facts.get("users") or ()) or None
     for spelling in facts.get("spellings") or ():
         if spelling != facts.get("handle"):

@@ -1,0 +1,97 @@
+"""A daemon of one unprivileged user that serves everyone, as the system's service does, and requests of other users."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.support import as_user, uids
+from tests.support.daemon import UnixConnection
+from tests.support.uids import ALICE
+from tests.support.waiting import wait_until
+
+_STOP_SECONDS = 10.0
+CONFIG = """
+[cache]
+min_free = "0B"
+[network]
+retries = 0
+allow_http = true
+allow_private_addresses = true
+"""
+
+
+class Service:
+    """Context manager: ALICE's daemon, in a directory of hers that everyone may enter. Its log is in `log`."""
+
+    def __init__(self, directory: Path, network: str = "") -> None:
+        self.cache = directory / "cache"
+        self.socket = directory / "hubd.sock"
+        self.log = directory / "hubd.log"
+        self._config = directory / "hubd.toml"
+        self._config.write_text(CONFIG + network)
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program = [sys.executable, "-P", "-m", "hubd", "run", "--config", str(self._config)]
+        program += ["--cache-dir", str(self.cache), "--socket", str(self.socket)]
+        with self.log.open("ab") as log:
+            self._running = subprocess.Popen(
+                as_user.command(ALICE, *program),
+                cwd=as_user.REPOSITORY,
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.defpath},
+            )
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self._running is not None
+        assert self._running.poll() is None, self.log.read_text()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(self.socket))
+            except OSError:
+                return False
+            return True
+
+    def stop(self) -> None:
+        assert self._running is not None
+        self._running.terminate()
+        assert self._running.wait(_STOP_SECONDS) == 0
+
+    def request(self, uid: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status and JSON of one request of this user's."""
+
+        def ask() -> tuple[int, Any]:
+            connection = UnixConnection(str(self.socket))
+            try:
+                connection.request(method, path, json.dumps(body) if body is not None else None)
+                answer = connection.getresponse()
+                return answer.status, json.loads(answer.read())
+            finally:
+                connection.close()
+
+        return ask() if uid == os.geteuid() else uids.as_user(uid, ask)
+
+    def resolve(self, uid: int, handle: str, token: str | None = None, **fields: Any) -> tuple[int, Any]:
+        """A resolve of this user's, who shows this bearer token."""
+        shown = {"credential": {"type": "bearer", "value": token}} if token is not None else {}
+        return self.request(uid, "POST", "/v1/resolve", {"handle": handle, **shown, **fields})
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._running is not None and self._running.poll() is None:
+            self._running.kill()
+            self._running.wait()
