@@ -12,12 +12,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hubclient.contract import places
 from hubclient.contract.quantities import parse_seconds, parse_size
+from hubd import config_urls
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -116,6 +117,13 @@ class NetworkSettings(Section):
     offline: bool = False
 
 
+class Mirror(Section):
+    """Where modules may be had in place of their own origin."""
+
+    match: Annotated[str, BeforeValidator(config_urls.handle_prefix)]
+    urls: Annotated[tuple[Annotated[str, BeforeValidator(config_urls.mirror_url)], ...], Field(min_length=1)]
+
+
 class LimitSettings(Section):
     archive: Size = 20 * GB
     module: Size = 40 * GB
@@ -138,6 +146,7 @@ class Settings(Section):
     network: NetworkSettings = NetworkSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
+    mirror: tuple[Mirror, ...] = ()
 
 
 # A per-user daemon can reach nothing that its user cannot, so these guard nothing there.
@@ -180,6 +189,13 @@ def load(file: str | None, *, user: bool) -> Settings:
         raise ConfigError("\n".join(_complaint(file or "defaults", e["loc"], e) for e in error.errors())) from None
 
 
+def with_environ(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """The settings, offline also if ``HUBD_OFFLINE`` says so."""
+    if environ.get("HUBD_OFFLINE", "0") in ("", "0"):
+        return settings
+    return settings.model_copy(update={"network": settings.network.model_copy(update={"offline": True})})
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a daemon lives. `user`: it serves its own user alone."""
@@ -214,8 +230,9 @@ def _complaint(file: str, location: tuple[int | str, ...], error: ErrorDetails) 
 
 
 def _sections() -> dict[str, type[BaseModel]]:
-    return {
-        name: field.annotation
+    """Those that are given once, and those that are lists."""
+    models = {
+        name: get_args(field.annotation)[0] if get_origin(field.annotation) is tuple else field.annotation
         for name, field in Settings.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
+    return {name: model for name, model in models.items() if isinstance(model, type) and issubclass(model, BaseModel)}

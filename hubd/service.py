@@ -32,6 +32,7 @@ from hubd.fetching.slots import Slots
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Watch
+from hubd.network.origins import Origins
 from hubd.network.pace import Pace
 from hubd.network.session import Session
 from hubd.network.sources import HttpSource
@@ -73,7 +74,7 @@ async def serve(settings: Settings, place: Place) -> None:
         threads = ThreadPoolExecutor(3 * settings.network.concurrent_fetches + 4, "fetch")
         try:
             async with Session(settings.network) as session:
-                source = HttpSource(session)
+                source = Origins(HttpSource(session), settings.mirror, offline=settings.network.offline)
                 store = _Store(hold, trees, Records(hold.layout), partials)
                 await _Service(settings, store, source, threads, listening).run()
         finally:
@@ -101,7 +102,7 @@ class _Service:
         self,
         settings: Settings,
         store: _Store,
-        source: HttpSource,
+        source: Origins,
         threads: Executor,
         listening: ListeningSocket,
     ) -> None:

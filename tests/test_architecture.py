@@ -24,6 +24,7 @@ LAYERS = (
     {"fetching"},
     {"store", "unpacking", "network"},
     {"config", "allocator"},
+    {"config_urls"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 

@@ -105,7 +105,7 @@ class Resolver:
         """
         with self._counting():
             canonical, key = _identified(ask.handle)
-            if (offline := self._without_asking(ask, key)) is not None:
+            if (offline := self._without_asking(ask, canonical, key)) is not None:
                 return await self._stale(ask, key, offline)
             async with self._board(canonical, key, ask) as (flight, joined):
                 if watch is not None:
@@ -165,9 +165,9 @@ class Resolver:
         """Answers all waiters `shutting-down`, and whoever comes later."""
         self._flights.close(ShuttingDown("hubd is shutting down; try again"))
 
-    def _without_asking(self, ask: Ask, key: str) -> HubError | None:
+    def _without_asking(self, ask: Ask, canonical: str, key: str) -> HubError | None:
         """Why the origin is not asked, if it is not."""
-        if ask.offline or self._means.settings.network.offline:
+        if ask.offline or not self._means.source.is_askable(canonical):
             return Offline("the module is not in the cache, and hubd was told not to ask the network")
         return None if ask.refresh else self._failures.get(key)
 

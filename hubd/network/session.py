@@ -51,10 +51,16 @@ class Session:
         self._guard = Guard(settings)
         most = settings.concurrent_fetches * settings.connections_per_fetch + _ASKING_AT_ONCE
         self.connections = Connections(settings.connections_per_host, most)
+        # Apart, or a connection to a host that only the configuration may lead to would be there for everybody.
         self._session: aiohttp.ClientSession | None = None
+        self._named_hosts: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Session:
-        self._session = aiohttp.ClientSession(
+        self._session, self._named_hosts = self._new(), self._new()
+        return self
+
+    def _new(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(socket_factory=self._guard.socket, limit=0, enable_cleanup_closed=False),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
@@ -67,35 +73,34 @@ class Session:
             read_bufsize=read_buffer_bytes(self._settings.max_rate, self._settings.prefetch_max_rate),
             headers={"User-Agent": f"hubd/{__version__}", "Accept-Encoding": "identity"},
         )
-        return self
 
     async def __aexit__(self, *exception: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._named_hosts):
+            if session is not None:
+                await session.close()
 
     @asynccontextmanager
     async def following(
-        self, url: URL, headers: dict[str, str], claim: Claim | None = None
+        self, url: URL, headers: dict[str, str], claim: Claim | None = None, *, named: URL | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206 or 416.
 
         The claim's place goes with it from host to host; without one the caller has a place for it.
-
+        `named`: the configuration names this URL, so its scheme, host and port may be asked, whatever the guard says
+        of them; but where a redirect leads away from them, it decides.
         Raises upstream-*, handle-* and address-forbidden errors.
         """
-        assert self._session is not None
         asked_host = url.raw_host
         redirected_by: str | None = None
         for _ in range(_MAX_REDIRECTS + 1):
-            self._guard.check_url(url)
             host = url.raw_host or ""
+            is_named = named is not None and _origin(url) == _origin(named)
+            if not is_named:
+                self._guard.check_url(url)
             if claim is not None:
                 await claim.move(host)
-            self._guard.begin(host)
             try:
-                # The read timeout starts again with every byte: only this one ends a head that never ends.
-                async with asyncio.timeout(self._settings.connect_timeout + self._settings.stall_timeout):
-                    response = await self._session.get(url, headers=headers, allow_redirects=False)
+                response = await self._get(url, headers, is_named)
             except Exception as error:  # of the HTTP library, which raises nearly anything at a hostile answer
                 self._guard.check_refused()
                 if not isinstance(error, aiohttp.InvalidURL | UnicodeError):
@@ -112,6 +117,18 @@ class Session:
                 yield response
                 return
         raise Hopeless(f"{asked_host}: more than {_MAX_REDIRECTS} redirects")
+
+    async def _get(self, url: URL, headers: dict[str, str], is_named: bool) -> aiohttp.ClientResponse:
+        session = self._named_hosts if is_named else self._session
+        assert session is not None
+        self._guard.begin(url.raw_host or "", is_named=is_named)
+        # The read timeout starts again with every byte: only this one ends a head that never ends.
+        async with asyncio.timeout(self._settings.connect_timeout + self._settings.stall_timeout):
+            return await session.get(url, headers=headers, allow_redirects=False)
+
+
+def _origin(url: URL) -> tuple[str, str, int | None]:
+    return url.scheme, (url.raw_host or "").lower(), url.port
 
 
 async def chunks(response: aiohttp.ClientResponse, host: str) -> AsyncIterator[bytes]:

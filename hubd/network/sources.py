@@ -50,13 +50,15 @@ class ArchiveRequest:
     """What is wanted of an origin: the archive of a canonical handle.
 
     With `known` validators a 304 is an answer too. With `resume` the rest of it is, if it is still the same; else it
-    comes from its first byte. `is_urgent`: whether a client waits for it, at this moment.
+    comes from its first byte. `is_urgent`: whether a client waits for it, at this moment. `mirror`: where a configured
+    mirror has it, which is asked in place of the handle.
     """
 
     handle: str
     known: Validators | None = None
     resume: Resume | None = None
     is_urgent: Callable[[], bool] = lambda: True
+    mirror: str | None = None
 
     def headers(self) -> dict[str, str]:
         return {**(self.known.headers() if self.known else {}), **(self.resume.headers() if self.resume else {})}
@@ -76,10 +78,11 @@ class HttpSource:
         and `RangeRefused` for an answer to `resume` that is neither the rest nor the whole.
         """
         known, resume = request.known, request.resume
-        asked = _asked(request.handle)
+        asked = _asked(request.mirror or request.handle)
+        named = asked if request.mirror is not None else None
         async with (
             Claim(self._session.connections, request.is_urgent) as claim,
-            self._session.following(asked, request.headers(), claim) as response,
+            self._session.following(asked, request.headers(), claim, named=named) as response,
         ):
             validators: Validators = Validators.stated(response.headers)
             again: Validators | None
@@ -94,7 +97,7 @@ class HttpSource:
                 validators, again = validators.or_else(resume.validators), resume.validators
             else:
                 total_bytes, again, resume = response.content_length, strong(validators, response.headers), None
-            place = _Found(self._session, asked, response.url, total_bytes, again) if again is not None else None
+            place = _Found(self._session, asked, named, response.url, total_bytes, again) if again is not None else None
             yield Delivery(
                 chunks(response, host),
                 total_bytes,
@@ -114,6 +117,7 @@ class _Found:
 
     session: Session
     asked: URL
+    named: URL | None
     found: URL
     total_bytes: int | None
     validators: Validators
@@ -124,17 +128,20 @@ class _Found:
         resume = Resume(start, self.total_bytes, self.validators, end)
         async with AsyncExitStack() as stack:
             try:
-                response = await stack.enter_async_context(self.session.following(self.found, resume.headers()))
+                response = await stack.enter_async_context(self._follow(self.found, resume))
             except (UpstreamDenied, UpstreamNotFound):
                 if self.found == self.asked:
                     raise
                 # Redirects lead to URLs that are signed for a while: ask for another one.
-                response = await stack.enter_async_context(self.session.following(self.asked, resume.headers()))
+                response = await stack.enter_async_context(self._follow(self.asked, resume))
                 self.found = response.url
             if response.status == 200:
                 raise RangeRefused("from its first byte")
             self.total_bytes = _checked(response, resume)
             yield chunks(response, response.url.raw_host or "")
+
+    def _follow(self, url: URL, resume: Resume) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self.session.following(url, resume.headers(), named=self.named)
 
 
 def _checked(response: aiohttp.ClientResponse, resume: Resume) -> int | None:
