@@ -115,6 +115,14 @@ class NetworkSettings(Section):
     negative_ttl: Seconds = 10.0
     revalidate_after: Seconds = 86400.0
     offline: bool = False
+    ca_bundle: AbsolutePath | None = None
+
+
+class HostSettings(Section):
+    """What holds for one host."""
+
+    name: Annotated[str, BeforeValidator(config_urls.host_name)]
+    verify: bool = True
 
 
 class Mirror(Section):
@@ -146,6 +154,7 @@ class Settings(Section):
     network: NetworkSettings = NetworkSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
+    host: tuple[HostSettings, ...] = ()
     mirror: tuple[Mirror, ...] = ()
 
 

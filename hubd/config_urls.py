@@ -1,4 +1,4 @@
-"""URLs in the configuration: the handles that a mirror answers for, and where mirrors and proxies are.
+"""URLs in the configuration: the handles that a mirror answers for, and where hosts, mirrors and proxies are.
 
 Law: what is no such URL is refused with a reason, and what is accepted has one spelling.
 """
@@ -36,6 +36,14 @@ def proxy_url(value: object) -> object:
     if url.path not in ("", "/"):
         raise ValueError('a proxy is a URL such as "http://proxy.lan:3128"')
     return f"{url.scheme}://{url.netloc}"
+
+
+def host_name(value: object) -> object:
+    """A host's name, without a port, or its address (an IPv6 one in brackets)."""
+    url = urlsplit(_canonical(f"https://{value}", "a host"))
+    if url.path or url.port is not None:
+        raise ValueError('a host is a name such as "models.lan", without a port')
+    return url.hostname
 
 
 def is_directory(url: object) -> bool:

@@ -73,7 +73,7 @@ async def serve(settings: Settings, place: Place) -> None:
         # Fetches never wait for a thread that something else keeps.
         threads = ThreadPoolExecutor(3 * settings.network.concurrent_fetches + 4, "fetch")
         try:
-            async with Session(settings.network) as session:
+            async with Session(settings.network, settings.host) as session:
                 source = Origins(HttpSource(session), settings.mirror, offline=settings.network.offline)
                 store = _Store(hold, trees, Records(hold.layout), partials)
                 await _Service(settings, store, source, threads, listening).run()
@@ -136,6 +136,9 @@ class _Service:
         self._inventory = Inventory(self._means, self._cache_watch, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
             self._warn(listening.warning)
+        for host in settings.host:
+            if not host.verify:
+                self._warn(f"the certificates of {host.name} are not verified: whoever is on the way can pose as it")
         others = (
             *FetchRoutes(self._resolver).routes,
             *Upkeep(self._means, self._inventory).routes,

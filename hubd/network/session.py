@@ -7,7 +7,7 @@ becomes a `HubError` that repeats nothing of what it wrote but the name of a hos
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address
 from urllib.parse import quote
@@ -25,12 +25,13 @@ from hubclient.contract.errors import (
     UpstreamUnavailable,
 )
 from hubd import __version__
-from hubd.config import NetworkSettings
+from hubd.config import HostSettings, NetworkSettings
 from hubd.network.connections import Claim, Connections
 from hubd.network.failures import Busy, Hopeless
 from hubd.network.guard import Guard
 from hubd.network.pace import read_buffer_bytes
 from hubd.network.patience import retry_after_seconds
+from hubd.network.tls import Trust, untrusted
 
 _MAX_REDIRECTS = 10
 _BUSY = frozenset({429, 503})
@@ -46,8 +47,10 @@ _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 class Session:
     """Origins over HTTP. An async context manager that owns the connections."""
 
-    def __init__(self, settings: NetworkSettings) -> None:
+    def __init__(self, settings: NetworkSettings, hosts: Iterable[HostSettings] = ()) -> None:
+        """Raises `ConfigError` for a file of certificates that is none."""
         self._settings = settings
+        self._trust = Trust(settings.ca_bundle, [host.name for host in hosts if not host.verify])
         self._guard = Guard(settings)
         most = settings.concurrent_fetches * settings.connections_per_fetch + _ASKING_AT_ONCE
         self.connections = Connections(settings.connections_per_host, most)
@@ -121,10 +124,12 @@ class Session:
     async def _get(self, url: URL, headers: dict[str, str], is_named: bool) -> aiohttp.ClientResponse:
         session = self._named_hosts if is_named else self._session
         assert session is not None
-        self._guard.begin(url.raw_host or "", is_named=is_named)
+        host = (url.raw_host or "").lower()
+        self._guard.begin(host, is_named=is_named)
         # The read timeout starts again with every byte: only this one ends a head that never ends.
         async with asyncio.timeout(self._settings.connect_timeout + self._settings.stall_timeout):
-            return await session.get(url, headers=headers, allow_redirects=False)
+            trust = self._trust.context(host) if url.scheme == "https" else True
+            return await session.get(url, headers=headers, allow_redirects=False, ssl=trust)
 
 
 def _origin(url: URL) -> tuple[str, str, int | None]:
@@ -226,7 +231,7 @@ def _named(error: Exception, host: str) -> HubError:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return UpstreamUnavailable(f"{host} cannot be resolved")
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return Hopeless(f"{host}: its certificate is not trusted")
+        return untrusted(error.certificate_error, error.host)
     if isinstance(error, aiohttp.ClientSSLError):
         return UpstreamUnavailable(f"{host}: TLS failed ({type(error).__name__})")
     if isinstance(error, aiohttp.ClientConnectorError):
