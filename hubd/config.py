@@ -115,7 +115,16 @@ class NetworkSettings(Section):
     negative_ttl: Seconds = 10.0
     revalidate_after: Seconds = 86400.0
     offline: bool = False
+    proxy: Annotated[str, BeforeValidator(config_urls.proxy_url)] | None = None
+    proxy_credentials_file: AbsolutePath | None = None
+    no_proxy: tuple[str, ...] = ()
     ca_bundle: AbsolutePath | None = None
+
+    @model_validator(mode="after")
+    def _has_proxy(self) -> NetworkSettings:
+        if self.proxy is None and (self.proxy_credentials_file is not None or self.no_proxy):
+            raise ValueError("proxy_credentials_file and no_proxy mean nothing without proxy")
+        return self
 
 
 class HostSettings(Section):
@@ -156,6 +165,12 @@ class Settings(Section):
     log: LogSettings = LogSettings()
     host: tuple[HostSettings, ...] = ()
     mirror: tuple[Mirror, ...] = ()
+
+    @model_validator(mode="after")
+    def _verified(self) -> Settings:
+        if (self.network.proxy or "").startswith("https:") and not all(host.verify for host in self.host):
+            raise ValueError("an https:// proxy excludes hosts with verify = false: it would not be verified either")
+        return self
 
 
 # A per-user daemon can reach nothing that its user cannot, so these guard nothing there.
@@ -229,7 +244,7 @@ def locate(
 def _complaint(file: str, location: tuple[int | str, ...], error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in location if not str(part).startswith(("function-", "tuple[", "bool")))
     if error["type"] != "extra_forbidden":
-        return f"{file}: {key}: {error['msg'].removeprefix('Value error, ')}"
+        return f"{file}: {f'{key}: ' if key else ''}{error['msg'].removeprefix('Value error, ')}"
     known = [f"{section}.{name}" for section, model in _sections().items() for name in model.model_fields]
     known += _sections() if len(location) == 1 else []
     # The last part counts most: "network.stall" is nearer to "network.stall_timeout" than to another section's key

@@ -37,7 +37,9 @@ TENSORFLOW = {"tensorflow", "tensorflow_hub", "tf_keras", "keras", "numpy", "ml_
 MAX_LINES = {"hubd": 250, "client/hubclient": 250, "benchmarks": 250, "demo": 250, "tests": 500}
 LONGER_FILES = {
     "hubd/api/messages.py": "the wire contract: a list of small messages, each of which reads alone",
+    "hubd/config.py": "all settings: a list of small sections, each of which reads alone",
     "hubd/fetching/fetch.py": "one fetch told in its order: apart, its steps would hand the same state to and fro",
+    "hubd/network/session.py": "redirects told in their order, and the one place where each failure gets its name",
     "hubd/store/records.py": "the only writer of records and of the views that are derived from them",
     "hubd/store/trees.py": "the only writer of trees: staging, publishing, repair and eviction share one protocol",
     "hubd/unpacking/supervisor.py": "the daemon's whole side of the protocol with the child, which distrusts each line",

@@ -31,6 +31,7 @@ from hubd.network.failures import Busy, Hopeless
 from hubd.network.guard import Guard
 from hubd.network.pace import read_buffer_bytes
 from hubd.network.patience import retry_after_seconds
+from hubd.network.routes import PROXY_AUTHENTICATION_REQUIRED, Routes, refused_by_proxy
 from hubd.network.tls import Trust, untrusted
 
 _MAX_REDIRECTS = 10
@@ -48,8 +49,9 @@ class Session:
     """Origins over HTTP. An async context manager that owns the connections."""
 
     def __init__(self, settings: NetworkSettings, hosts: Iterable[HostSettings] = ()) -> None:
-        """Raises `ConfigError` for a file of certificates that is none."""
+        """Raises `ConfigError` for a file of certificates or credentials that cannot be used."""
         self._settings = settings
+        self._routes = Routes(settings)
         self._trust = Trust(settings.ca_bundle, [host.name for host in hosts if not host.verify])
         self._guard = Guard(settings)
         most = settings.concurrent_fetches * settings.connections_per_fetch + _ASKING_AT_ONCE
@@ -105,7 +107,7 @@ class Session:
             try:
                 response = await self._get(url, headers, is_named)
             except Exception as error:  # of the HTTP library, which raises nearly anything at a hostile answer
-                self._guard.check_refused()
+                self._guard.check_refused()  # by now, or when a socket was made
                 if not isinstance(error, aiohttp.InvalidURL | UnicodeError):
                     raise _named(error, host) from error
                 if redirected_by is not None:
@@ -125,11 +127,26 @@ class Session:
         session = self._named_hosts if is_named else self._session
         assert session is not None
         host = (url.raw_host or "").lower()
-        self._guard.begin(host, is_named=is_named)
+        proxy = self._routes.proxy(host)
+        if proxy is None:
+            self._guard.begin(host, is_named=is_named)
+        else:
+            self._guard.check_literal(url, is_named=is_named)
+            self._guard.begin(proxy.host, is_named=True)
+            if url.scheme == "http":  # no tunnel: the proxy reads the request itself
+                headers = {**headers, **proxy.headers}
+        # A proxy's too; with one that is asked by TLS, no host is without verification.
+        is_tls = url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https")
         # The read timeout starts again with every byte: only this one ends a head that never ends.
         async with asyncio.timeout(self._settings.connect_timeout + self._settings.stall_timeout):
-            trust = self._trust.context(host) if url.scheme == "https" else True
-            return await session.get(url, headers=headers, allow_redirects=False, ssl=trust)
+            return await session.get(
+                url,
+                headers=headers,
+                allow_redirects=False,
+                ssl=self._trust.context(host) if is_tls else True,
+                proxy=proxy.url if proxy is not None else None,
+                proxy_headers=proxy.headers if proxy is not None else None,
+            )
 
 
 def _origin(url: URL) -> tuple[str, str, int | None]:
@@ -211,6 +228,8 @@ def _refusal(response: aiohttp.ClientResponse, host: str, ranged: bool) -> HubEr
         return UpstreamNotFound(f"{host} has no such module (HTTP {status})")
     if status in (401, 403):
         return UpstreamDenied(f"{host} denies access to this module (HTTP {status})")
+    if status == PROXY_AUTHENTICATION_REQUIRED:
+        return refused_by_proxy(status, host)
     detail = f"{host} answered HTTP {status}"
     if status not in _PASSING:
         return Hopeless(detail)
@@ -229,11 +248,16 @@ def _named(error: Exception, host: str) -> HubError:
     if isinstance(error, TimeoutError):
         return UpstreamTimeout(f"{host} stopped sending")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return UpstreamUnavailable(f"{host} cannot be resolved")
+        return UpstreamUnavailable(f"{error.host} cannot be resolved")  # which may be the proxy
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return untrusted(error.certificate_error, error.host)
     if isinstance(error, aiohttp.ClientSSLError):
         return UpstreamUnavailable(f"{host}: TLS failed ({type(error).__name__})")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return refused_by_proxy(error.status, host)
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        reason = error.os_error.strerror or "no reason given"
+        return UpstreamUnavailable(f"the proxy {error.host} cannot be connected to ({reason})")
     if isinstance(error, aiohttp.ClientConnectorError):
         return UpstreamUnavailable(f"{host} cannot be connected to ({error.os_error.strerror or 'no reason given'})")
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionError):
