@@ -70,7 +70,8 @@ class Origins:
                 except HubError as error:
                     failures.append((place, error))
                     if has_choice:
-                        log.info("%s gives no module: %s", place.name, error)
+                        level = logging.WARNING if isinstance(error, _AWAY) else logging.DEBUG
+                        log.log(level, "%s gives no module: %s", place.name, error)
                     continue
                 with self._watched(place, has_choice):
                     yield delivery
