@@ -129,11 +129,12 @@ class _Archive:
     def delivery(self, request: ArchiveRequest) -> Delivery:
         stated = Validators(self._etag)
         if request.known is not None and request.known.etag == self._etag:
-            return Delivery(None, None, stated, _HOST)
+            return Delivery(None, None, stated, _HOST, is_local=True)
         resume = request.resume
         goes_on = resume is not None and resume.validators.etag == self._etag and resume.from_bytes < self._size_bytes
         from_bytes = resume.from_bytes if resume is not None and goes_on else 0
-        return Delivery(self._body(from_bytes), self._size_bytes, stated, _HOST, from_bytes, stated)
+        body = self._body(from_bytes)
+        return Delivery(body, self._size_bytes, stated, _HOST, from_bytes, stated, is_local=True)
 
     def close(self) -> None:
         """Waits for a piece that is being read, or the thread would read what the descriptor is next."""

@@ -31,7 +31,7 @@ class Delivery:
     The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. `close` gives up the rest
     of the body. With `strong` validators any `part` of the archive can be asked for too; that raises upstream-* errors,
     and `RangeRefused` for an answer that is no such part of this version of it. `extra` is the right to one more
-    connection, if there is one now.
+    connection, if there is one now. `is_local`: nothing of it comes over a network.
     """
 
     body: AsyncIterator[bytes] | None
@@ -43,6 +43,7 @@ class Delivery:
     part: Part | None = None
     close: Callable[[], None] = lambda: None
     extra: Callable[[], Place | None] = lambda: None
+    is_local: bool = False
 
 
 @dataclass(frozen=True)

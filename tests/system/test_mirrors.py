@@ -111,7 +111,10 @@ def test_a_directory_serves_what_is_in_it_offline_too_and_a_change_is_noticed(tm
     modules = tmp_path / "modules"
     (modules / "google").mkdir(parents=True)
     (modules / "google" / "m.tar.gz").write_bytes(ARCHIVE)
-    config = '[network]\noffline = true\nrevalidate_after = "0s"\n' + mirrored(origin.url("/"), f"file://{modules}")
+    network = (
+        '[network]\noffline = true\nrevalidate_after = "0s"\nmax_rate = "1B/s"\n'  # which is no network's business
+    )
+    config = network + mirrored(origin.url("/"), f"file://{modules}")
     with Daemon(tmp_path, config=config) as daemon:
         handle = origin.url("/google/m")
         first = daemon.resolve(handle)[1]
