@@ -14,9 +14,10 @@ from tests.support.origin import Answer, Origin
 
 ARCHIVE = archive()
 OTHER_ARCHIVE = archive({**MODULE, "assets/other.txt": b"other"})
-ELSEWHERE = "https://models.example.org/"  # never asked in these tests: no network of theirs has it
-# As the service has it: plain HTTP and loopback are for the mirrors alone.
-CLOSED = "[network]\nallow_http = false\nallow_private_addresses = false\n"
+# A host that is never asked in these tests, nor is a name server for it: plain HTTP, loopback and the list of hosts are
+# as a service has them, so that only mirrors may be asked.
+ELSEWHERE = "https://models.example.org/"
+CLOSED = '[network]\nallow_http = false\nallow_private_addresses = false\nallowed_hosts = ["tfhub.dev"]\n'
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_when_no_place_has_it_the_error_names_them_all(tmp_path: Path, origin: O
 
 
 def test_a_mirror_may_be_where_nobody_else_may_go(tmp_path: Path, mirror: Origin) -> None:
-    config = CLOSED + 'allowed_hosts = ["tfhub.dev"]\n' + mirrored(ELSEWHERE, mirror.url("/mirror/"))
+    config = CLOSED + mirrored(ELSEWHERE, mirror.url("/mirror/"))
     with Daemon(tmp_path, config=config) as daemon:
         mirror.serve("/moved/m/1", Answer(ARCHIVE))
         mirror.serve("/mirror/m/1", Answer(status=302, headers={"Location": "/moved/m/1"}))
@@ -89,8 +90,18 @@ def test_a_mirror_may_be_where_nobody_else_may_go(tmp_path: Path, mirror: Origin
         assert "allowed_hosts" in answer["detail"]
 
 
+def test_a_transfer_that_is_cut_goes_on_at_the_mirror(tmp_path: Path, mirror: Origin) -> None:
+    size = len(ARCHIVE)
+    rest = Answer(ARCHIVE[100:], 206, {"Content-Range": f"bytes 100-{size - 1}/{size}"}, etag='"a"')
+    answers = [Answer(ARCHIVE, etag='"a"', cut_after_bytes=100), rest]
+    with Daemon(tmp_path, config=CLOSED + "retries = 1\n" + mirrored(ELSEWHERE, mirror.url("/"))) as daemon:
+        mirror.serve("/m/1", lambda _: answers.pop(0))
+        assert daemon.resolve(ELSEWHERE + "m/1")[1]["outcome"] == "fetched"
+    assert [asked.headers.get("Range") for asked in mirror.asked("/m/1")] == [None, f"bytes=100-{size - 1}"]
+
+
 def test_a_connection_to_a_mirror_opens_its_host_to_nobody_else(tmp_path: Path, origin: Origin, mirror: Origin) -> None:
-    config = CLOSED.replace("allow_http = false", "allow_http = true")
+    config = CLOSED.replace("allow_http = false", "allow_http = true").replace("tfhub.dev", "127.0.0.1")
     with Daemon(tmp_path, config=config + mirrored(ELSEWHERE, mirror.url("/mirror/"))) as daemon:
         mirror.serve("/mirror/m/1", Answer(ARCHIVE))
         assert daemon.resolve(ELSEWHERE + "m/1")[0] == 200  # and the connection stays open for the next request
@@ -103,8 +114,9 @@ def test_a_connection_to_a_mirror_opens_its_host_to_nobody_else(tmp_path: Path, 
 
 def test_link_local_addresses_are_refused_to_mirrors_too(tmp_path: Path) -> None:
     with Daemon(tmp_path, config=CLOSED + mirrored(ELSEWHERE, "http://169.254.169.254/latest/")) as daemon:
-        # The handle's own origin cannot be resolved here, or has no such module.
-        assert "169.254.169.254, a private or reserved" in daemon.resolve(ELSEWHERE + "m/1")[1]["detail"]
+        answer = daemon.resolve(ELSEWHERE + "m/1")[1]
+        assert answer["code"] == "address-forbidden"
+        assert "169.254.169.254, a private or reserved" in answer["detail"]
 
 
 def test_a_directory_serves_what_is_in_it_offline_too_and_a_change_is_noticed(tmp_path: Path, origin: Origin) -> None:
