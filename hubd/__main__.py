@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace) -> int:
     from hubd.store.adoption import CacheUnusable
 
     file = options.config or config.default_file(os.environ, user=options.user)
-    settings = config.load(file, user=options.user)
+    settings = config.with_environ(config.load(file, user=options.user), os.environ)
     _start_logging(settings.log.level)
     place = config.locate(settings, os.environ, user=options.user, cache_dir=options.cache_dir, socket=options.socket)
     try:

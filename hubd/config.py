@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hubclient.contract import credentials, handles, places
 from hubclient.contract.errors import HandleInvalid
 from hubclient.contract.quantities import parse_seconds, parse_size
+from hubd import config_urls
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -118,6 +119,30 @@ class NetworkSettings(Section):
     negative_ttl: Seconds = 10.0
     revalidate_after: Seconds = 86400.0
     offline: bool = False
+    proxy: Annotated[str, BeforeValidator(config_urls.proxy_url)] | None = None
+    proxy_credentials_file: AbsolutePath | None = None
+    no_proxy: tuple[str, ...] = ()
+    ca_bundle: AbsolutePath | None = None
+
+    @model_validator(mode="after")
+    def _has_proxy(self) -> NetworkSettings:
+        if self.proxy is None and (self.proxy_credentials_file is not None or self.no_proxy):
+            raise ValueError("proxy_credentials_file and no_proxy mean nothing without proxy")
+        return self
+
+
+class HostSettings(Section):
+    """What holds for one host."""
+
+    name: Annotated[str, BeforeValidator(config_urls.host_name)]
+    verify: bool = True
+
+
+class Mirror(Section):
+    """Where modules may be had in place of their own origin."""
+
+    match: Annotated[str, BeforeValidator(config_urls.handle_prefix)]
+    urls: Annotated[tuple[Annotated[str, BeforeValidator(config_urls.mirror_url)], ...], Field(min_length=1)]
 
 
 class LimitSettings(Section):
@@ -163,6 +188,14 @@ class Settings(Section):
     credential: tuple[CredentialSettings, ...] = ()
     kaggle: KaggleSettings = KaggleSettings()
     log: LogSettings = LogSettings()
+    host: tuple[HostSettings, ...] = ()
+    mirror: tuple[Mirror, ...] = ()
+
+    @model_validator(mode="after")
+    def _verified(self) -> Settings:
+        if (self.network.proxy or "").startswith("https:") and not all(host.verify for host in self.host):
+            raise ValueError("an https:// proxy excludes hosts with verify = false: it would not be verified either")
+        return self
 
     @model_validator(mode="after")
     def _one_for_each_host(self) -> Settings:
@@ -211,6 +244,13 @@ def load(file: str | None, *, user: bool) -> Settings:
         raise ConfigError("\n".join(_complaint(file or "defaults", e["loc"], e) for e in error.errors())) from None
 
 
+def with_environ(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """The settings, offline also if ``HUBD_OFFLINE`` says so."""
+    if environ.get("HUBD_OFFLINE", "0") in ("", "0"):
+        return settings
+    return settings.model_copy(update={"network": settings.network.model_copy(update={"offline": True})})
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a daemon lives. `user`: it serves its own user alone."""
@@ -236,7 +276,7 @@ def _complaint(file: str, location: tuple[int | str, ...], error: ErrorDetails) 
     key = ".".join(str(part) for part in location if not str(part).startswith(("function-", "tuple[", "bool")))
     plain_key = ".".join(part for part in key.split(".") if not part.isdigit())  # [[section]]s are numbered
     if error["type"] != "extra_forbidden":
-        return f"{file}: {key}: {error['msg'].removeprefix('Value error, ')}"
+        return f"{file}: {f'{key}: ' if key else ''}{error['msg'].removeprefix('Value error, ')}"
     known = [f"{section}.{name}" for section, model in _sections().items() for name in model.model_fields]
     known += _sections() if len(location) == 1 else []
     # The last part counts most: "network.stall" is nearer to "network.stall_timeout" than to another section's key
@@ -246,8 +286,9 @@ def _complaint(file: str, location: tuple[int | str, ...], error: ErrorDetails) 
 
 
 def _sections() -> dict[str, type[BaseModel]]:
-    """The model of each ``[section]`` and, if there may be many, ``[[section]]``."""
+    """Those that are given once, and those that are lists."""
     models = {
-        name: (get_args(field.annotation) or (field.annotation,))[0] for name, field in Settings.model_fields.items()
+        name: get_args(field.annotation)[0] if get_origin(field.annotation) is tuple else field.annotation
+        for name, field in Settings.model_fields.items()
     }
     return {name: model for name, model in models.items() if isinstance(model, type) and issubclass(model, BaseModel)}

@@ -33,6 +33,7 @@ from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Watch
 from hubd.network.credentials import MachineCredentials
+from hubd.network.origins import Origins
 from hubd.network.pace import Pace
 from hubd.network.session import Session
 from hubd.network.sources import HttpSource
@@ -74,8 +75,9 @@ async def serve(settings: Settings, place: Place) -> None:
         # Fetches never wait for a thread that something else keeps.
         threads = ThreadPoolExecutor(3 * settings.network.concurrent_fetches + 4, "fetch")
         try:
-            async with Session(settings.network, machine) as session:
-                source = HttpSource(session, settings.kaggle.url)
+            async with Session(settings.network, settings.host, machine) as session:
+                http = HttpSource(session, settings.kaggle.url)
+                source = Origins(http, settings.mirror, offline=settings.network.offline)
                 store = _Store(hold, trees, Records(hold.layout), partials)
                 await _Service(settings, store, source, threads, listening).run()
         finally:
@@ -103,7 +105,7 @@ class _Service:
         self,
         settings: Settings,
         store: _Store,
-        source: HttpSource,
+        source: Origins,
         threads: Executor,
         listening: ListeningSocket,
     ) -> None:
@@ -137,6 +139,9 @@ class _Service:
         self._inventory = Inventory(self._means, self._cache_watch, listening.path, lambda: self._server.connections())
         if listening.warning is not None:
             self._warn(listening.warning)
+        for host in settings.host:
+            if not host.verify:
+                self._warn(f"the certificates of {host.name} are not verified: whoever is on the way can pose as it")
         others = (
             *FetchRoutes(self._resolver).routes,
             *Upkeep(self._means, self._inventory).routes,

@@ -326,7 +326,7 @@ class Fetch:
                 make_room=reservation.spool,
                 is_starving=lambda: unpacker.is_idle,
                 before_holes=functools.partial(self._means.to_its_end, keeping.before_holes),
-                pace=self._pace,
+                pace=functools.partial(self._pace, delivery),
                 on_pause=progress.on_pause,
             )
             transfer = Transfer(delivery, staging.archive, self._terms, hooks, self._patience, self._means.threads)
@@ -358,7 +358,9 @@ class Fetch:
             window_seconds=network.stall_timeout,
         )
 
-    async def _pace(self, size_bytes: int) -> float:
+    async def _pace(self, delivery: Delivery, size_bytes: int) -> float:
+        if delivery.is_local:
+            return 0.0
         return await self._means.pace.take(size_bytes, prefetch=lambda: not self.is_urgent())
 
     def _publish(

@@ -21,8 +21,8 @@ from hubd.fetching.slots import Slots
 from hubd.fetching.threads import to_its_end
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
+from hubd.network.origins import Origins
 from hubd.network.pace import Pace
-from hubd.network.sources import HttpSource
 from hubd.store.catalog import Entry
 from hubd.store.eviction import Evictor
 from hubd.store.partials import Partials
@@ -48,7 +48,7 @@ class Means:
     trees: Trees
     records: Records
     partials: Partials
-    source: HttpSource
+    source: Origins
     verifier: Verifier
     threads: Executor
     slots: Slots

@@ -109,7 +109,7 @@ class Resolver:
         with self._counting():
             canonical, key = _identified(ask.handle)
             name = self._fetches.name(key, ask.uid, ask.credential)
-            if (offline := self._without_asking(ask, name)) is not None:
+            if (offline := self._without_asking(ask, canonical, name)) is not None:
                 return await self._stale(ask, key, offline)
             if ask.credential is not None:
                 await self._means.to_its_end(self._means.records.salt)  # the first time it is made, which takes a while
@@ -171,9 +171,9 @@ class Resolver:
         """Answers all waiters `shutting-down`, and whoever comes later."""
         self._flights.close(ShuttingDown("hubd is shutting down; try again"))
 
-    def _without_asking(self, ask: Ask, name: str) -> HubError | None:
+    def _without_asking(self, ask: Ask, canonical: str, name: str) -> HubError | None:
         """Why the origin is not asked, if it is not."""
-        if ask.offline or self._means.settings.network.offline:
+        if ask.offline or not self._means.source.is_askable(canonical):
             return Offline("the module is not in the cache, and hubd was told not to ask the network")
         return None if ask.refresh else self._failures.get(name)
 

@@ -6,6 +6,7 @@ address at the moment its socket is made, redirects and IP literals included: no
 
 from __future__ import annotations
 
+import re
 import socket
 from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -17,6 +18,8 @@ from hubclient.contract.errors import AddressForbidden, HandleForbidden
 from hubd.config import NetworkSettings
 
 Address = IPv4Address | IPv6Address
+
+_NUMERIC = re.compile(r"[0-9a-fx.]+")
 
 _LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215
 _EMBEDDING = (
@@ -63,6 +66,7 @@ class Guard:
     def __init__(self, settings: NetworkSettings) -> None:
         self._settings = settings
         self._host: ContextVar[str] = ContextVar("host", default="")
+        self._is_named: ContextVar[bool] = ContextVar("is_named", default=False)
         self._refused: ContextVar[list[str] | None] = ContextVar("refused", default=None)
 
     def check_url(self, url: URL) -> None:
@@ -72,14 +76,26 @@ class Guard:
             remedy = "; network.allow_http allows it" if url.scheme == "http" else ""
             raise HandleForbidden(f"{url.scheme}:// is not allowed here{remedy}")
         allowed = self._settings.allowed_hosts
-        if allowed and not any(_matches(host, pattern) for pattern in allowed):
+        if allowed and not any(matches(host, pattern) for pattern in allowed):
             raise HandleForbidden(f"the host {host} is not in network.allowed_hosts")
 
-    def allows(self, address: Address, host: str) -> bool:
-        """Whether the address may be contacted for this host."""
+    def check_literal(self, url: URL, *, is_named: bool = False) -> None:
+        """For a URL that a proxy is asked for, which looks at no address for us: raises `AddressForbidden` where its
+        host is written as one that may not be contacted.
+        """
+        self.begin(url.raw_host or "", is_named=is_named)
+        address = literal(url.raw_host or "")
+        if address is not None and not self.allows(address, self._host.get(), is_named=is_named):
+            self._refuse(address)
+            self.check_refused()
+
+    def allows(self, address: Address, host: str, *, is_named: bool = False) -> bool:
+        """Whether the address may be contacted for this host. `is_named`: the configuration names it for this."""
         real = unwrapped(address)
         if _is_never_contacted(address):
             return False
+        if is_named:
+            return True
         if real.is_global and not real.is_reserved and not any(address in network for network in _NOT_GLOBAL):
             return True
         private = self._settings.allow_private_addresses
@@ -88,25 +104,29 @@ class Guard:
         return any(
             (real in entry or address in entry)
             if isinstance(entry, IPv4Network | IPv6Network)
-            else _matches(host, entry)
+            else matches(host, entry)
             for entry in private
         )
 
-    def begin(self, host: str) -> None:
-        """Say for which host this task makes its next connections."""
+    def begin(self, host: str, *, is_named: bool = False) -> None:
+        """Say for which host this task makes its next connections, and whether the configuration names it for them."""
         self._host.set(host.lower())
+        self._is_named.set(is_named)
         self._refused.set([])
 
     def socket(self, info: tuple[Any, ...]) -> socket.socket:
         """A socket for an address of ``getaddrinfo``; `PermissionError` when it may not be contacted."""
         family, kind, protocol, _, target = info
         address = ip_address(str(target[0]).partition("%")[0])
-        if not self.allows(address, self._host.get()):
-            refused = self._refused.get()
-            if refused is not None:
-                refused.append(str(address))
+        if not self.allows(address, self._host.get(), is_named=self._is_named.get()):
+            self._refuse(address)
             raise PermissionError(f"{address} may not be contacted")
         return socket.socket(family, kind, protocol)
+
+    def _refuse(self, address: Address) -> None:
+        refused = self._refused.get()
+        if refused is not None:
+            refused.append(str(address))
 
     def check_refused(self) -> None:
         """After a failed connection: raises `AddressForbidden` if an address was refused."""
@@ -119,13 +139,29 @@ class Guard:
             )
 
 
+def literal(host: str) -> Address | None:
+    """The address that a host is written as; None for a name. Resolvers also take 127.1, 0x7f000001 and the like."""
+    host = host.rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
+        return IPv4Address("127.0.0.1")
+    try:
+        return ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host)) if _NUMERIC.fullmatch(host) else None
+    except OSError:
+        return None
+
+
 def _is_never_contacted(address: Address) -> bool:
     """Whether no setting allows it: link-local (cloud metadata), multicast and unspecified addresses."""
     real = unwrapped(address)
     return real.is_link_local or real.is_multicast or real.is_unspecified or address.is_multicast or real in _METADATA
 
 
-def _matches(host: str, pattern: str) -> bool:
+def matches(host: str, pattern: str) -> bool:
+    """Whether a host's name, in ASCII, is the pattern's or, for ``*.example.org``, below it."""
     pattern = _ascii(pattern.lower())
     return host == pattern or (pattern.startswith("*.") and host.endswith(pattern[1:]))
 

@@ -7,7 +7,7 @@ becomes a `HubError` that repeats nothing of what it wrote but the name of a hos
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address
 from urllib.parse import quote
@@ -25,13 +25,15 @@ from hubclient.contract.errors import (
     UpstreamUnavailable,
 )
 from hubd import __version__
-from hubd.config import NetworkSettings
+from hubd.config import HostSettings, NetworkSettings
 from hubd.network.connections import Claim, Connections
 from hubd.network.credentials import MachineCredentials, OwnCredential, credential_for
 from hubd.network.failures import Busy, Hopeless
 from hubd.network.guard import Guard
 from hubd.network.pace import read_buffer_bytes
 from hubd.network.patience import retry_after_seconds
+from hubd.network.routes import PROXY_AUTHENTICATION_REQUIRED, Routes, refused_by_proxy
+from hubd.network.tls import Trust, untrusted
 
 _MAX_REDIRECTS = 10
 _BUSY = frozenset({429, 503})
@@ -47,16 +49,30 @@ _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 class Session:
     """Origins over HTTP. An async context manager that owns the connections."""
 
-    def __init__(self, settings: NetworkSettings, machine: MachineCredentials | None = None) -> None:
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        hosts: Iterable[HostSettings] = (),
+        machine: MachineCredentials | None = None,
+    ) -> None:
+        """Raises `ConfigError` for a file of certificates or credentials that cannot be used."""
         self._settings = settings
         self._machine = machine
+        self._routes = Routes(settings)
+        self._trust = Trust(settings.ca_bundle, [host.name for host in hosts if not host.verify])
         self._guard = Guard(settings)
         most = settings.concurrent_fetches * settings.connections_per_fetch + _ASKING_AT_ONCE
         self.connections = Connections(settings.connections_per_host, most)
+        # Apart, or a connection to a host that only the configuration may lead to would be there for everybody.
         self._session: aiohttp.ClientSession | None = None
+        self._named_hosts: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Session:
-        self._session = aiohttp.ClientSession(
+        self._session, self._named_hosts = self._new(), self._new()
+        return self
+
+    def _new(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(socket_factory=self._guard.socket, limit=0, enable_cleanup_closed=False),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
@@ -69,11 +85,11 @@ class Session:
             read_bufsize=read_buffer_bytes(self._settings.max_rate, self._settings.prefetch_max_rate),
             headers={"User-Agent": f"hubd/{__version__}", "Accept-Encoding": "identity"},
         )
-        return self
 
     async def __aexit__(self, *exception: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._named_hosts):
+            if session is not None:
+                await session.close()
 
     @asynccontextmanager
     async def following(
@@ -82,33 +98,34 @@ class Session:
         headers: dict[str, str],
         claim: Claim | None = None,
         own: OwnCredential | None = None,
+        *,
+        named: URL | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206 or 416.
 
         The claim's place goes with it from host to host; without one the caller has a place for it. `own` is the
         caller's credential, sent along as `credential_for` says, as are the machine's.
-
+        `named`: the configuration names this URL, so its scheme, host and port may be asked, whatever the guard says
+        of them; but where a redirect leads away from them, it decides.
         Raises upstream-*, handle-* and address-forbidden errors.
         """
-        assert self._session is not None
         asked_host = url.raw_host
         redirected_by: str | None = None
         way: list[URL] = []
         for _ in range(_MAX_REDIRECTS + 1):
-            self._guard.check_url(url)
             host = url.raw_host or ""
+            is_named = named is not None and _origin(url) == _origin(named)
+            if not is_named:
+                self._guard.check_url(url)
             if claim is not None:
                 await claim.move(host)
-            self._guard.begin(host)
             way.append(url)
             credential = credential_for(way, own, self._machine)
             shown = {"Authorization": credential.header()} if credential is not None else {}
             try:
-                # The read timeout starts again with every byte: only this one ends a head that never ends.
-                async with asyncio.timeout(self._settings.connect_timeout + self._settings.stall_timeout):
-                    response = await self._session.get(url, headers={**headers, **shown}, allow_redirects=False)
+                response = await self._get(url, {**headers, **shown}, is_named)
             except Exception as error:  # of the HTTP library, which raises nearly anything at a hostile answer
-                self._guard.check_refused()
+                self._guard.check_refused()  # by now, or when a socket was made
                 if not isinstance(error, aiohttp.InvalidURL | UnicodeError):
                     raise _named(error, host) from error
                 if redirected_by is not None:
@@ -123,6 +140,35 @@ class Session:
                 yield response
                 return
         raise Hopeless(f"{asked_host}: more than {_MAX_REDIRECTS} redirects")
+
+    async def _get(self, url: URL, headers: dict[str, str], is_named: bool) -> aiohttp.ClientResponse:
+        session = self._named_hosts if is_named else self._session
+        assert session is not None
+        host = (url.raw_host or "").lower()
+        proxy = self._routes.proxy(host)
+        if proxy is None:
+            self._guard.begin(host, is_named=is_named)
+        else:
+            self._guard.check_literal(url, is_named=is_named)
+            self._guard.begin(proxy.host, is_named=True)
+            if url.scheme == "http":  # no tunnel: the proxy reads the request itself
+                headers = {**headers, **proxy.headers}
+        # A proxy's too; with one that is asked by TLS, no host is without verification.
+        is_tls = url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https")
+        # The read timeout starts again with every byte: only this one ends a head that never ends.
+        async with asyncio.timeout(self._settings.connect_timeout + self._settings.stall_timeout):
+            return await session.get(
+                url,
+                headers=headers,
+                allow_redirects=False,
+                ssl=self._trust.context(host) if is_tls else True,
+                proxy=proxy.url if proxy is not None else None,
+                proxy_headers=proxy.headers if proxy is not None else None,
+            )
+
+
+def _origin(url: URL) -> tuple[str, str, int | None]:
+    return url.scheme, (url.raw_host or "").lower(), url.port
 
 
 async def chunks(response: aiohttp.ClientResponse, host: str) -> AsyncIterator[bytes]:
@@ -200,6 +246,8 @@ def _refusal(response: aiohttp.ClientResponse, host: str, ranged: bool) -> HubEr
         return UpstreamNotFound(f"{host} has no such module (HTTP {status})")
     if status in (401, 403):
         return UpstreamDenied(f"{host} denies access to this module (HTTP {status})")
+    if status == PROXY_AUTHENTICATION_REQUIRED:
+        return refused_by_proxy(status, host)
     detail = f"{host} answered HTTP {status}"
     if status not in _PASSING:
         return Hopeless(detail)
@@ -218,11 +266,16 @@ def _named(error: Exception, host: str) -> HubError:
     if isinstance(error, TimeoutError):
         return UpstreamTimeout(f"{host} stopped sending")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return UpstreamUnavailable(f"{host} cannot be resolved")
+        return UpstreamUnavailable(f"{error.host} cannot be resolved")  # which may be the proxy
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return Hopeless(f"{host}: its certificate is not trusted")
+        return untrusted(error.certificate_error, error.host)
     if isinstance(error, aiohttp.ClientSSLError):
         return UpstreamUnavailable(f"{host}: TLS failed ({type(error).__name__})")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return refused_by_proxy(error.status, host)
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        reason = error.os_error.strerror or "no reason given"
+        return UpstreamUnavailable(f"the proxy {error.host} cannot be connected to ({reason})")
     if isinstance(error, aiohttp.ClientConnectorError):
         return UpstreamUnavailable(f"{host} cannot be connected to ({error.os_error.strerror or 'no reason given'})")
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionError):

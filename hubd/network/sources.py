@@ -36,7 +36,7 @@ class Delivery:
     The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. `close` gives up the rest
     of the body. With `strong` validators any `part` of the archive can be asked for too; that raises upstream-* errors,
     and `RangeRefused` for an answer that is no such part of this version of it. `extra` is the right to one more
-    connection, if there is one now.
+    connection, if there is one now. `is_local`: nothing of it comes over a network.
     """
 
     body: AsyncIterator[bytes] | None
@@ -50,6 +50,7 @@ class Delivery:
     extra: Callable[[], Place | None] = lambda: None
     expected: Expected = field(default_factory=Expected)  # of the whole archive
     url: URL | None = None  # at the end of all redirects
+    is_local: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class ArchiveRequest:
 
     With `known` validators a 304 is an answer too. With `resume` the rest of it is, if it is still the same; else it
     comes from its first byte. `is_urgent`: whether a client waits for it, at this moment. The `credential` is the
-    caller's own, for the handle's host.
+    caller's own, for the handle's host. `mirror`: where a configured mirror has it, which is asked in place of the
+    handle.
     """
 
     handle: str
@@ -66,6 +68,7 @@ class ArchiveRequest:
     resume: Resume | None = None
     is_urgent: Callable[[], bool] = lambda: True
     credential: Credential | None = None
+    mirror: str | None = None
 
     def headers(self) -> dict[str, str]:
         return {**(self.known.headers() if self.known else {}), **(self.resume.headers() if self.resume else {})}
@@ -88,10 +91,15 @@ class HttpSource:
         known, resume = request.known, request.resume
         home = self._kaggle.home if handles.is_kaggle(request.handle) else _asked(request.handle)
         own = OwnCredential(request.credential, home) if request.credential is not None else None
+        named = _asked(request.mirror) if request.mirror is not None else None
         async with (
             Claim(self._session.connections, request.is_urgent) as claim,
             self._session.following(
-                asked := await self._url(request.handle, home, claim, own), request.headers(), claim, own
+                asked := named or await self._url(request.handle, home, claim, own),
+                request.headers(),
+                claim,
+                own,
+                named=named,
             ) as response,
         ):
             validators: Validators = Validators.stated(response.headers)
@@ -110,7 +118,7 @@ class HttpSource:
             found = None
             if again is not None:
                 sent = _sent_along(own, response)
-                found = _Found(self._session, asked, own, response.url, sent, total_bytes, again)
+                found = _Found(self._session, asked, named, own, response.url, sent, total_bytes, again)
             yield Delivery(
                 chunks(response, host),
                 total_bytes,
@@ -135,6 +143,7 @@ class _Found:
 
     session: Session
     asked: URL
+    named: URL | None
     own: OwnCredential | None
     found: URL
     own_there: OwnCredential | None
@@ -147,19 +156,22 @@ class _Found:
         resume = Resume(start, self.total_bytes, self.validators, end)
         async with AsyncExitStack() as stack:
             try:
-                again = self.session.following(self.found, resume.headers(), own=self.own_there)
-                response = await stack.enter_async_context(again)
+                response = await stack.enter_async_context(self._follow(self.found, resume, self.own_there))
             except (UpstreamDenied, UpstreamNotFound):
                 if self.found == self.asked:
                     raise
                 # Redirects lead to URLs that are signed for a while: ask for another one.
-                anew = self.session.following(self.asked, resume.headers(), own=self.own)
-                response = await stack.enter_async_context(anew)
+                response = await stack.enter_async_context(self._follow(self.asked, resume, self.own))
                 self.found, self.own_there = response.url, _sent_along(self.own, response)
             if response.status == 200:
                 raise RangeRefused("from its first byte")
             self.total_bytes = _checked(response, resume)
             yield chunks(response, response.url.raw_host or "")
+
+    def _follow(
+        self, url: URL, resume: Resume, own: OwnCredential | None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self.session.following(url, resume.headers(), own=own, named=self.named)
 
 
 def _sent_along(own: OwnCredential | None, response: aiohttp.ClientResponse) -> OwnCredential | None:

@@ -14,6 +14,7 @@ from hubd.fetching.room import Room
 from hubd.fetching.slots import Slots
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
+from hubd.network.origins import Origins
 from hubd.network.sources import HttpSource
 from hubd.store.budget import Limits
 from hubd.store.disk import Disk
@@ -47,7 +48,7 @@ def means_of(
         trees=trees,
         records=records,
         partials=partials,
-        source=source,
+        source=Origins(source),
         verifier=Verifier(trees, records, spawn),
         threads=threads,
         slots=Slots(1),

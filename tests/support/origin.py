@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -48,12 +49,16 @@ class Asked:
 class Origin:
     """Context manager; the server runs in threads of its own, so that blocking tests can use it too."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: it speaks HTTPS with this."""
+        self._scheme = "http" if tls is None else "https"
         self._answers: dict[str, Callable[[Asked], Answer]] = {}
         self._asked: dict[str, list[Asked]] = defaultdict(list)
         self._changed = threading.Condition()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.origin = self
+        if tls is not None:  # the handshake is for the thread that answers, or a slow one would keep the others
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._gates: list[threading.Event] = []
         self._sent_bytes: dict[str, int] = defaultdict(int)
@@ -62,8 +67,8 @@ class Origin:
     def port(self) -> int:
         return int(self._server.server_address[1])
 
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        return f"{self._scheme}://{host}:{self.port}{path}"
 
     def serve(self, path: str, answer: Answer | Callable[[Asked], Answer]) -> str:
         """Sets what a path answers from now on; returns its URL, which is a handle."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_the_example_documents_every_setting() -> None:
     text = (Path(__file__).parents[2] / "config.example.toml").read_text()
     for section, field in config.Settings.model_fields.items():
         assert f"[{section}]" in text
-        model = (get_args(field.annotation) or (field.annotation,))[0]  # of one, or of many
+        model = get_args(field.annotation)[0] if get_origin(field.annotation) is tuple else field.annotation
         assert model is not None
         for name in model.model_fields:
             assert f"\n{name} = " in text or f"\n# {name} = " in text, f"{section}.{name}"
@@ -108,3 +108,20 @@ def test_kaggles_url_is_a_base_to_which_paths_are_appended(tmp_path: Path) -> No
     for wrong in ("kaggle.lan", "file:///srv", "https://u:p@h", "https://h?a=b", "kaggle:o/m/f/v", ""):
         with pytest.raises(ConfigError, match=r"kaggle\.url: must be a URL such as"):
             load(tmp_path, f'[kaggle]\nurl = "{wrong}"\n')
+
+
+def test_mirrors_are_a_list_and_their_mistakes_are_told(tmp_path: Path) -> None:
+    stated = '[[mirror]]\nmatch = "https://tfhub.dev"\nurls = ["file:///srv/modules", "https://mirror.lan/"]\n'
+    mirror = load(tmp_path, stated).mirror[0]
+    assert (mirror.match, mirror.urls) == ("https://tfhub.dev/", ("file:///srv/modules/", "https://mirror.lan/"))
+    with pytest.raises(ConfigError, match=r"mirror\.0\.urls\.1: a mirror must be a URL"):
+        load(tmp_path, stated.replace("https://mirror.lan/", "mirror.lan"))
+    with pytest.raises(ConfigError, match=r'unknown key "mirror\.0\.url"; did you mean "mirror\.urls"'):
+        load(tmp_path, stated.replace("urls", "url"))
+
+
+@pytest.mark.parametrize(("value", "offline"), [(None, False), ("", False), ("0", False), ("1", True)])
+def test_the_environment_may_take_a_daemon_offline(value: str | None, offline: bool) -> None:
+    environ = {} if value is None else {"HUBD_OFFLINE": value}
+    settings = config.with_environ(config.Settings(), environ)
+    assert settings == config.Settings(network=config.NetworkSettings(offline=offline))

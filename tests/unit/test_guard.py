@@ -10,7 +10,7 @@ from yarl import URL
 
 from hubclient.contract.errors import AddressForbidden, HandleForbidden
 from hubd.config import NetworkSettings
-from hubd.network.guard import Guard
+from hubd.network.guard import Guard, literal
 
 ALWAYS_REFUSED = [
     "169.254.169.254",
@@ -99,3 +99,42 @@ def test_hosts_are_compared_in_ascii() -> None:
     assert guard.allows(ip_address("10.0.0.1"), "xn--mnchen-3ya.de")
     with pytest.raises(HandleForbidden, match="allowed_hosts"):
         guard.check_url(URL("https://xn--zzzzzz999999999/m/1", encoded=True))  # it has no Unicode form
+
+
+def connect(guard: Guard, address: str) -> None:
+    guard.socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, 443))).close()
+
+
+def test_what_the_configuration_names_may_be_private_until_the_next_host() -> None:
+    guard = Guard(NetworkSettings())
+    guard.begin("mirror.lan", is_named=True)
+    connect(guard, "10.0.0.1")
+    guard.begin("mirror.lan")
+    with pytest.raises(PermissionError):
+        connect(guard, "10.0.0.1")
+
+
+@pytest.mark.parametrize("address", ALWAYS_REFUSED)
+def test_naming_a_host_opens_no_address_that_is_never_contacted(address: str) -> None:
+    assert not Guard(NetworkSettings()).allows(ip_address(address), "mirror.lan", is_named=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("10.1", "10.0.0.1"),
+        ("0xa000001", "10.0.0.1"),
+        ("012.0.0.1", "10.0.0.1"),
+        ("127.0.0.1.", "127.0.0.1"),
+        ("LOCALHOST", "127.0.0.1"),
+        ("a.localhost.", "127.0.0.1"),
+        ("fd00::1", "fd00::1"),
+        ("models.example.org", None),
+        ("10.0.0.1.example.org", None),
+        ("cafe.fa", None),
+        ("", None),
+    ],
+)
+def test_an_address_is_seen_in_whatever_form_a_host_is_written(host: str, address: str | None) -> None:
+    assert literal(host) == (ip_address(address) if address is not None else None)

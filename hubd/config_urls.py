@@ -1,0 +1,72 @@
+"""URLs in the configuration: the handles that a mirror answers for, and where hosts, mirrors and proxies are.
+
+Law: what is no such URL is refused with a reason, and what is accepted has one spelling.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+from hubclient.contract import handles
+from hubclient.contract.errors import HandleInvalid
+
+_FILE_HOSTS = ("", "localhost")  # RFC 8089, section 2
+
+
+def handle_prefix(value: object) -> object:
+    """The beginning that handles have in common: a host, and whole segments of a path. It ends with a slash."""
+    return _slashed(_canonical(value, "a prefix of handles"))
+
+
+def mirror_url(value: object) -> object:
+    """Where a mirror has what follows the prefix: ``https://``, ``http://`` or ``file:///``. It ends with a slash."""
+    if not is_directory(value):
+        return _slashed(_canonical(value, "a mirror"))
+    url = urlsplit(str(value))
+    if url.netloc.lower() not in _FILE_HOSTS or not url.path.startswith("/") or url.query or url.fragment:
+        raise ValueError('a mirror in a directory is a URL such as "file:///srv/modules/"')
+    if "\0" in unquote(url.path) or any(unquote(segment) in (".", "..") for segment in url.path.split("/")):
+        raise ValueError("the path of a mirror has no '.' or '..' segment")
+    return _slashed(f"file://{url.path}")
+
+
+def proxy_url(value: object) -> object:
+    """Where a proxy is: scheme, host and port."""
+    url = urlsplit(_canonical(value, "a proxy"))
+    if url.path not in ("", "/"):
+        raise ValueError('a proxy is a URL such as "http://proxy.lan:3128"')
+    return f"{url.scheme}://{url.netloc}"
+
+
+def host_name(value: object) -> object:
+    """A host's name, without a port, or its address (an IPv6 one in brackets)."""
+    url = urlsplit(_canonical(f"https://{value}", "a host"))
+    if url.path or url.port is not None:
+        raise ValueError('a host is a name such as "models.lan", without a port')
+    return url.hostname
+
+
+def is_directory(url: object) -> bool:
+    """Whether a mirror's URL names a directory of this machine."""
+    return isinstance(url, str) and url[:5].lower() == "file:"
+
+
+def directory(url: str) -> bytes:
+    """The path of the directory that a mirror's URL names."""
+    return unquote_to_bytes(urlsplit(url).path)
+
+
+def _canonical(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{what} is a URL in quotes")
+    try:
+        canonical = handles.canonical(value)
+    except HandleInvalid as error:
+        raise ValueError(f"{what} must be a URL: {str(error).replace('the handle', 'it')}") from None
+    if "?" in canonical:
+        raise ValueError(f"the URL of {what} has no query")
+    return canonical
+
+
+def _slashed(url: str) -> str:
+    return url if url.endswith("/") else url + "/"

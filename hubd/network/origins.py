@@ -1,0 +1,103 @@
+"""All origins as one: a module comes from the first of its places that gives it.
+
+Law: a place's answer is used or the next place is asked; nothing of one answer is mixed with another's, and what no
+place gives ends with an error that names them all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+
+from hubclient.contract.errors import (
+    ArchiveCorrupt,
+    ArchiveUnsafe,
+    DigestMismatch,
+    HubError,
+    NotAModule,
+    Offline,
+    UpstreamNotFound,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from hubd.config import Mirror
+from hubd.config_urls import is_directory
+from hubd.network.archive_directory import ArchiveDirectory
+from hubd.network.mirrors import Health, Place, places, verdict
+from hubd.network.sources import ArchiveRequest, Delivery, HttpSource
+
+log = logging.getLogger(__name__)
+
+_AWAY = (UpstreamUnavailable, UpstreamTimeout)  # blamed on the place
+_WRONG = (ArchiveCorrupt, ArchiveUnsafe, NotAModule, DigestMismatch)  # blamed on what it has of one module
+
+
+class Origins:
+    """Mirrors and origins. With `offline` only directories of this machine are asked: they need no network."""
+
+    def __init__(self, http: HttpSource, mirrors: Sequence[Mirror] = (), *, offline: bool = False) -> None:
+        self._http = http
+        self._mirrors = mirrors
+        self._offline = offline
+        self._health = Health()
+        self._directories = {
+            url: ArchiveDirectory(url) for mirror in mirrors for url in mirror.urls if is_directory(url)
+        }
+
+    def is_askable(self, handle: str) -> bool:
+        """Whether any place may be asked for a canonical handle."""
+        return bool(self._places(handle))
+
+    @asynccontextmanager
+    async def open(self, request: ArchiveRequest) -> AsyncIterator[Delivery]:
+        """As `HttpSource.open`, of the first place that has the module; raises `Offline` too.
+
+        What goes wrong in the block is held against the place, so that the next try begins with another one.
+        """
+        found = self._health.in_order(self._places(request.handle))
+        if request.credential is not None:
+            # It is for the handle's own host, whose word decides what this user may have.
+            found = [place for place in found if not place.is_mirror]
+        has_choice = len(found) > 1
+        if has_choice and request.resume is not None and request.resume.validators.etag is None:
+            # Two places may have different archives of one second.
+            request = replace(request, resume=None)
+        failures: list[tuple[Place, HubError]] = []
+        for place in found:
+            async with AsyncExitStack() as stack:
+                try:
+                    with self._watched(place, has_choice):
+                        delivery = await stack.enter_async_context(self._ask(place, request))
+                except HubError as error:
+                    failures.append((place, error))
+                    if has_choice:
+                        level = logging.WARNING if isinstance(error, _AWAY) else logging.DEBUG
+                        log.log(level, "%s gives no module: %s", place.name, error)
+                    continue
+                with self._watched(place, has_choice):
+                    yield delivery
+                self._health.works(place)
+                return
+        if (self._offline or not found) and all(isinstance(error, UpstreamNotFound) for _, error in failures):
+            raise Offline("no directory of this machine has the module, and hubd was told not to ask the network")
+        raise verdict(failures)
+
+    def _ask(self, place: Place, request: ArchiveRequest) -> AbstractAsyncContextManager[Delivery]:
+        if place.is_directory:
+            return self._directories[place.name].open(request, place.url.removeprefix(place.name))
+        return self._http.open(replace(request, mirror=place.url) if place.is_mirror else request)
+
+    def _places(self, handle: str) -> list[Place]:
+        found = places(handle, self._mirrors)
+        return [place for place in found if place.is_directory] if self._offline else found
+
+    @contextmanager
+    def _watched(self, place: Place, has_choice: bool) -> Iterator[None]:
+        try:
+            yield
+        except (*_AWAY, *_WRONG) as error:
+            if has_choice:
+                self._health.failed(place.name if isinstance(error, _AWAY) else place.url)
+            raise
