@@ -17,7 +17,7 @@ from hubclient.contract.errors import ArchiveCorrupt, ArchiveTooLarge
 #: Returns the next bytes of a stream, at least one; b"" at its end, and only there.
 ReadPiece = Callable[[], bytes]
 
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 512 * 1024
 _FIRST_BYTES = 4096
 _MAGIC = b"\x1f\x8b\x08"
 _HEADER_BYTES = 10

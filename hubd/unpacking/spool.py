@@ -12,6 +12,9 @@ from collections.abc import Callable
 
 from hubd.unpacking.gzip_stream import PIECE_BYTES
 
+# Weights hardly compress: so much of them inflates to no more than one piece, and no small one comes after it.
+_READ_BYTES = PIECE_BYTES * 7 // 8
+
 
 class DaemonGone(Exception):
     """Nobody is left to unpack for."""
@@ -48,7 +51,7 @@ class Spool:
             self._wait()
         if self._fd < 0:
             self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        piece = os.pread(self._fd, min(PIECE_BYTES, self._frontier - self._offset), self._offset)
+        piece = os.pread(self._fd, min(_READ_BYTES, self._frontier - self._offset), self._offset)
         if not piece:
             raise OSError(f"the spool ends at byte {self._offset}, before the frontier {self._frontier}")
         self._offset += len(piece)

@@ -23,7 +23,7 @@ from hubd.unpacking.names import shown
 Report = Callable[[str, int, str], None]
 
 _BIG_FILE_BYTES = 512 * 1024
-_BACKLOG_PIECES = 32  # of at most 256 KB each
+_BACKLOG_PIECES = 16  # of at most 512 KB each
 _WRITEBACK_BYTES = 16 * 1024 * 1024
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
