@@ -258,6 +258,7 @@ def test_a_fetch_under_way_is_told_to_its_asker_alone(service: Service, origin: 
             origin.wait_until_asked("/m/1")
             bobs, carols = (service.request(uid, "GET", "/v1/fetches")[1]["fetches"] for uid in (BOB, CAROL))
             assert service.request(CAROL, "GET", "/v1/status")[1]["fetches"] == 0
+            assert code(service.request(CAROL, "DELETE", f"/v1/fetches/{bobs[0]['id']}")) == "not-found"
         finally:
             gated.gate.set()
         got(fetching.result())
