@@ -61,6 +61,7 @@ class Transfer:
         self._terms = terms
         self._hooks = hooks
         self._patience = patience or Patience(0)
+        self._patience.begin(delivery.from_bytes)
         self._threads = threads
         self._plan = Plan(delivery.from_bytes, delivery.total_bytes)
         self._ramp = Ramp(terms.connections, time.monotonic())
@@ -91,7 +92,6 @@ class Transfer:
         segment = self._plan.take(ENDLESS, time.monotonic())
         if segment is not None:
             self._launch(segment, self._delivery.body)
-        received_before = 0
         while self._working:
             ended, _ = await asyncio.wait(self._working, timeout=_TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             error = None
@@ -107,20 +107,19 @@ class Transfer:
             if self._working or (error is None and not self._plan.left_bytes):
                 continue
             if error is not None:
-                await self._pause(error, self.received_bytes - received_before)
-            received_before = self.received_bytes
+                await self._pause(error)
             self._speed = Speed(self._terms.window_seconds)
             self._ramp = Ramp(self._terms.connections, time.monotonic())
             if (segment := self._plan.take(ENDLESS, time.monotonic())) is not None:
                 self._launch(segment)
 
-    async def _pause(self, error: HubError | RangeRefused, new_bytes: int) -> None:
+    async def _pause(self, error: HubError | RangeRefused) -> None:
         """Waits before the next try, or raises why there is none."""
         if isinstance(error, RangeRefused):
             raise Changed(f"the rest was asked for, and the answer came {error}") from None
         if self._delivery.part is None:
             raise error
-        seconds = self._patience.pause_seconds(error, new_bytes)
+        seconds = self._patience.pause_seconds(error, self._delivery.from_bytes + self.received_bytes)
         self._hooks.on_pause(error, seconds)
         await asyncio.sleep(seconds)
 
