@@ -24,6 +24,12 @@ def thread_count(pid: int) -> int:
     return len(_tasks(pid))
 
 
+def most_memory_bytes(pid: int) -> int:
+    """The most that was in memory of the process, at any time."""
+    status = dict(line.split(":", 1) for line in _text(Path(f"/proc/{pid}/status")).splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
+
+
 def connections(pid: int, port: int) -> int:
     """TCP connections that the process has to this port on loopback."""
     sockets = {_link(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir()}

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,23 @@ def test_a_signed_url_that_expires_is_asked_for_again(patient_daemon: Daemon, or
     handle = origin.serve("/m/1", lambda asked: new if asked.is_ranged else old)
     assert_whole(patient_daemon.resolve(handle))
     assert origin.sent_bytes("/signed/1") + origin.sent_bytes("/signed/2") <= 1.1 * SIZE
+
+
+def test_a_connection_that_stands_still_keeps_nobody_waiting(patient_daemon: Daemon, origin: Origin) -> None:
+    """Its silence would be an error only after a minute."""
+    stalling = replace(SLOW, gate_after_bytes=100_000)
+
+    def answer(asked: Asked) -> Answer:
+        return stalling if len(origin.asked("/m/1")) == 3 else SLOW
+
+    handle = origin.serve("/m/1", answer)
+    before = time.monotonic()
+    try:
+        assert_whole(patient_daemon.resolve(handle))
+        assert time.monotonic() - before < 20
+        assert origin.sent_bytes("/m/1") <= 1.1 * SIZE
+    finally:
+        stalling.gate.set()
 
 
 def test_every_part_cut_again_and_again_costs_no_byte(patient_daemon: Daemon, origin: Origin) -> None:

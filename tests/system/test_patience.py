@@ -202,6 +202,22 @@ def test_an_origin_that_asks_for_an_hour_is_not_waited_for(patient_daemon: Daemo
     assert len(origin.asked("/m/1")) == 1
 
 
+def test_a_pause_ends_with_its_last_waiter_and_with_the_daemon(tmp_path: Path, origin: Origin) -> None:
+    busy = Answer(status=503, headers={"Retry-After": "50"})
+    with Daemon(tmp_path, config=CONFIG) as daemon:
+        handle = origin.serve("/m/1", in_turn(CUT, busy))
+        with daemon.events(handle):
+            origin.wait_until_asked("/m/1", 2)
+        assert_nothing_remains(daemon, handle, partial=True)
+        with daemon.events(handle):
+            origin.wait_until_asked("/m/1", 3)
+            assert daemon.stop() == 0
+        daemon.start()
+        origin.serve("/m/1", WHOLE)
+        assert_whole(daemon.resolve(handle))
+        assert origin.sent_bytes("/m/1") == SIZE
+
+
 def test_a_byte_a_second_ends_by_the_minimum_rate_and_is_gone_on_from(tmp_path: Path, origin: Origin) -> None:
     config = '[network]\nretries = 1\nstall_timeout = "600ms"\nmin_rate = "100KB/s"\n'
     handle = origin.serve("/m/1", in_turn(CUT, replace(WHOLE, bytes_per_second=2000)))

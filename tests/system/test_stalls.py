@@ -12,7 +12,7 @@ import pytest
 from tests.support.archives import archive
 from tests.support.daemon import Daemon
 from tests.support.raw_origin import deaf_origin, raw_origin, until_hung_up
-from tests.support.remains import assert_nothing_remains, thread_count
+from tests.support.remains import assert_nothing_remains, most_memory_bytes, thread_count
 from tests.support.waiting import wait_until
 
 ARCHIVE = archive()
@@ -76,6 +76,45 @@ def test_a_stall_is_upstream_timeout_within_the_set_time(patient_daemon: Daemon,
         assert (status, problem["code"]) == (504, "upstream-timeout"), problem
         assert told in problem["detail"]
         assert_nothing_remains(patient_daemon, url, kept_connections=0)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_whoever_leaves_in_a_stall_leaves_nothing_behind(shared_daemon: Daemon, phase: str) -> None:
+    """This daemon has the usual patience: what ends within moments is ended by the leaving."""
+    stalling, _ = PHASES[phase]
+    with stalling() as url:
+        with shared_daemon.events(url) as events:
+            next(event for event in events if event["fetch"]["state"] in ("connecting", "transferring"))
+        assert_nothing_remains(shared_daemon, url, kept_connections=0)
+
+
+FLOODS = {
+    "trailers": (b"0\r\n", b"X-Trailer: " + b"y" * 1000 + b"\r\n"),
+    "long-trailer": (b"0\r\nX-Trailer: ", b"y" * 1000),
+    "chunk-extension": (b"1;", b"y" * 1000),
+    "chunk-size": (b"", b"0" * 1000),
+    "chunks-of-a-byte": (b"", b"1\r\nx\r\n" * 1000),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_that_is_no_archive_ends_and_fills_no_memory(patient_daemon: Daemon, flood: str) -> None:
+    first, again = FLOODS[flood]
+
+    def answer(connection: socket.socket) -> None:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head + b"%x\r\n%b\r\n" % (len(ARCHIVE), ARCHIVE) + first)
+        while True:
+            connection.sendall(again)
+
+    most_before = most_memory_bytes(patient_daemon.pid)
+    with raw_origin(answer) as url:
+        before = time.monotonic()
+        status, problem = patient_daemon.resolve(url)
+        assert time.monotonic() - before < LIMIT_SECONDS
+        assert problem["code"] in ("upstream-unavailable", "upstream-timeout", "archive-corrupt"), (status, problem)
+        assert_nothing_remains(patient_daemon, url, kept_connections=0)
+    assert most_memory_bytes(patient_daemon.pid) - most_before < 32 << 20
 
 
 def test_stalls_leave_no_threads(patient_daemon: Daemon) -> None:
