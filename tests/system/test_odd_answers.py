@@ -87,4 +87,5 @@ def test_names_in_headers_are_never_paths(shared_daemon: Daemon, origin: Origin,
     assert status == 200, told
     assert Path(told["path"]).parent.parent == shared_daemon.cache / "trees"
     assert {path.name for path in shared_daemon.cache.parent.iterdir()} == before
+    assert_nothing_remains(shared_daemon, handle)
     assert not [path for path in shared_daemon.cache.rglob("*") if "evil" in path.name or "passwd" in path.name]

@@ -68,8 +68,10 @@ def test_an_origin_that_limits_each_connection_is_asked_over_several(patient_dae
     "refusal",
     [
         pytest.param(Answer(status=503), id="503"),
-        pytest.param(Answer(status=429, headers={"Retry-After": "3600"}), id="429-for-an-hour"),
-        pytest.param(Answer(status=403), id="403"),
+        pytest.param(
+            Answer(status=429, headers={"Retry-After": "3600"}), id="429-for-an-hour", marks=pytest.mark.thorough
+        ),
+        pytest.param(Answer(status=403), id="403", marks=pytest.mark.thorough),
         pytest.param(Answer(reset=True), id="reset"),
     ],
 )
