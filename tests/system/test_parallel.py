@@ -173,7 +173,8 @@ def test_the_last_waiter_who_leaves_ends_all_connections_and_keeps_the_prefix(
     assert_nothing_remains(patient_daemon, handle, partial=True, kept_connections=0)
     sent_before = origin.sent_bytes("/m/1")
     assert_whole(patient_daemon.resolve(handle))
-    assert origin.sent_bytes("/m/1") - sent_before <= 0.9 * SIZE
+    # What came out of its order is not kept: up to a segment for each connection.
+    assert origin.sent_bytes("/m/1") - sent_before < SIZE
 
 
 def test_an_interrupt_of_hubctl_ends_all_connections(patient_daemon: Daemon, origin: Origin) -> None:
