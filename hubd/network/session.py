@@ -270,7 +270,8 @@ def _named(error: Exception, host: str) -> HubError:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return untrusted(error.certificate_error, error.host)
     if isinstance(error, aiohttp.ClientSSLError):
-        return UpstreamUnavailable(f"{host}: TLS failed ({type(error).__name__})")
+        reason = getattr(getattr(error, "os_error", None), "reason", None) or type(error).__name__
+        return UpstreamUnavailable(f"{host}: TLS failed ({reason}): is it https:// that is spoken there?")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return refused_by_proxy(error.status, host)
     if isinstance(error, aiohttp.ClientProxyConnectionError):

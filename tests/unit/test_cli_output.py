@@ -53,6 +53,22 @@ def test_the_next_step_suits_the_error(
     assert step in capsys.readouterr().err.splitlines()[1]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.UpstreamUnavailable("h.example: its certificate has expired"),
+        errors.UpstreamUnavailable("the proxy wants credentials: network.proxy_credentials_file names a file"),
+        errors.Offline("this daemon asks no network: network.offline says so"),
+    ],
+    ids=str,
+)
+def test_no_later_try_is_advised_where_the_detail_has_the_remedy(
+    capsys: pytest.CaptureFixture[str], error: errors.HubError
+) -> None:
+    complain(error)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_a_handle_that_the_detail_names_is_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
     complain(errors.CacheUntrusted("https://h.example/m/1 is not to be trusted"), handle="https://h.example/m/1")
     assert capsys.readouterr().err == "hubctl: https://h.example/m/1 is not to be trusted [cache-untrusted]\n"

@@ -22,7 +22,9 @@ from hubclient.contract.errors import (
     HandleForbidden,
     HubError,
     NotFound,
+    Offline,
     UpstreamDenied,
+    UpstreamUnavailable,
 )
 
 EXIT_FAILED = 1
@@ -30,6 +32,7 @@ EXIT_UNREACHABLE = 3
 EXIT_UPSTREAM_NOT_FOUND = 4
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
+_CERTIFICATE = "its certificate"
 _NEXT_STEPS = {
     "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, a path, or "
     "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION",
@@ -150,6 +153,10 @@ def _next_step(error: HubError) -> str | None:
         return "`hubctl ls` lists what the cache has"
     if isinstance(error, HandleForbidden | DigestMismatch) and "lock file" in error.detail:
         return "`hubctl lock HANDLE -o FILE` writes what is there now into the lock file"
+    if isinstance(error, Offline | UpstreamUnavailable) and (
+        "network." in error.detail or _CERTIFICATE in error.detail
+    ):
+        return None  # it is not over by itself, and the detail says what is
     if isinstance(error, AccessDenied) and "administrators" in error.detail:
         return "run hubctl as root, or as the user that the daemon runs as"
     if isinstance(error, DiskFull) and (cache := finding.find(os.environ).cache) is not None:
