@@ -26,6 +26,7 @@ from hubclient.contract.errors import (
     UpstreamDenied,
     UpstreamUnavailable,
 )
+from hubclient.contract.handles import is_kaggle
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 3
@@ -137,13 +138,13 @@ def complain(error: HubError, *, as_json: bool = False, handle: str | None = Non
     say(f"hubctl: {about}{first} [{error.code}]")
     for line in more:
         say(f"        {line.strip()}")
-    if step := _next_step(error):
+    if step := _next_step(error, handle or ""):
         say(f"        {step}")
 
 
-def _next_step(error: HubError) -> str | None:
+def _next_step(error: HubError, handle: str) -> str | None:
     step = _NEXT_STEPS.get(error.code)
-    if isinstance(error, UpstreamDenied) and "kaggle.com" in error.detail.partition(" ")[0]:
+    if isinstance(error, UpstreamDenied) and (is_kaggle(handle) or "kaggle.com" in error.detail.partition(" ")[0]):
         return (
             "set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY; the model's page at Kaggle may want consent first"
         )
@@ -151,7 +152,9 @@ def _next_step(error: HubError) -> str | None:
         return "is it the URL of a web page? A handle leads to the archive itself"
     if isinstance(error, NotFound) and "cache" in error.detail and "hubctl" not in error.detail:
         return "`hubctl ls` lists what the cache has"
-    if isinstance(error, HandleForbidden | DigestMismatch) and "lock file" in error.detail:
+    if isinstance(error, HandleForbidden) and "hubctl lock" in error.detail:
+        return None  # the detail says it
+    if isinstance(error, DigestMismatch) and "lock file" in error.detail:
         return "`hubctl lock HANDLE -o FILE` writes what is there now into the lock file"
     if isinstance(error, Offline | UpstreamUnavailable) and (
         "network." in error.detail or _CERTIFICATE in error.detail
