@@ -16,6 +16,7 @@ from hubclient import finding
 from hubclient.cli.wording import duration, printable
 from hubclient.contract.errors import (
     AccessDenied,
+    AddressForbidden,
     ArchiveCorrupt,
     DigestMismatch,
     DiskFull,
@@ -37,7 +38,6 @@ _CERTIFICATE = "its certificate"
 _NEXT_STEPS = {
     "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, a path, or "
     "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION",
-    "handle-forbidden": "the daemon's settings name the hosts that it may ask: [network] allowed_hosts",
     "address-forbidden": "the daemon's settings say which addresses it may contact: [network] allow_private_addresses",
     "upstream-denied": "check the handle; if the host knows you, put a credential for it into "
     "~/.config/hubclient/credentials.toml or ~/.netrc",
@@ -152,8 +152,10 @@ def _next_step(error: HubError, handle: str) -> str | None:
         return "is it the URL of a web page? A handle leads to the archive itself"
     if isinstance(error, NotFound) and "cache" in error.detail and "hubctl" not in error.detail:
         return "`hubctl ls` lists what the cache has"
-    if isinstance(error, HandleForbidden) and "hubctl lock" in error.detail:
-        return None  # the detail says it
+    if isinstance(error, HandleForbidden) and "network." in error.detail:
+        return "what it may ask is in the daemon's settings, in section [network]"
+    if isinstance(error, AddressForbidden) and "never" in error.detail:
+        return None  # no setting allows it
     if isinstance(error, DigestMismatch) and "lock file" in error.detail:
         return "`hubctl lock HANDLE -o FILE` writes what is there now into the lock file"
     if isinstance(error, Offline | UpstreamUnavailable) and (
