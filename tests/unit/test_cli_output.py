@@ -59,6 +59,7 @@ def test_the_next_step_suits_the_error(
     "error",
     [
         errors.UpstreamUnavailable("h.example: its certificate has expired"),
+        errors.UpstreamUnavailable("the proxy refuses to lead to h.example (HTTP 403)"),
         errors.UpstreamUnavailable("the proxy wants credentials: network.proxy_credentials_file names a file"),
         errors.Offline("this daemon asks no network: network.offline says so"),
         errors.HandleForbidden("a credential is not sent over http://, but to this machine itself: use https://"),

@@ -34,7 +34,7 @@ EXIT_UNREACHABLE = 3
 EXIT_UPSTREAM_NOT_FOUND = 4
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
-_CERTIFICATE = "its certificate"
+_LASTING = ("network.", "its certificate", "the proxy refuses")
 _NEXT_STEPS = {
     "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, a path, or "
     "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION",
@@ -158,9 +158,7 @@ def _next_step(error: HubError, handle: str) -> str | None:
         return None  # no setting allows it
     if isinstance(error, DigestMismatch) and "lock file" in error.detail:
         return "`hubctl lock HANDLE -o FILE` writes what is there now into the lock file"
-    if isinstance(error, Offline | UpstreamUnavailable) and (
-        "network." in error.detail or _CERTIFICATE in error.detail
-    ):
+    if isinstance(error, Offline | UpstreamUnavailable) and any(one in error.detail for one in _LASTING):
         return None  # it is not over by itself, and the detail says what is
     if isinstance(error, AccessDenied) and "administrators" in error.detail:
         return "run hubctl as root, or as the user that the daemon runs as"
