@@ -231,6 +231,17 @@ def test_a_refusal_is_answered_with_the_credential_and_the_next_version_gets_it_
     assert shown == [None, SECRET, SECRET]
 
 
+def test_what_opened_a_host_without_a_path_is_shown_to_no_other_host(home: Home) -> None:
+    home.own(TOML.format("models.lan", SECRET))
+    showing = Showing(home.environ)
+    ask, shown = host_of(SECRET)
+    assert showing.ask("https://models.lan", ask) == "module"
+    ask_other, shown_other = host_of()
+    with pytest.raises(UpstreamDenied):
+        showing.ask("https://other.lan", ask_other)
+    assert (shown, shown_other) == ([None, SECRET], [None])
+
+
 def test_what_is_public_and_what_is_broken_is_shown_no_credential(home: Home) -> None:
     home.own(TOML.format("models.lan", SECRET))
     ask, shown = host_of(None)  # type: ignore[arg-type]
