@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hubclient.contract.errors import (
     AccessDenied,
     ArchiveCorrupt,
+    HandleForbidden,
     HubError,
     NotAModule,
     RequestInvalid,
@@ -57,7 +58,7 @@ class Showing:
             raise _saying(refused, _shown(own))
         try:
             answer = ask(own.credential)
-        except AccessDenied as fault:
+        except (AccessDenied, HandleForbidden) as fault:
             raise _saying(refused, str(fault)) from fault
         except UpstreamDenied as denied:
             raise _saying(denied, _shown(own)) from denied

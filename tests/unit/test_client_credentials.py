@@ -14,6 +14,7 @@ from hubclient.contract.credentials import Credential
 from hubclient.contract.errors import (
     AccessDenied,
     ArchiveCorrupt,
+    HandleForbidden,
     HubError,
     RequestInvalid,
     UpstreamDenied,
@@ -270,6 +271,12 @@ def test_a_refusal_stays_what_it_was_and_tells_what_became_of_the_credential(hom
     with pytest.raises(UpstreamDenied, match=f"says no; the credential of {file} was shown") as denied:
         showing.ask(HANDLE, host_of("another")[0])
     assert SECRET not in str(denied.value)
+
+    def ask(own: Credential | None) -> str:
+        raise UpstreamDenied("models.lan says no") if own is None else HandleForbidden("it is not verified")
+
+    with pytest.raises(UpstreamDenied, match="says no; it is not verified"):
+        showing.ask(HANDLE, ask)
 
     def over_an_open_socket(own: Credential | None) -> str:
         raise UpstreamDenied("models.lan says no") if own is None else AccessDenied("not over this socket")
