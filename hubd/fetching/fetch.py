@@ -99,7 +99,6 @@ class Fetch:
         self._published = False
         self._patience = Patience(means.settings.network.retries)
         self._goes_on: bool | None = None  # whether the transfer under way goes on by itself after a cut
-        self._most_bytes = 0  # that a try brought of the archive
         self._partial: Partial | None = None  # what an earlier fetch left, while nothing is done to it
         self._demands: list[str | None] = []
 
@@ -195,9 +194,7 @@ class Fetch:
         goes_on, self._goes_on = self._goes_on, None
         if (goes_on and not isinstance(error, Changed)) or (goes_on is None and self._whole):
             raise error  # it has been patient itself; or nobody needs to be, for there is a copy
-        received_bytes = self.progress.received_bytes if goes_on is not None else 0
-        new_bytes, self._most_bytes = received_bytes - self._most_bytes, max(self._most_bytes, received_bytes)
-        return self._patience.pause_seconds(error, new_bytes)
+        return self._patience.pause_seconds(error, self.progress.received_bytes if goes_on is not None else 0)
 
     def _goes_on_after(self, error: HubError, before: Record) -> bool:
         """Whether the copy that is there is served although the origin could not be asked."""

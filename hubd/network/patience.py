@@ -1,7 +1,9 @@
 """When a transfer is tried again, and when it is given up.
 
 Law: only tries that bring nothing count. `retries` of them in a row may fail; one that brought 256 KB of new bytes
-begins the count anew. So there is no limit on how long a transfer may take, and one on how long it may stand still.
+begins the count anew. New is what takes an archive further than any try before has: bytes that had to come again, since
+the archive changed, say, are none. So there is no limit on how long a transfer may take, and one on how long it may
+stand still.
 """
 
 from __future__ import annotations
@@ -30,13 +32,19 @@ class Patience:
         self._retries = retries
         self._uniform = uniform
         self._failed_in_a_row = 0
+        self._most_bytes = 0
 
-    def pause_seconds(self, error: HubError, new_bytes: int) -> float:
-        """How long to wait before the next try, after one that failed and brought so many new bytes.
+    def begin(self, had_bytes: int) -> None:
+        """So much of the archive is there before a try, and nothing new."""
+        self._most_bytes = max(self._most_bytes, had_bytes)
+
+    def pause_seconds(self, error: HubError, had_bytes: int) -> float:
+        """How long to wait before the next try, after one that failed with so much of the archive there.
 
         Full jitter, so that those who were cut off together do not come back together. Raises the error when there is
         no next try.
         """
+        new_bytes, self._most_bytes = had_bytes - self._most_bytes, max(self._most_bytes, had_bytes)
         if new_bytes >= PROGRESS_BYTES and not isinstance(error, TooSlow):
             self._failed_in_a_row = 0
         self._failed_in_a_row += 1

@@ -157,10 +157,11 @@ class _Found:
         async with AsyncExitStack() as stack:
             try:
                 response = await stack.enter_async_context(self._follow(self.found, resume, self.own_there))
-            except (UpstreamDenied, UpstreamNotFound):
+            except (UpstreamDenied, UpstreamNotFound, Hopeless):
                 if self.found == self.asked:
                     raise
-                # Redirects lead to URLs that are signed for a while: ask for another one.
+                # Redirects lead to URLs that are signed for a while: ask for another one. That one has expired is
+                # told with 403, 410, or as by Google's storage with 400.
                 response = await stack.enter_async_context(self._follow(self.asked, resume, self.own))
                 self.found, self.own_there = response.url, _sent_along(self.own, response)
             if response.status == 200:

@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamUnavailable
+from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamTimeout, UpstreamUnavailable
 from hubd.network.conditions import RangeRefused
 from hubd.network.connections import Place
 from hubd.network.digests import Checker
 from hubd.network.failures import Hopeless
-from hubd.network.patience import Patience, TooSlow, may_pass
+from hubd.network.patience import Patience, TooSlow
 from hubd.network.ramp import Ramp
 from hubd.network.segments import ENDLESS, Plan, Segment, segment_bytes
 from hubd.network.sources import Delivery
@@ -61,6 +61,7 @@ class Transfer:
         self._terms = terms
         self._hooks = hooks
         self._patience = patience or Patience(0)
+        self._patience.begin(delivery.from_bytes)
         self._threads = threads
         self._plan = Plan(delivery.from_bytes, delivery.total_bytes)
         self._ramp = Ramp(terms.connections, time.monotonic())
@@ -69,6 +70,7 @@ class Transfer:
         self._end_bytes = delivery.total_bytes  # of the whole archive, as soon as it is known
         self._held = 0  # connections that our own limits hold back
         self._may_have_holes = False
+        self._is_alone = True  # one connection, since the last pause
         self._no_ranges = delivery.part is None
         self._speed = Speed(terms.window_seconds)
 
@@ -91,7 +93,6 @@ class Transfer:
         segment = self._plan.take(ENDLESS, time.monotonic())
         if segment is not None:
             self._launch(segment, self._delivery.body)
-        received_before = 0
         while self._working:
             ended, _ = await asyncio.wait(self._working, timeout=_TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             error = None
@@ -107,20 +108,25 @@ class Transfer:
             if self._working or (error is None and not self._plan.left_bytes):
                 continue
             if error is not None:
-                await self._pause(error, self.received_bytes - received_before)
-            received_before = self.received_bytes
+                await self._pause(error)
             self._speed = Speed(self._terms.window_seconds)
             self._ramp = Ramp(self._terms.connections, time.monotonic())
             if (segment := self._plan.take(ENDLESS, time.monotonic())) is not None:
                 self._launch(segment)
 
-    async def _pause(self, error: HubError | RangeRefused, new_bytes: int) -> None:
+    async def _pause(self, error: HubError | RangeRefused) -> None:
         """Waits before the next try, or raises why there is none."""
         if isinstance(error, RangeRefused):
             raise Changed(f"the rest was asked for, and the answer came {error}") from None
         if self._delivery.part is None:
             raise error
-        seconds = self._patience.pause_seconds(error, new_bytes)
+        alone, self._is_alone = self._is_alone, True
+        # What an origin that limits connections tells one of several, it need not tell a single one.
+        judged = error if alone or isinstance(error, UpstreamTimeout) else UpstreamUnavailable(error.detail)
+        try:
+            seconds = self._patience.pause_seconds(judged, self._delivery.from_bytes + self.received_bytes)
+        except HubError:
+            raise error from None
         self._hooks.on_pause(error, seconds)
         await asyncio.sleep(seconds)
 
@@ -149,6 +155,7 @@ class Transfer:
             if not self._launch(segment):
                 plan.leave(segment)
                 break
+            self._is_alone = False
         return None
 
     async def _relieve(self, now: float) -> Segment | None:
@@ -202,19 +209,14 @@ class Transfer:
                     end = segment.end if segment.end < ENDLESS else None
                     async with self._delivery.part(segment.at, end) as part:
                         await self._take_in(segment, part, is_whole=False)
-            except RangeRefused as refused:
-                return refused
-            except HubError as error:
-                if not may_pass(error) and len(self._working) <= 1:
-                    raise
+            except (RangeRefused, HubError) as error:
                 return error
             finally:
                 plan.leave(segment)
             body = None
-            now = time.monotonic()
             if len(self._working) > self._ramp.wanted or (connection.place is not None and connection.place.is_wanted):
                 return None
-            following = plan.take(self._segment_bytes(), now)
+            following = plan.take(self._segment_bytes(), time.monotonic())
             if following is None:
                 return None
             connection.segment = following

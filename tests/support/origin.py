@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import ssl
+import struct
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -35,6 +40,8 @@ class Answer:
     )
     content_range: str | None = None  # what a 206 says instead of the truth
     heeds_if_range: bool = True
+    bytes_per_second: int | None = None  # of this answer's body
+    reset: bool = False  # no answer: the connection is reset
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,23 @@ class Asked:
     method: str
     target: str
     headers: Mapping[str, str]
+    at_once: int = 1  #: requests for the path that are being answered, this one included
+
+    @property
+    def is_ranged(self) -> bool:
+        return "Range" in self.headers
+
+
+def in_turn(*answers: Answer) -> Callable[[Asked], Answer]:
+    """One answer to each request, and the last one to all that follow."""
+    left = list(answers)
+    changing = threading.Lock()
+
+    def answer(_: Asked) -> Answer:
+        with changing:
+            return left.pop(0) if len(left) > 1 else left[0]
+
+    return answer
 
 
 class Origin:
@@ -62,6 +86,8 @@ class Origin:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._gates: list[threading.Event] = []
         self._sent_bytes: dict[str, int] = defaultdict(int)
+        self._answering: dict[str, int] = defaultdict(int)
+        self._most_at_once: dict[str, int] = defaultdict(int)
 
     @property
     def port(self) -> int:
@@ -92,6 +118,24 @@ class Origin:
     def count_sent(self, path: str, size_bytes: int) -> None:
         with self._changed:
             self._sent_bytes[path] += size_bytes
+
+    def most_at_once(self, path: str) -> int:
+        """How many requests for the path were being answered at once, at most."""
+        with self._changed:
+            return self._most_at_once[path]
+
+    @contextmanager
+    def answering(self, path: str) -> Iterator[int]:
+        """While a request for the path is answered; gives how many are."""
+        with self._changed:
+            self._answering[path] += 1
+            at_once = self._answering[path]
+            self._most_at_once[path] = max(self._most_at_once[path], at_once)
+        try:
+            yield at_once
+        finally:
+            with self._changed:
+                self._answering[path] -= 1
 
     def wait_until_asked(self, path: str, times: int = 1) -> None:
         """Returns as soon as so many requests for the path have come."""
@@ -137,8 +181,17 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        asked = Asked(self.command, self.path, dict(self.headers.items()))
-        answer = self.server.origin.answer_to(urlsplit(self.path).path, asked)
+        path = urlsplit(self.path).path
+        with self.server.origin.answering(path) as at_once:
+            asked = Asked(self.command, self.path, dict(self.headers.items()), at_once)
+            self._answer(self.server.origin.answer_to(path, asked))
+
+    def _answer(self, answer: Answer) -> None:
+        if answer.reset:
+            self.close_connection = True
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            os.close(self.connection.detach())  # at once, and without a farewell
+            return
         if answer.etag is not None and self.headers.get("If-None-Match") == answer.etag:
             self.send_response(304)
             self.send_header("ETag", answer.etag)
@@ -161,29 +214,33 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _ranged(self, answer: Answer) -> Answer:
-        """The answer to a request for all from some byte on (RFC 9110, section 14), if it is one."""
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        """The answer to a request for a range of bytes (RFC 9110, section 14), if it is one."""
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         same = self.headers.get("If-Range") in (None, answer.etag, answer.headers.get("Last-Modified"))
         if not answer.ranges or asked is None or not (same or not answer.heeds_if_range):
             return answer
         start, size = int(asked[1]), len(answer.body)
         if start >= size:
             return replace(answer, status=416, body=b"", headers={**answer.headers, "Content-Range": f"bytes */{size}"})
-        stated = answer.content_range or f"bytes {start}-{size - 1}/{size}"
+        end = min(size, int(asked[2]) + 1) if asked[2] else size
+        stated = answer.content_range or f"bytes {start}-{end - 1}/{size}"
         headers = {**answer.headers, "Content-Range": stated}
-        return replace(answer, status=206, body=answer.body[start:], headers=headers)
+        return replace(answer, status=206, body=answer.body[start:end], headers=headers)
 
     def _send_body(self, answer: Answer) -> None:
         size = len(answer.body)
         ends = (size, answer.cut_after_bytes, answer.gate_after_bytes)
         stops = sorted({0, *(end for end in ends if end is not None and end <= size)})
-        sent = 0
+        sent, began = 0, time.monotonic()
+        piece_bytes = min(_PIECE_BYTES, max(1, (answer.bytes_per_second or _PIECE_BYTES * 20) // 20))
         for stop in stops:
             while sent < stop:
-                piece = answer.body[sent : min(stop, sent + _PIECE_BYTES)]
+                piece = answer.body[sent : min(stop, sent + piece_bytes)]
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece)
                 sent += len(piece)
                 self.server.origin.count_sent(urlsplit(self.path).path, len(piece))
+                if answer.bytes_per_second is not None:
+                    time.sleep(max(0.0, began + sent / answer.bytes_per_second - time.monotonic()))
             if answer.cut_after_bytes == sent:
                 self.close_connection = True
                 return

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -16,50 +14,13 @@ from hubd.network.sources import ArchiveRequest, HttpSource
 from tests.support.archives import archive
 from tests.support.daemon import Daemon
 from tests.support.origin import Answer, Origin
+from tests.support.raw_origin import raw_origin, sending
 
 ARCHIVE = archive()
 SECRET = "Sn0oze"  # what the origin writes, and no detail repeats
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = b"Content-Length: %d\r\n\r\n" % len(ARCHIVE) + ARCHIVE
 ENDLESS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-
-
-@contextmanager
-def raw_origin(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that reads each request's head and leaves the rest to `answer`; yields a URL there."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                except OSError:  # shut down: the test is over
-                    return
-                with connection:
-                    connection.settimeout(20)
-                    try:
-                        head = b""
-                        while b"\r\n\r\n" not in head and (piece := connection.recv(65536)):
-                            head += piece
-                        answer(connection)
-                        # A close with unread or unsent bytes would be a reset.
-                        connection.shutdown(socket.SHUT_WR)
-                    except OSError:  # the client has hung up
-                        continue
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}/m/1"
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-@contextmanager
-def sending(data: bytes) -> Iterator[str]:
-    with raw_origin(lambda connection: connection.sendall(data)) as url:
-        yield url
 
 
 @pytest.mark.parametrize(

@@ -177,19 +177,23 @@ def test_a_page_to_sign_in_proves_nothing(service: Service, origin: Origin) -> N
 
 @pytest.mark.parametrize("proof", ["of another version", "from elsewhere"])
 def test_a_304_proves_nothing_if_it_is(service: Service, origin: Origin, proof: str) -> None:
-    there = Answer(OTHER, etag='"1"') if proof == "from elsewhere" else Answer(status=304, headers={"ETag": '"2"'})
-    origin.serve("/there", lambda asked: there if "If-None-Match" in asked.headers else Answer(OTHER, etag='"2"'))
+    def carols(asked: Asked) -> Answer:
+        if "If-None-Match" not in asked.headers:
+            return Answer(OTHER, etag='"2"')
+        return Answer(status=304, headers={"ETag": '"1"' if proof == "from elsewhere" else '"2"'})
 
     def answer(asked: Asked) -> Answer:
         if asked.headers.get("Authorization") == "Bearer bobs":
             return Answer(unlike(proof), etag='"1"')
-        return Answer(status=302, headers={"Location": origin.url("/there")})
+        if proof == "from elsewhere":
+            return Answer(status=302, headers={"Location": origin.url("/there")})
+        return carols(asked)
 
+    origin.serve("/there", carols)
     handle = origin.serve("/m/1", answer)
-    bobs = got(service.resolve(BOB, handle, "bobs"))
-    carols = got(service.resolve(CAROL, handle, "carols"))
-    assert bobs != carols
-    assert (readers(bobs), readers(carols)) == ({BOB}, {CAROL})
+    bobs, hers = got(service.resolve(BOB, handle, "bobs")), got(service.resolve(CAROL, handle, "carols"))
+    assert bobs != hers
+    assert (readers(bobs), readers(hers)) == ({BOB}, {CAROL})
 
 
 def test_users_whom_the_origin_gives_different_content_each_have_their_own(service: Service, origin: Origin) -> None:
@@ -254,6 +258,7 @@ def test_a_fetch_under_way_is_told_to_its_asker_alone(service: Service, origin: 
             origin.wait_until_asked("/m/1")
             bobs, carols = (service.request(uid, "GET", "/v1/fetches")[1]["fetches"] for uid in (BOB, CAROL))
             assert service.request(CAROL, "GET", "/v1/status")[1]["fetches"] == 0
+            assert code(service.request(CAROL, "DELETE", f"/v1/fetches/{bobs[0]['id']}")) == "not-found"
         finally:
             gated.gate.set()
         got(fetching.result())
@@ -319,6 +324,19 @@ def test_a_broken_off_download_goes_on_for_its_own_user_alone(service: Service, 
     assert got(service.resolve(BOB, handle, "bobs")) == path
     assert origin.asked("/m/1")[-1].headers["Range"] == "bytes=600000-"
     assert readers(path) == {BOB}
+
+
+def test_what_one_credential_was_answered_is_not_remembered_for_another(service: Service, origin: Origin) -> None:
+    granted = private("right", body=unlike("remembered"))
+    handle = origin.serve(
+        "/m/1", lambda asked: granted(asked) if granted(asked).status == 200 else Answer(b"none", 404)
+    )
+    for _ in range(2):
+        assert code(service.resolve(BOB, handle, "wrong")) == "upstream-not-found"
+    assert len(origin.asked("/m/1")) == 1  # that one is
+    got(service.resolve(BOB, handle, "right"))
+    assert code(service.resolve(CAROL, handle)) == "upstream-not-found"
+    assert [asked.headers.get("Authorization") for asked in origin.asked("/m/1")[1:]] == ["Bearer right", None]
 
 
 def test_repair_pins_and_restarts_keep_a_tree_closed(service: Service, origin: Origin) -> None:

@@ -27,10 +27,19 @@ def test_pauses_double_up_to_eight_seconds_until_the_tries_are_used_up() -> None
 
 def test_a_try_that_brought_enough_begins_the_count_anew() -> None:
     patience = Patience(1, longest)
-    for _ in range(100):
-        assert patience.pause_seconds(CUT, PROGRESS_BYTES) == 0.5
+    for tried in range(1, 101):
+        assert patience.pause_seconds(CUT, tried * PROGRESS_BYTES) == 0.5
     with pytest.raises(UpstreamUnavailable):
-        patience.pause_seconds(CUT, PROGRESS_BYTES - 1)
+        patience.pause_seconds(CUT, 101 * PROGRESS_BYTES - 1)
+
+
+def test_what_came_before_already_is_nothing_new() -> None:
+    patience = Patience(2, longest)
+    patience.begin(10 * PROGRESS_BYTES)
+    patience.pause_seconds(CUT, 10 * PROGRESS_BYTES)
+    patience.pause_seconds(CUT, 5 * PROGRESS_BYTES)
+    with pytest.raises(UpstreamUnavailable):
+        patience.pause_seconds(CUT, 9 * PROGRESS_BYTES)
 
 
 def test_a_rate_below_the_least_counts_whatever_it_brought() -> None:

@@ -225,6 +225,27 @@ async def test_a_denial_is_told_at_once(tmp_path: Path) -> None:
         await run(delivery(denied(0, None), place=Place(denied)), tmp_path, patience=quick())
 
 
+async def test_what_several_connections_are_denied_a_single_one_is_asked_for(tmp_path: Path) -> None:
+    """An origin that lets in one may count those that have ended for a while, until none is left."""
+    crowded = True
+
+    def paused(low: float, high: float) -> float:
+        nonlocal crowded
+        crowded = False
+        return 0.0
+
+    async def part(start: int, end: int | None) -> Body:
+        if crowded:
+            await asyncio.sleep(0.5)
+            raise UpstreamDenied("too many")
+        async for piece in pieces(BODY[start:end]):
+            yield piece
+
+    told = delivery(slowly(BODY), place=Place(part))
+    assert is_whole(await run(told, tmp_path, patience=Patience(1, paused)), tmp_path)
+    assert not crowded
+
+
 async def test_more_bytes_than_the_limit_are_refused_while_they_come(tmp_path: Path) -> None:
     came = 0
 
