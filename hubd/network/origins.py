@@ -25,12 +25,16 @@ from hubclient.contract.errors import (
 from hubd.config import Mirror
 from hubd.config_urls import is_directory
 from hubd.network.archive_directory import ArchiveDirectory
+from hubd.network.failures import Refused
 from hubd.network.mirrors import Health, Place, places, verdict
 from hubd.network.sources import ArchiveRequest, Delivery, HttpSource
 
 log = logging.getLogger(__name__)
 
-_AWAY = (UpstreamUnavailable, UpstreamTimeout)  # blamed on the place
+_AWAY = (
+    UpstreamUnavailable,
+    UpstreamTimeout,
+)  # blamed on the place, unless it refused this request: or anybody could take its turn away by a strange handle
 _WRONG = (ArchiveCorrupt, ArchiveUnsafe, NotAModule, DigestMismatch)  # blamed on what it has of one module
 
 
@@ -99,5 +103,6 @@ class Origins:
             yield
         except (*_AWAY, *_WRONG) as error:
             if has_choice:
-                self._health.failed(place.name if isinstance(error, _AWAY) else place.url)
+                is_away = isinstance(error, _AWAY) and not isinstance(error, Refused)
+                self._health.failed(place.name if is_away else place.url)
             raise

@@ -28,7 +28,7 @@ from hubd import __version__
 from hubd.config import HostSettings, NetworkSettings
 from hubd.network.connections import Claim, Connections
 from hubd.network.credentials import MachineCredentials, OwnCredential, credential_for
-from hubd.network.failures import Busy, Hopeless
+from hubd.network.failures import Busy, Hopeless, Refused
 from hubd.network.guard import Guard
 from hubd.network.pace import read_buffer_bytes
 from hubd.network.patience import retry_after_seconds
@@ -261,7 +261,7 @@ def _refusal(response: aiohttp.ClientResponse, host: str, ranged: bool) -> HubEr
         return refused_by_proxy(status, host)
     detail = f"{host} answered HTTP {status}"
     if status not in _PASSING:
-        return Hopeless(detail)
+        return Refused(detail) if 400 <= status < 500 else Hopeless(detail)
     seconds = retry_after_seconds(response.headers) if status in _BUSY else None
     return (
         Busy(f"{detail} and asks to be left alone for {seconds:.0f} s", seconds)
