@@ -53,7 +53,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    config.load(options.file, user=options.user)
+    from hubd.network.tls import Trust
+
+    settings = config.load(options.file, user=options.user)
+    Trust(
+        settings.network.ca_bundle
+    )  # the start would fail with it; files of credentials may be closed to whoever asks
     print(f"{options.file}: ok")
     return 0
 

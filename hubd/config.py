@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
 
 from hubclient.contract import credentials, handles, places
 from hubclient.contract.errors import HandleInvalid
@@ -42,7 +51,10 @@ def parse_percent(value: object) -> object:
 
 def parse_rate(value: object) -> object:
     """Bytes per second, from "1MB" or "1MB/s"."""
-    return parse_size(value.strip().removesuffix("/s") if isinstance(value, str) else value)
+    try:
+        return parse_size(value.strip().removesuffix("/s") if isinstance(value, str) else value)
+    except ValueError:
+        raise ValueError('a rate is a size per second, such as "50MB/s"') from None
 
 
 def _absolute(value: object) -> object:
@@ -55,8 +67,10 @@ def _absolute(value: object) -> object:
 Size = Annotated[int, BeforeValidator(parse_size)]
 Rate = Annotated[int, BeforeValidator(parse_rate)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]
+Timeout = Annotated[Seconds, Field(gt=0)]
 Share = Annotated[float, BeforeValidator(parse_percent)]
 AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
+HostPattern = Annotated[str, BeforeValidator(config_urls.host_pattern)]
 Network = IPv4Network | IPv6Network
 
 KAGGLE_URL = f"https://{handles.KAGGLE_HOST}"
@@ -96,7 +110,9 @@ def _networks_and_hosts(value: object) -> object:
         return value
     if not isinstance(value, list | tuple) or not all(isinstance(entry, str) for entry in value):
         raise ValueError('must be true, false, or a list of networks and hosts, such as ["10.1.0.0/16", "models.lan"]')
-    return tuple(ip_network(entry) if _looks_like_an_address(entry) else entry.lower() for entry in value)
+    return tuple(
+        ip_network(entry) if _looks_like_an_address(entry) else config_urls.host_pattern(entry) for entry in value
+    )
 
 
 def _looks_like_an_address(entry: str) -> bool:
@@ -104,14 +120,14 @@ def _looks_like_an_address(entry: str) -> bool:
 
 
 class NetworkSettings(Section):
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_hosts: tuple[HostPattern, ...] = ()
     allow_http: bool = False
     allow_private_addresses: Annotated[bool | tuple[Network | str, ...], BeforeValidator(_networks_and_hosts)] = False
     concurrent_fetches: Annotated[int, Field(ge=1, le=64)] = 4
     connections_per_fetch: Annotated[int, Field(ge=1, le=64)] = 8
     connections_per_host: Annotated[int, Field(ge=1, le=256)] = 16
-    connect_timeout: Seconds = 10.0
-    stall_timeout: Seconds = 60.0
+    connect_timeout: Timeout = 10.0
+    stall_timeout: Timeout = 60.0
     min_rate: Rate = 1 * KB
     max_rate: Annotated[Rate, Field(gt=0)] | None = None
     prefetch_max_rate: Annotated[Rate, Field(gt=0)] | None = None
@@ -121,7 +137,7 @@ class NetworkSettings(Section):
     offline: bool = False
     proxy: Annotated[str, BeforeValidator(config_urls.proxy_url)] | None = None
     proxy_credentials_file: AbsolutePath | None = None
-    no_proxy: tuple[str, ...] = ()
+    no_proxy: tuple[HostPattern, ...] = ()
     ca_bundle: AbsolutePath | None = None
 
     @model_validator(mode="after")
@@ -135,14 +151,20 @@ class HostSettings(Section):
     """What holds for one host."""
 
     name: Annotated[str, BeforeValidator(config_urls.host_name)]
-    verify: bool = True
+    verify: StrictBool = True
+
+
+def _some(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if not urls:
+        raise ValueError("must name at least one place")
+    return urls
 
 
 class Mirror(Section):
     """Where modules may be had in place of their own origin."""
 
     match: Annotated[str, BeforeValidator(config_urls.handle_prefix)]
-    urls: Annotated[tuple[Annotated[str, BeforeValidator(config_urls.mirror_url)], ...], Field(min_length=1)]
+    urls: Annotated[tuple[Annotated[str, BeforeValidator(config_urls.mirror_url)], ...], AfterValidator(_some)]
 
 
 class LimitSettings(Section):
@@ -201,6 +223,8 @@ class Settings(Section):
     def _one_for_each_host(self) -> Settings:
         if len({entry.host for entry in self.credential}) < len(self.credential):
             raise ValueError("credential: two entries for one host")
+        if len({entry.name for entry in self.host}) < len(self.host):
+            raise ValueError("host: two entries for one name")
         return self
 
 
@@ -276,13 +300,25 @@ def _complaint(file: str, location: tuple[int | str, ...], error: ErrorDetails) 
     key = ".".join(str(part) for part in location if not str(part).startswith(("function-", "tuple[", "bool")))
     plain_key = ".".join(part for part in key.split(".") if not part.isdigit())  # [[section]]s are numbered
     if error["type"] != "extra_forbidden":
-        return f"{file}: {f'{key}: ' if key else ''}{error['msg'].removeprefix('Value error, ')}"
+        return f"{file}: {f'{key}: ' if key else ''}{_what_is_wrong(key, error)}"
     known = [f"{section}.{name}" for section, model in _sections().items() for name in model.model_fields]
     known += _sections() if len(location) == 1 else []
     # The last part counts most: "network.stall" is nearer to "network.stall_timeout" than to another section's key
     nearest = difflib.get_close_matches(plain_key, known, n=1, cutoff=0.5)
     hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
     return f'{file}: unknown key "{key}"{hint}'
+
+
+def _what_is_wrong(key: str, error: ErrorDetails) -> str:
+    is_section = key in _sections()
+    match error["type"]:
+        case "tuple_type":
+            return f"may be there several times: write [[{key}]]" if is_section else "must be a list, in [brackets]"
+        case "model_type" if is_section:
+            return f"must be a section: write [{key}]"
+        case "missing":
+            return "is missing"
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _sections() -> dict[str, type[BaseModel]]:

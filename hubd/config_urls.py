@@ -1,10 +1,12 @@
-"""URLs in the configuration: the handles that a mirror answers for, and where hosts, mirrors and proxies are.
+"""URLs and hosts in the configuration: the handles that a mirror answers for, and where hosts, mirrors and proxies are.
 
 Law: what is no such URL is refused with a reason, and what is accepted has one spelling.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+from ipaddress import ip_address
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from hubclient.contract import handles
@@ -21,7 +23,7 @@ def handle_prefix(value: object) -> object:
 def mirror_url(value: object) -> object:
     """Where a mirror has what follows the prefix: ``https://``, ``http://`` or ``file:///``. It ends with a slash."""
     if not is_directory(value):
-        return _slashed(_canonical(value, "a mirror"))
+        return _slashed(_canonical(value, "a mirror", ("https://", "http://", "file:///")))
     url = urlsplit(str(value))
     if url.netloc.lower() not in _FILE_HOSTS or not url.path.startswith("/") or url.query or url.fragment:
         raise ValueError('a mirror in a directory is a URL such as "file:///srv/modules/"')
@@ -40,10 +42,28 @@ def proxy_url(value: object) -> object:
 
 def host_name(value: object) -> object:
     """A host's name, without a port, or its address (an IPv6 one in brackets)."""
-    url = urlsplit(_canonical(f"https://{value}", "a host"))
-    if url.path or url.port is not None:
-        raise ValueError('a host is a name such as "models.lan", without a port')
+    try:
+        url = urlsplit(handles.canonical(f"https://{value}"))
+    except HandleInvalid:
+        url = urlsplit("")
+    if url.path or url.query or url.port is not None or not url.hostname or str(value).startswith("https:"):
+        raise ValueError(f'a host is a name such as "models.lan", without a scheme or a port: not {_shown(value)}')
     return url.hostname
+
+
+def host_pattern(value: object) -> object:
+    """A host's name in ASCII, ``*.`` before it for those below it, or an address."""
+    if not isinstance(value, str):
+        raise ValueError("a host is a name in quotes")
+    with suppress(ValueError):
+        return str(ip_address(value))
+    wildcard = "*." if value.startswith("*.") else ""
+    try:
+        return f"{wildcard}{host_name(value.removeprefix(wildcard))}"
+    except ValueError:
+        raise ValueError(
+            f'a host is a name such as "models.lan", or "*.example.org" for all below it: not {_shown(value)}'
+        ) from None
 
 
 def is_directory(url: object) -> bool:
@@ -56,9 +76,11 @@ def directory(url: str) -> bytes:
     return unquote_to_bytes(urlsplit(url).path)
 
 
-def _canonical(value: object, what: str) -> str:
+def _canonical(value: object, what: str, starts: tuple[str, ...] = ("https://", "http://")) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{what} is a URL in quotes")
+    if not value.lower().startswith(starts):
+        raise ValueError(f"{what} must be a URL that starts with {' or '.join(starts)}")
     try:
         canonical = handles.canonical(value)
     except HandleInvalid as error:
@@ -66,6 +88,11 @@ def _canonical(value: object, what: str) -> str:
     if "?" in canonical:
         raise ValueError(f"the URL of {what} has no query")
     return canonical
+
+
+def _shown(value: object) -> str:
+    """What was stated, but no password."""
+    return repr(str(value).rpartition("@")[2][:40])
 
 
 def _slashed(url: str) -> str:

@@ -25,6 +25,7 @@ from hubclient.contract.layout import CacheLayout
 from hubclient.contract.lease import Lease
 from hubclient.finding import ROOT_UID, Place
 
+_OURS_ALONE = ("PYTHONPATH", "LD_", "HUBD_OFFLINE", "HUBD_LOCK", "KAGGLE_")  # beginnings of variables
 _START_SECONDS = 30.0
 _PAUSE_SECONDS = 0.02
 _MAX_LOG_BYTES = 10_000_000
@@ -210,10 +211,11 @@ def _has_ended(pid: int) -> bool:
 
 
 def _detach(command: list[str], log_fd: int, environ: Mapping[str, str]) -> int:
-    """Run a command for good, in a session of its own; its pid."""
-    environment = {
-        name: value for name, value in environ.items() if name != "PYTHONPATH" and not name.startswith("LD_")
-    }
+    """Run a command for good, in a session of its own; its pid.
+
+    What is for this program alone does not go along: the daemon serves all that come after it.
+    """
+    environment = {name: value for name, value in environ.items() if not name.startswith(_OURS_ALONE)}
     interpreter = sys.executable or shutil.which("python3", path=environ.get("PATH")) or ""
     program = shutil.which(command[0], path=environ.get("PATH")) or command[0]
     launched = subprocess.run(

@@ -20,7 +20,6 @@ from hubclient.contract.errors import (
     DigestMismatch,
     HubError,
     NotAModule,
-    Offline,
     ShuttingDown,
     TooBusy,
     UpstreamNotFound,
@@ -173,8 +172,8 @@ class Resolver:
 
     def _without_asking(self, ask: Ask, canonical: str, name: str) -> HubError | None:
         """Why the origin is not asked, if it is not."""
-        if ask.offline or not self._means.source.is_askable(canonical):
-            return Offline("the module is not in the cache, and hubd was told not to ask the network")
+        if (error := self._means.source.offline(canonical, demanded=ask.offline)) is not None:
+            return error
         return None if ask.refresh else self._failures.get(name)
 
     async def _stale(self, ask: Ask, key: str, error: HubError) -> Resolution:

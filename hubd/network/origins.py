@@ -31,10 +31,10 @@ from hubd.network.sources import ArchiveRequest, Delivery, HttpSource
 
 log = logging.getLogger(__name__)
 
-_AWAY = (
-    UpstreamUnavailable,
-    UpstreamTimeout,
-)  # blamed on the place, unless it refused this request: or anybody could take its turn away by a strange handle
+_BY_SETTINGS = "and this daemon asks no network: network.offline, or HUBD_OFFLINE where it was started, says so"
+
+# Blamed on the place, unless it refused this one request: or anybody could take its turn away with a strange handle.
+_AWAY = (UpstreamUnavailable, UpstreamTimeout)
 _WRONG = (ArchiveCorrupt, ArchiveUnsafe, NotAModule, DigestMismatch)  # blamed on what it has of one module
 
 
@@ -50,9 +50,16 @@ class Origins:
             url: ArchiveDirectory(url) for mirror in mirrors for url in mirror.urls if is_directory(url)
         }
 
-    def is_askable(self, handle: str) -> bool:
-        """Whether any place may be asked for a canonical handle."""
-        return bool(self._places(handle))
+    def offline(self, handle: str, *, demanded: bool) -> Offline | None:
+        """Why no place may be asked for a canonical handle that is not cached, if none may.
+
+        `demanded`: whoever asks wants it so.
+        """
+        if not self._places(handle):
+            return Offline(f"the module is not in the cache, {_BY_SETTINGS}")
+        if demanded:
+            return Offline("the module is not in the cache, and hubd was told not to ask the network")
+        return None
 
     @asynccontextmanager
     async def open(self, request: ArchiveRequest) -> AsyncIterator[Delivery]:
@@ -85,7 +92,7 @@ class Origins:
                 self._health.works(place)
                 return
         if (self._offline or not found) and all(isinstance(error, UpstreamNotFound) for _, error in failures):
-            raise Offline("no directory of this machine has the module, and hubd was told not to ask the network")
+            raise Offline(f"no directory of this machine has the module, {_BY_SETTINGS}")
         raise verdict(failures)
 
     def _ask(self, place: Place, request: ArchiveRequest) -> AbstractAsyncContextManager[Delivery]:

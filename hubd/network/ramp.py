@@ -27,10 +27,10 @@ class Ramp:
         self._trial: tuple[int, float] | None = None  # how many before, and the rate then
         self._trial_seconds = _FIRST_TRIAL_SECONDS
 
-    def refused(self, running: int, now: float) -> None:
+    def refused(self, running: int, received_bytes: int, now: float) -> None:
         """The origin failed one of the connections, and so many work."""
         self._limit, self._limited_until = max(1, running), now + _REFUSED_SECONDS
-        self._change(min(self.wanted, self._limit), now, 0)
+        self._change(min(self.wanted, self._limit), now, received_bytes)
         self._trial = None
 
     def step(self, received_bytes: int, is_starving: bool, now: float) -> int:

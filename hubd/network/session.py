@@ -137,7 +137,8 @@ class Session:
                 if response.status in _REDIRECTS:
                     url, redirected_by = _target(url, response.headers.get("Location")), host
                     continue
-                if (failure := _refusal(response, host, "Range" in headers)) is not None:
+                is_machines = credential is not None and (own is None or credential is not own.credential)
+                if (failure := _refusal(response, host, "Range" in headers, is_machines)) is not None:
                     raise failure
                 yield response
                 return
@@ -248,15 +249,19 @@ def _no_url(host: str) -> HubError:
     return Hopeless(f"{host}: a redirect to what is no URL")
 
 
-def _refusal(response: aiohttp.ClientResponse, host: str, ranged: bool) -> HubError | None:
-    """The error that an answer's status means; None for an answer that can be used."""
+def _refusal(response: aiohttp.ClientResponse, host: str, ranged: bool, is_machines: bool) -> HubError | None:
+    """The error that an answer's status means; None for an answer that can be used.
+
+    `is_machines`: the machine's credential was shown.
+    """
     status = response.status
     if status in (200, 304) or (ranged and status in (206, 416)):
         return None
     if status in (404, 410):
         return UpstreamNotFound(f"{host} has no such module (HTTP {status})")
     if status in (401, 403):
-        return UpstreamDenied(f"{host} denies access to this module (HTTP {status})")
+        shown = "; this machine's credential for it was shown" if is_machines else ""
+        return UpstreamDenied(f"{host} denies access to this module (HTTP {status}){shown}")
     if status == PROXY_AUTHENTICATION_REQUIRED:
         return refused_by_proxy(status, host)
     detail = f"{host} answered HTTP {status}"
@@ -281,7 +286,8 @@ def _named(error: Exception, host: str) -> HubError:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return untrusted(error.certificate_error, error.host)
     if isinstance(error, aiohttp.ClientSSLError):
-        return UpstreamUnavailable(f"{host}: TLS failed ({type(error).__name__})")
+        reason = getattr(getattr(error, "os_error", None), "reason", None) or type(error).__name__
+        return UpstreamUnavailable(f"{host}: TLS failed ({reason}): is it https:// that is spoken there?")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return refused_by_proxy(error.status, host)
     if isinstance(error, aiohttp.ClientProxyConnectionError):

@@ -102,7 +102,7 @@ class Transfer:
             if self._working:
                 if error is not None:
                     self._no_ranges = self._no_ranges or isinstance(error, RangeRefused)
-                    self._ramp.refused(len(self._working), time.monotonic())
+                    self._ramp.refused(len(self._working), self.received_bytes, time.monotonic())
                     log.debug("a connection fewer: %s", error)
                 error = await self._adjust()
             if self._working or (error is None and not self._plan.left_bytes):

@@ -229,3 +229,11 @@ def test_no_configuration_can_hide_the_daemon_from_its_user(home: Path) -> None:
     assert pid is not None
     assert connected is not None
     connected.close()
+
+
+def test_a_program_that_is_offline_leaves_no_daemon_that_is(home: Path, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(archive()))
+    with reach(environ_of(home, HUBD_OFFLINE="1")) as daemon:
+        assert daemon.get("/v1/modules")["modules"] == []
+    with reach(environ_of(home)) as daemon:
+        assert daemon.resolve(handle)["outcome"] == "fetched"

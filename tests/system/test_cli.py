@@ -381,6 +381,18 @@ def test_prefetch_returns_with_the_id_of_a_fetch_or_cached(daemon: Daemon, origi
     assert [line.split() for line in done.stdout.splitlines()] == [["cached", there], [fetch["id"], coming]]
 
 
+@pytest.mark.parametrize("command", [["prefetch"], ["prefetch", "--wait"], ["pin"]], ids=" ".join)
+def test_what_brings_modules_ahead_keeps_to_the_variable_too(
+    shared_daemon: Daemon, origin: Origin, command: list[str]
+) -> None:
+    there, missing = origin.serve("/there/1", Answer(ARCHIVE)), origin.serve("/missing/1", Answer(ARCHIVE))
+    shared_daemon.resolve(there)
+    done = hubctl(shared_daemon, *command, there, missing, HUBD_OFFLINE="1")
+    assert (done.returncode, origin.asked("/missing/1")) == (1, [])
+    assert "[offline]" in done.stderr
+    assert there in done.stdout
+
+
 def test_prefetch_wait_ends_when_all_are_there_and_lists_failures(shared_daemon: Daemon, origin: Origin) -> None:
     good = origin.serve("/m/1", Answer(ARCHIVE))
     missing = origin.url("/none/1")

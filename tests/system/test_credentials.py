@@ -76,6 +76,9 @@ def test_a_machines_credential_goes_to_its_host_on_the_way_and_is_read_again(
             redirect = Answer(status=302, headers={"Location": elsewhere.url("/m")})
             assert daemon.resolve(origin.serve(f"/m/{version}", redirect))[0] == 200
             file.write_text("hubd:rotated")
+        elsewhere.serve("/denied", Answer(status=403))
+        detail = daemon.resolve(elsewhere.url("/denied"))[1]["detail"]
+        assert "this machine's credential for it was shown" in detail
     assert shown(origin, "/m/1") == [None]
     assert shown(elsewhere, "/m") == ["Basic aHViZDptYWNoaW5lLWtONw==", "Basic aHViZDpyb3RhdGVk"]
 

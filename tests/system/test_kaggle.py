@@ -82,6 +82,11 @@ def test_hubctl_shows_what_kaggles_own_programs_would(origin: Origin, kaggle: Da
     assert shown(origin.asked(f"{API}/5/download")) == [None, None, BASIC]
 
 
+def test_a_denial_says_what_to_do_at_kaggle_wherever_its_api_is(origin: Origin, kaggle: Daemon) -> None:
+    origin.serve(f"{API}/4/download", Answer(status=403))
+    assert "KAGGLE_API_TOKEN" in hubctl(kaggle, "get", f"kaggle:{MODEL}/4").stderr
+
+
 def test_what_tells_no_version_is_an_error_that_asks_for_one(origin: Origin, kaggle: Daemon) -> None:
     for told in (
         b"",

@@ -56,6 +56,16 @@ def test_lock_writes_what_the_modules_are_and_keeps_what_else_the_file_has(
     assert shown.stdout.encode() == lock.read_bytes()
 
 
+def test_a_lock_file_may_be_a_link_and_may_be_empty(shared_daemon: Daemon, origin: Origin, lock: Path) -> None:
+    lock.write_text("version = 1\n")
+    link = lock.with_name("link.lock")
+    link.symlink_to(lock.name)
+    assert hubctl(shared_daemon, "lock", "-o", str(link)).stdout == ""
+    handle = origin.serve("/m/1", Answer(ARCHIVE))
+    assert hubctl(shared_daemon, "lock", handle, "-o", str(link)).returncode == 0
+    assert (link.is_symlink(), list(locked(lock))) == (True, [handle])
+
+
 def test_lock_leaves_the_file_alone_when_a_module_cannot_be_had(
     shared_daemon: Daemon, origin: Origin, lock: Path
 ) -> None:

@@ -159,4 +159,5 @@ def test_the_variable_takes_a_daemon_offline(tmp_path: Path, origin: Origin) -> 
     with Daemon(tmp_path, environ={"HUBD_OFFLINE": "1"}) as daemon:
         status, answer = daemon.resolve(handle)
         assert (status, answer["code"]) == (503, "offline")
+        assert "network.offline, or HUBD_OFFLINE where it was started" in answer["detail"]
     assert origin.asked("/m/1") == []

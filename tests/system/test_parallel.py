@@ -72,7 +72,7 @@ def test_an_origin_that_limits_each_connection_is_asked_over_several(patient_dae
             Answer(status=429, headers={"Retry-After": "3600"}), id="429-for-an-hour", marks=pytest.mark.thorough
         ),
         pytest.param(Answer(status=403), id="403", marks=pytest.mark.thorough),
-        pytest.param(Answer(reset=True), id="reset"),
+        pytest.param(Answer(reset=True), id="reset", marks=pytest.mark.thorough),
     ],
 )
 def test_an_origin_that_lets_two_in_is_asked_over_two(patient_daemon: Daemon, origin: Origin, refusal: Answer) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hubclient.cli.listing import HEADER, RIGHT, SPARE, Order, all_modules, row_of, sort
+from hubclient.cli.listing import HEADER, RIGHT, SPARE, Order, all_modules, row_of, sort, with_readers
 from hubclient.cli.tables import plain_table, terminal_table
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -68,6 +68,13 @@ def test_a_person_reads_ages_and_a_program_reads_times() -> None:
 def test_pins_and_leases_are_flags() -> None:
     assert row_of(module("a", pinned=True, leased=True), NOW)[4] == "PL"
     assert row_of(module("a", leased=True), NOW)[4] == "L"
+
+
+def test_whom_modules_are_private_to_is_told_if_one_is() -> None:
+    rows = [("a",), ("a",)]
+    assert with_readers(("HANDLE",), rows, [module("a"), module("a", reader=None)]) == (("HANDLE",), rows)
+    header, told = with_readers(("HANDLE",), rows, [module("a", reader=0), module("a")])
+    assert (header, told) == (("HANDLE", "READER"), [("a", "root"), ("a", "-")])
 
 
 def test_a_plain_table_is_aligned_and_keeps_long_handles_whole() -> None:

@@ -39,6 +39,8 @@ def test_an_error_is_one_line_with_its_code_and_a_next_step(capsys: pytest.Captu
         (errors.ArchiveCorrupt("the archive is cut off"), "try again; if it stays"),
         (errors.UpstreamDenied("h.example denies access"), "put a credential for it into"),
         (errors.UpstreamDenied("www.kaggle.com denies access"), "set KAGGLE_API_TOKEN"),
+        (errors.HandleForbidden("http:// is not allowed here; network.allow_http allows it"), "in section [network]"),
+        (errors.AddressForbidden("h.example is at 10.0.0.1"), "allow_private_addresses"),
         (errors.NotFound("the cache has no module of this key"), "`hubctl ls` lists"),
         (errors.DiskFull("the disk is full"), "; the cache is /some/cache"),
     ],
@@ -51,6 +53,24 @@ def test_the_next_step_suits_the_error(
     monkeypatch.setenv("TFHUB_CACHE_DIR", "/some/cache")
     complain(error)
     assert step in capsys.readouterr().err.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.UpstreamUnavailable("h.example: its certificate has expired"),
+        errors.UpstreamUnavailable("the proxy refuses to lead to h.example (HTTP 403)"),
+        errors.UpstreamUnavailable("the proxy wants credentials: network.proxy_credentials_file names a file"),
+        errors.Offline("this daemon asks no network: network.offline says so"),
+        errors.HandleForbidden("a credential is not sent over http://, but to this machine itself: use https://"),
+        errors.HandleForbidden("https://h.example/1 is not in the lock file hub.lock: `hubctl lock` adds it"),
+        errors.AddressForbidden("h.example is at 169.254.169.254, which is never contacted"),
+    ],
+    ids=str,
+)
+def test_no_step_is_advised_that_cannot_help(capsys: pytest.CaptureFixture[str], error: errors.HubError) -> None:
+    complain(error)
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_handle_that_the_detail_names_is_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,14 @@ def test_rm_says_what_was_removed_and_what_that_freed(tmp_path: Path) -> None:
     assert asked(daemon) == [("DELETE", path_of(A)), ("DELETE", path_of(B))]
 
 
+def test_rm_takes_a_key_where_several_users_have_a_handle(tmp_path: Path) -> None:
+    key = path_of(A).rpartition("/")[2]
+    with scripted(tmp_path, removed(A, 0, A)) as daemon:
+        code, out, _ = run(daemon, "rm", key)
+    assert (code, out) == (0, f"removed  {A}  nothing freed, the content is shared with {A} of another user\n")
+    assert asked(daemon) == [("DELETE", path_of(A))]
+
+
 def test_rm_of_what_is_in_use_names_its_users_and_the_way_out_and_goes_on(tmp_path: Path) -> None:
     in_use, users = problem("in-use", 409, "a program holds it"), answer({"users": [0, 54301]})
     with scripted(tmp_path, in_use, users, removed(B, 1)) as daemon:

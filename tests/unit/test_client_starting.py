@@ -125,11 +125,13 @@ def test_only_what_this_daemon_wrote_is_told(tmp_path: Path, environ: dict[str, 
 def test_the_daemon_is_started_in_an_environment_of_its_own(tmp_path: Path, environ: dict[str, str]) -> None:
     hubd_on_the_path(tmp_path, environ, f'{{ pwd; echo "$@"; id -u; umask; env; cat; }} > {tmp_path}/seen')
     environ |= {"LD_PRELOAD": "", "LD_LIBRARY_PATH": "/nowhere", "KEPT": "yes"}
+    environ |= {"KAGGLE_API_TOKEN": "secret"}
     run_without_hubd(environ)
     seen = (tmp_path / "seen").read_text()
     assert seen.startswith(f"/\nrun --user --cache-dir {tmp_path}/cache\n{os.geteuid()}\n")
     assert "KEPT=yes" in seen
     assert "PYTHONPATH" not in seen
+    assert "KAGGLE_" not in seen
     assert "\nLD_" not in seen
 
 

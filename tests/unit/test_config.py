@@ -9,6 +9,7 @@ from typing import get_args, get_origin
 import pytest
 
 from hubd import config
+from hubd.__main__ import main
 from hubd.config import ConfigError
 
 
@@ -118,6 +119,44 @@ def test_mirrors_are_a_list_and_their_mistakes_are_told(tmp_path: Path) -> None:
         load(tmp_path, stated.replace("https://mirror.lan/", "mirror.lan"))
     with pytest.raises(ConfigError, match=r'unknown key "mirror\.0\.url"; did you mean "mirror\.urls"'):
         load(tmp_path, stated.replace("urls", "url"))
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        ('[network]\nallowed_hosts = ["https://tfhub.dev"]', r"allowed_hosts\.0: a host is a name such as"),
+        ('[network]\nallowed_hosts = ["*tfhub.dev"]', r"allowed_hosts\.0: a host is a name such as"),
+        ('[network]\nallowed_hosts = "tfhub.dev"', "allowed_hosts: must be a list"),
+        ('[network]\nallow_private_addresses = ["models.lan:8080"]', "a host is a name such as"),
+        ('[network]\nproxy = "http://p"\nno_proxy = ["http://models.lan"]', "a host is a name such as"),
+        ('[network]\nproxy = "proxy.lan:3128"', "proxy: a proxy must be a URL that starts with https:// or http://"),
+        ('[network]\nconnect_timeout = "0s"', "connect_timeout: .* greater than 0"),
+        ('[network]\nmax_rate = "50MB/h"', "max_rate: a rate is a size per second"),
+        ('[mirror]\nmatch = "https://tfhub.dev/"', r"mirror: may be there several times: write \[\[mirror\]\]"),
+        ("[[network]]\nretries = 1", r"network: must be a section: write \[network\]"),
+        ('[[mirror]]\nmatch = "https://tfhub.dev/"', r"mirror\.0\.urls: is missing"),
+        ('[[mirror]]\nmatch = "https://tfhub.dev/"\nurls = []', r"mirror\.0\.urls: must name at least one place"),
+        ('[[mirror]]\nmatch = "kaggle:a/b/c/d/1"\nurls = ["https://m/"]', r"mirror\.0\.match: a prefix of handles"),
+        ('[[host]]\nname = "*.lan"', r"host\.0\.name: a host is a name such as"),
+        ('[[host]]\nname = "a"\nverify = "no"', r"host\.0\.verify: .* boolean"),
+        ('[[host]]\nname = "a"\nverify = false\n[[host]]\nname = "A"', "host: two entries for one name"),
+    ],
+)
+def test_what_would_be_ignored_or_never_match_is_told_in_one_line(tmp_path: Path, stated: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
+        load(tmp_path, stated + "\n")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_host_may_be_an_address_or_all_below_a_name(tmp_path: Path) -> None:
+    network = load(tmp_path, '[network]\nallowed_hosts = ["TFHub.dev", "*.Example.org", "10.1.0.1", "::1"]\n').network
+    assert network.allowed_hosts == ("tfhub.dev", "*.example.org", "10.1.0.1", "::1")
+
+
+def test_checking_a_file_looks_into_its_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "hubd.toml").write_text(f'[network]\nca_bundle = "{tmp_path}/none.pem"\n')
+    assert main(["check-config", f"{tmp_path}/hubd.toml"]) == 2
+    assert "ca_bundle" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("value", "offline"), [(None, False), ("", False), ("0", False), ("1", True)])

@@ -38,6 +38,18 @@ def test_where_fewer_bring_the_same_fewer_are_used() -> None:
 def test_an_origin_that_refuses_a_connection_is_left_with_those_that_it_serves_for_a_while() -> None:
     ramp = Ramp(8, 0.0)
     run(ramp, lambda count: 20e6 * count, 1.0)
-    ramp.refused(3, 1.0)
+    ramp.refused(3, 0, 1.0)
     assert ramp.step(0, True, 1.2) == 3
     assert ramp.step(0, True, 11.2) == 6, "it may have been a moment's trouble"
+
+
+def test_what_came_before_a_refusal_is_no_rate_of_those_that_are_left() -> None:
+    ramp, received = Ramp(8, 0.0), 10_000_000_000
+    for tick in range(1, 6):
+        ramp.step(received, True, tick * 0.1)
+    ramp.refused(4, received, 1.0)
+    wanted = []
+    for tick in range(1, 80):  # fewer bring the same
+        received += 5_000_000
+        wanted.append(ramp.step(received, False, 1.0 + tick * 0.1))
+    assert wanted[-1] < 4

@@ -67,6 +67,7 @@ def _prefetch(
     """Have modules downloaded before they are needed.
 
     The daemon works on after hubctl has ended. Each line of stdout is the fetch, or 'cached', and the handle.
+    Without --wait they are asked for as anybody would: what wants your credential needs it.
 
     Examples:
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from hubclient.cli.names import of_uid
 from hubclient.cli.output import emit, emit_json, say
 from hubclient.cli.tables import on_terminal, table
 from hubclient.cli.wording import ago, count, printable, size
@@ -48,7 +49,8 @@ def ls(daemon: Daemon, *, filters: Sequence[str], order: Order, limit: int | Non
         say("the cache is empty: `hubctl get HANDLE` fetches a module")
     else:
         now = datetime.now(UTC)
-        emit(table(HEADER, [row_of(module, now if on_terminal() else None) for module in shown], RIGHT, SPARE))
+        rows = [row_of(module, now if on_terminal() else None) for module in shown]
+        emit(table(*with_readers(HEADER, rows, shown), RIGHT, SPARE))
         if on_terminal():
             rest = f" of {len(modules):,}" if len(shown) < len(modules) else ""
             # Two handles may share one tree, whose bytes count once.
@@ -87,6 +89,17 @@ def row_of(module: dict[str, Any], now: datetime | None) -> tuple[str, ...]:
         flags(module),
         module["digest"][:12],
     )
+
+
+def with_readers(
+    header: Sequence[str], rows: Sequence[Sequence[str]], modules: Sequence[dict[str, Any]]
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """The table with whom each module is private to, if one is: they tell the records of one handle apart."""
+    readers = [module.get("reader") for module in modules]
+    if all(reader is None for reader in readers):
+        return header, rows
+    cells = ["-" if reader is None else of_uid(reader) for reader in readers]
+    return (*header, "READER"), [(*row, cell) for row, cell in zip(rows, cells, strict=True)]
 
 
 def flags(module: dict[str, Any]) -> str:

@@ -21,7 +21,10 @@ DEFAULT_FILE = "hub.lock"
 @commands.command(name="lock", cls=Command)
 def _lock(
     handles: Annotated[
-        list[str] | None, typer.Argument(metavar="HANDLE", help="The https:// URL of a module.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="HANDLE", help="The https:// URL of a module, or kaggle:OWNER/MODEL/....", show_default=False
+        ),
     ] = None,
     output: Annotated[
         str | None,

@@ -53,8 +53,8 @@ def lock(daemon: Daemon, handles: Sequence[str], file: str, *, refresh: bool, qu
     if as_json:
         modules = [locked._asdict() | {"change": changes[one]} for one, locked in found.items()]
         emit_json({"lock": None if file == STDOUT else file, "modules": modules})
-    elif file != STDOUT:
-        width = max(map(len, changes.values()), default=0)
+    elif file != STDOUT and changes:
+        width = max(map(len, changes.values()))
         emit("".join(f"{changes[one]:<{width}}  {printable(locked.handle)}\n" for one, locked in found.items()))
     return 0
 
@@ -89,5 +89,6 @@ def _write(file: str, before: dict[str, Locked], after: dict[str, Locked], *, qu
         if not quiet:
             emit(text.decode())
     elif before != after or not os.path.lexists(file):
-        with atomic.new_file(atomic.absolute(file), replace=True) as written:
+        # Through a link, which stays: the file may lie where several projects have it.
+        with atomic.new_file(os.path.realpath(atomic.absolute(file)), replace=True) as written:
             written.write(text)

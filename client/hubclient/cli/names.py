@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import pwd
+import re
 from collections.abc import Iterable
 
 from hubclient.contract.errors import HandleInvalid
 from hubclient.contract.handles import canonical, is_path, key
 
+_KEY = re.compile(r"[0-9a-f]{64}")
+
 
 def module_path(handle: str) -> str:
-    """The module's path in the API. Raises `HandleInvalid`, for a path too: the cache has nothing of that name."""
+    """The module's path in the API; a key stands for itself, as where several users have a handle.
+
+    Raises `HandleInvalid`, for a path too: the cache has nothing of that name.
+    """
+    if _KEY.fullmatch(handle):
+        return f"/v1/modules/{handle}"
     if is_path(handle):
         raise HandleInvalid("this is a path: the cache knows modules by their https:// URLs and kaggle: names")
     return f"/v1/modules/{key(canonical(handle))}"

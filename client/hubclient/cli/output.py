@@ -16,24 +16,28 @@ from hubclient import finding
 from hubclient.cli.wording import duration, printable
 from hubclient.contract.errors import (
     AccessDenied,
+    AddressForbidden,
     ArchiveCorrupt,
     DigestMismatch,
     DiskFull,
     HandleForbidden,
     HubError,
     NotFound,
+    Offline,
     UpstreamDenied,
+    UpstreamUnavailable,
 )
+from hubclient.contract.handles import is_kaggle
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 3
 EXIT_UPSTREAM_NOT_FOUND = 4
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
+_LASTING = ("network.", "its certificate", "the proxy refuses")
 _NEXT_STEPS = {
     "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, a path, or "
     "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION",
-    "handle-forbidden": "the daemon's settings name the hosts that it may ask: [network] allowed_hosts",
     "address-forbidden": "the daemon's settings say which addresses it may contact: [network] allow_private_addresses",
     "upstream-denied": "check the handle; if the host knows you, put a credential for it into "
     "~/.config/hubclient/credentials.toml or ~/.netrc",
@@ -134,13 +138,13 @@ def complain(error: HubError, *, as_json: bool = False, handle: str | None = Non
     say(f"hubctl: {about}{first} [{error.code}]")
     for line in more:
         say(f"        {line.strip()}")
-    if step := _next_step(error):
+    if step := _next_step(error, handle or ""):
         say(f"        {step}")
 
 
-def _next_step(error: HubError) -> str | None:
+def _next_step(error: HubError, handle: str) -> str | None:
     step = _NEXT_STEPS.get(error.code)
-    if isinstance(error, UpstreamDenied) and "kaggle.com" in error.detail.partition(" ")[0]:
+    if isinstance(error, UpstreamDenied) and (is_kaggle(handle) or "kaggle.com" in error.detail.partition(" ")[0]):
         return (
             "set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY; the model's page at Kaggle may want consent first"
         )
@@ -148,8 +152,14 @@ def _next_step(error: HubError) -> str | None:
         return "is it the URL of a web page? A handle leads to the archive itself"
     if isinstance(error, NotFound) and "cache" in error.detail and "hubctl" not in error.detail:
         return "`hubctl ls` lists what the cache has"
-    if isinstance(error, HandleForbidden | DigestMismatch) and "lock file" in error.detail:
+    if isinstance(error, HandleForbidden) and "network." in error.detail:
+        return "what it may ask is in the daemon's settings, in section [network]"
+    if isinstance(error, AddressForbidden) and "never" in error.detail:
+        return None  # no setting allows it
+    if isinstance(error, DigestMismatch) and "lock file" in error.detail:
         return "`hubctl lock HANDLE -o FILE` writes what is there now into the lock file"
+    if isinstance(error, Offline | UpstreamUnavailable) and any(one in error.detail for one in _LASTING):
+        return None  # it is not over by itself, and the detail says what is
     if isinstance(error, AccessDenied) and "administrators" in error.detail:
         return "run hubctl as root, or as the user that the daemon runs as"
     if isinstance(error, DiskFull) and (cache := finding.find(os.environ).cache) is not None:

@@ -5,10 +5,12 @@ Law: a module is pinned in the cache of the daemon that answers, so what is miss
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hubclient.cli.asking import Report
+from hubclient.cli.get import is_offline
 from hubclient.cli.names import module_path
 from hubclient.cli.output import emit, emit_json, exit_code_of_all
 from hubclient.cli.resolving import resolve_all, tell
@@ -23,7 +25,7 @@ def pin(daemon: Daemon, handles: Sequence[str], *, quiet: bool, as_json: bool) -
     """Pin each, fetched first if need be; the exit code."""
 
     def ask(handle: str, report: Report) -> dict[str, Any]:
-        return daemon.resolve(handle, progress=report)
+        return daemon.resolve(handle, offline=is_offline(os.environ), progress=report)
 
     modules, errors = _each(handles, lambda handle: daemon.put(module_path(handle) + "/pin"))
     if missing := [handle for handle, error in errors.items() if isinstance(error, NotFound)]:

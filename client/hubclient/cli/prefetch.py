@@ -5,11 +5,13 @@ Law: all of them are asked for before any is waited for, so that they come even 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hubclient.cli.asking import Report
+from hubclient.cli.get import is_offline
 from hubclient.cli.output import emit, emit_json, exit_code_of_all, say
 from hubclient.cli.resolving import resolve_all, tell
 from hubclient.cli.wording import printable
@@ -23,7 +25,10 @@ HANDLES_PER_REQUEST = 100  # well below the limits of the API on handles and on 
 
 
 def prefetch(daemon: Daemon, handles: Sequence[str], *, wait: bool, as_json: bool) -> int:
-    """Start the fetches, print one line for each, and with `wait` stay until all have ended; the exit code."""
+    """Start the fetches, print one line for each, and with `wait` stay until all have ended; the exit code.
+
+    With ``HUBD_OFFLINE`` none is started: what is not cached is the error `offline`.
+    """
     results: dict[str, dict[str, Any]] = {}
     errors: dict[str, HubError] = {}
     for handle in dict.fromkeys(handles):
@@ -33,6 +38,11 @@ def prefetch(daemon: Daemon, handles: Sequence[str], *, wait: bool, as_json: boo
             errors[handle] = error
     asked = [handle for handle in dict.fromkeys(handles) if handle not in errors]
     accepted: dict[str, dict[str, Any]] = {}
+    if is_offline(os.environ):
+        looked = resolve_all(asked, partial(_look, daemon), quiet=False, as_json=as_json)
+        accepted = {handle: {"key": one["key"], "id": None} for handle, one in looked.results.items()}
+        errors |= looked.errors
+        asked = []
     for start in range(0, len(asked), HANDLES_PER_REQUEST):
         answer = daemon.post("/v1/prefetch", {"handles": asked[start : start + HANDLES_PER_REQUEST]})
         accepted |= {one["handle"]: one for one in answer["fetches"]}
@@ -79,6 +89,10 @@ def _require_url(handle: str) -> None:
     if is_path(handle):
         raise HandleInvalid("this is a path: there is nothing to fetch")
     canonical(handle)
+
+
+def _look(daemon: Daemon, handle: str, report: Report) -> dict[str, Any]:
+    return daemon.resolve(handle, offline=True, progress=report)
 
 
 def _ask(daemon: Daemon, handle: str, report: Report) -> dict[str, Any]:

@@ -45,7 +45,10 @@ def rm(daemon: Daemon, handles: Sequence[str], *, force: bool, yes: bool, as_jso
 def line_of(removed: dict[str, Any]) -> str:
     """What came of one handle, from the API's answer to a DELETE."""
     if removed["shared_with"]:
-        others = ", ".join(map(printable, removed["shared_with"]))
+        handle = removed["handle"]
+        others = ", ".join(
+            f"{printable(other)}{' of another user' if other == handle else ''}" for other in removed["shared_with"]
+        )
         return f"removed  {printable(removed['handle'])}  nothing freed, the content is shared with {others}"
     return f"removed  {printable(removed['handle'])}  {size(removed['freed_bytes'])} freed"
 
