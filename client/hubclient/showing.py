@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hubclient.contract.errors import (
     AccessDenied,
     ArchiveCorrupt,
+    HandleForbidden,
     HubError,
     NotAModule,
     RequestInvalid,
@@ -39,7 +40,7 @@ class Showing:
 
     def ask(self, handle: str, ask: Callable[[Credential | None], T]) -> T:
         """What `ask` answers, called without a credential or with one. Raises its errors."""
-        family = handle.rpartition("/")[0]
+        family = _family(handle)
         known = self._known.get(family)
         try:
             return ask(known.credential if known is not None else None)
@@ -57,7 +58,7 @@ class Showing:
             raise _saying(refused, _shown(own))
         try:
             answer = ask(own.credential)
-        except AccessDenied as fault:
+        except (AccessDenied, HandleForbidden) as fault:
             raise _saying(refused, str(fault)) from fault
         except UpstreamDenied as denied:
             raise _saying(denied, _shown(own)) from denied
@@ -65,6 +66,11 @@ class Showing:
             self._known.clear()
         self._known[family] = own
         return answer
+
+
+def _family(handle: str) -> str:
+    """What the versions of a module have in common. It names their host: ``https://HOST`` is all of itself."""
+    return handle if handle.count("/") == 2 else handle.rpartition("/")[0]
 
 
 def _shown(own: Found) -> str:

@@ -107,8 +107,11 @@ class Fetch:
         self._demands.append(digest)
 
     def is_seen_by(self, uid: int) -> bool:
-        """Whether this user may know of it: who asked for it, and everyone once the origin gives it to anyone."""
-        is_given = self.progress.state not in ("queued", "connecting")
+        """Whether this user may know of it: who asked for it, and everyone once the origin gives it to anyone.
+
+        Only what unpacks is given: to whom it denies a private module, a host may send a page to sign in.
+        """
+        is_given = self.progress.unpacked_bytes > 0 or self.progress.state == "publishing"
         return uid in self.askers or (self.reader is None and is_given)
 
     async def run(self) -> Landed:

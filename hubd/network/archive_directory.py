@@ -122,6 +122,7 @@ class _Archive:
         self._fd: int | None = fd
         self._url = url
         self._reading = threading.Lock()
+        self._is_over = False
         self._version = _version(os.fstat(fd))
         self._size_bytes = os.fstat(fd).st_size
         self._etag = '"{:x}-{:x}-{:x}"'.format(*self._version)
@@ -137,11 +138,16 @@ class _Archive:
         return Delivery(body, self._size_bytes, stated, _HOST, from_bytes, stated, is_local=True)
 
     def close(self) -> None:
-        """Waits for a piece that is being read, or the thread would read what the descriptor is next."""
-        with self._reading:
-            fd, self._fd = self._fd, None
-            if fd is not None:
-                os.close(fd)
+        """Closes it, or lets the thread that reads a piece do so after it: a disk that hangs holds up nobody else, and
+        no thread reads what the descriptor is next."""
+        self._is_over = True
+        if self._reading.acquire(blocking=False):
+            try:
+                fd, self._fd = self._fd, None
+                if fd is not None:
+                    os.close(fd)
+            finally:
+                self._reading.release()
 
     async def _body(self, from_bytes: int) -> AsyncIterator[bytes]:
         while from_bytes < self._size_bytes:
@@ -150,6 +156,13 @@ class _Archive:
             yield piece
 
     def _read(self, start: int) -> bytes:
+        try:
+            return self._piece(start)
+        finally:
+            if self._is_over:  # asked after the lock is free: whoever could not have it has said so before
+                self.close()
+
+    def _piece(self, start: int) -> bytes:
         with self._reading:
             if self._fd is None:
                 raise UpstreamUnavailable(f"{self._url}: nobody reads this archive any more")

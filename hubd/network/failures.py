@@ -1,4 +1,4 @@
-"""Two kinds of an unavailable origin that a retry has to know of.
+"""Kinds of an unavailable origin that a retry has to know of.
 
 Law: whoever raises one knows it from the answer itself; everything else may pass, and is tried again.
 """
@@ -10,6 +10,10 @@ from hubclient.contract.errors import UpstreamUnavailable
 
 class Hopeless(UpstreamUnavailable):
     """Asking again in a moment cannot help: a certificate that is not trusted, say, or a loop of redirects."""
+
+
+class Refused(Hopeless):
+    """The origin refuses this one request (RFC 9110, section 15.5); others it may answer."""
 
 
 class Busy(UpstreamUnavailable):

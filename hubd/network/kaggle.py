@@ -6,18 +6,20 @@ Law: of what Kaggle answers, only a whole number is believed; every URL is made 
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from yarl import URL
 
 from hubclient.contract import handles
-from hubclient.contract.errors import HubError
+from hubclient.contract.errors import HubError, UpstreamTimeout
 from hubd.network.connections import Claim
 from hubd.network.credentials import OwnCredential
 from hubd.network.failures import Hopeless
 from hubd.network.session import Session, chunks
 
 _MAX_ANSWER_BYTES = 1 << 20
+_MAX_ANSWER_SECONDS = 30.0
 _MAX_VERSION = 10**9
 
 
@@ -42,10 +44,14 @@ class Kaggle:
     async def _latest(self, url: URL, claim: Claim, own: OwnCredential | None) -> int:
         async with self._session.following(url, {"Accept": "application/json"}, claim, own) as response:
             host, answer = response.url.raw_host or "", b""
-            async for chunk in chunks(response, host):
-                answer += chunk
-                if len(answer) > _MAX_ANSWER_BYTES:
-                    raise _no_version(host)
+            try:
+                async with asyncio.timeout(_MAX_ANSWER_SECONDS):  # a drip is no silence
+                    async for chunk in chunks(response, host):
+                        answer += chunk
+                        if len(answer) > _MAX_ANSWER_BYTES:
+                            raise _no_version(host)
+            except TimeoutError:
+                raise UpstreamTimeout(f"{host} took too long to tell the latest version of this model") from None
         try:
             version = json.loads(answer)["versionNumber"]
         except (ValueError, TypeError, KeyError, RecursionError):

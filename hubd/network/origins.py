@@ -25,6 +25,7 @@ from hubclient.contract.errors import (
 from hubd.config import Mirror
 from hubd.config_urls import is_directory
 from hubd.network.archive_directory import ArchiveDirectory
+from hubd.network.failures import Refused
 from hubd.network.mirrors import Health, Place, places, verdict
 from hubd.network.sources import ArchiveRequest, Delivery, HttpSource
 
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 
 _BY_SETTINGS = "and this daemon asks no network: network.offline, or HUBD_OFFLINE where it was started, says so"
 
-_AWAY = (UpstreamUnavailable, UpstreamTimeout)  # blamed on the place
+# Blamed on the place, unless it refused this one request: or anybody could take its turn away with a strange handle.
+_AWAY = (UpstreamUnavailable, UpstreamTimeout)
 _WRONG = (ArchiveCorrupt, ArchiveUnsafe, NotAModule, DigestMismatch)  # blamed on what it has of one module
 
 
@@ -108,5 +110,6 @@ class Origins:
             yield
         except (*_AWAY, *_WRONG) as error:
             if has_choice:
-                self._health.failed(place.name if isinstance(error, _AWAY) else place.url)
+                is_away = isinstance(error, _AWAY) and not isinstance(error, Refused)
+                self._health.failed(place.name if is_away else place.url)
             raise

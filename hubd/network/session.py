@@ -28,7 +28,7 @@ from hubd import __version__
 from hubd.config import HostSettings, NetworkSettings
 from hubd.network.connections import Claim, Connections
 from hubd.network.credentials import MachineCredentials, OwnCredential, credential_for
-from hubd.network.failures import Busy, Hopeless
+from hubd.network.failures import Busy, Hopeless, Refused
 from hubd.network.guard import Guard
 from hubd.network.pace import read_buffer_bytes
 from hubd.network.patience import retry_after_seconds
@@ -121,6 +121,8 @@ class Session:
                 await claim.move(host)
             way.append(url)
             credential = credential_for(way, own, self._machine)
+            if credential is not None and own is not None and credential is own.credential:
+                self._require_verified(url)
             shown = {"Authorization": credential.header()} if credential is not None else {}
             try:
                 response = await self._get(url, {**headers, **shown}, is_named)
@@ -141,6 +143,15 @@ class Session:
                 yield response
                 return
         raise Hopeless(f"{asked_host}: more than {_MAX_REDIRECTS} redirects")
+
+    def _require_verified(self, url: URL) -> None:
+        """Raises `HandleForbidden` where whoever listens in between could read a user's credential."""
+        host = (url.raw_host or "").lower()
+        if url.scheme == "https" and not self._trust.verifies(host):
+            raise HandleForbidden(
+                f"a user's credential is not sent to {host}, whose certificate is not verified (verify = false): "
+                "network.ca_bundle can name a file with its issuer's certificate instead"
+            )
 
     async def _get(self, url: URL, headers: dict[str, str], is_named: bool) -> aiohttp.ClientResponse:
         session = self._named_hosts if is_named else self._session
@@ -255,7 +266,7 @@ def _refusal(response: aiohttp.ClientResponse, host: str, ranged: bool, is_machi
         return refused_by_proxy(status, host)
     detail = f"{host} answered HTTP {status}"
     if status not in _PASSING:
-        return Hopeless(detail)
+        return Refused(detail) if 400 <= status < 500 else Hopeless(detail)
     seconds = retry_after_seconds(response.headers) if status in _BUSY else None
     return (
         Busy(f"{detail} and asks to be left alone for {seconds:.0f} s", seconds)

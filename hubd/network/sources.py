@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from hubclient.contract import handles
-from hubclient.contract.errors import HandleInvalid, UpstreamDenied, UpstreamNotFound
+from hubclient.contract.errors import HandleInvalid, UpstreamDenied, UpstreamNotFound, UpstreamUnavailable
 from hubd.config import KAGGLE_URL
 from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
 from hubd.network.connections import Claim, Place
@@ -167,7 +167,9 @@ class _Found:
             if response.status == 200:
                 raise RangeRefused("from its first byte")
             self.total_bytes = _checked(response, resume)
-            yield chunks(response, response.url.raw_host or "")
+            host = response.url.raw_host or ""
+            body = chunks(response, host)
+            yield body if end is not None or _is_to_the_end(response) else _broken_off(body, host)
 
     def _follow(
         self, url: URL, resume: Resume, own: OwnCredential | None
@@ -187,6 +189,18 @@ def _checked(response: aiohttp.ClientResponse, resume: Resume) -> int | None:
         raise RangeRefused("that there is no such range" if response.status == 416 else "without bytes")
     content_range = ContentRange.parse(response.headers.get("Content-Range"))
     return resume.total_of(content_range, Validators.stated(response.headers))
+
+
+def _is_to_the_end(response: aiohttp.ClientResponse) -> bool:
+    """Whether an answer 206 goes as far as the archive: an origin may send less than was asked for."""
+    content_range = ContentRange.parse(response.headers.get("Content-Range"))
+    return content_range is None or content_range.total_bytes in (None, content_range.end)
+
+
+async def _broken_off(body: AsyncIterator[bytes], host: str) -> AsyncIterator[bytes]:
+    async for chunk in body:
+        yield chunk
+    raise UpstreamUnavailable(f"{host} sent a part of what was asked for")
 
 
 def _asked(handle: str) -> URL:

@@ -49,9 +49,13 @@ class Trust:
         self._trusting.check_hostname = False
         self._trusting.verify_mode = ssl.CERT_NONE
 
+    def verifies(self, host: str) -> bool:
+        """Whether who answers for this host (lower case, ASCII) is surely that host."""
+        return host not in self._unverified
+
     def context(self, host: str) -> ssl.SSLContext:
         """For a connection to this host (lower case, ASCII)."""
-        if host in self._unverified:
+        if not self.verifies(host):
             return self._trusting
         if not self._has_system:
             # At the first connection that needs them: they take 30 ms, and the daemon is to be ready at once.

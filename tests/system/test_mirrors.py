@@ -65,6 +65,16 @@ def test_a_mirror_that_fails_is_asked_last_for_a_while(tmp_path: Path, origin: O
         assert daemon.resolve(origin.url("/m/3"))[0] == 200, "it is still asked for what the others lack"
 
 
+def test_a_mirror_keeps_its_turn_after_a_handle_that_it_refuses(tmp_path: Path, origin: Origin, mirror: Origin) -> None:
+    with Daemon(tmp_path, config=mirrored(origin.url("/"), mirror.url("/"))) as daemon:
+        mirror.serve("/%zz/1", Answer(status=400))
+        assert daemon.resolve(origin.url("/%zz/1"))[0] == 404
+        assert len(mirror.asked("/%zz/1")) == 1
+        mirror.serve("/m/1", Answer(ARCHIVE))
+        assert daemon.resolve(origin.url("/m/1"))[0] == 200
+        assert origin.asked("/m/1") == []
+
+
 def test_when_no_place_has_it_the_error_names_them_all(tmp_path: Path, origin: Origin, mirror: Origin) -> None:
     empty = tmp_path / "modules"
     empty.mkdir()

@@ -266,6 +266,26 @@ def test_a_fetch_under_way_is_told_to_its_asker_alone(service: Service, origin: 
     assert carols == []
 
 
+def test_what_is_asked_for_as_anybody_is_told_to_others_once_it_is_a_module(service: Service, origin: Origin) -> None:
+    page = Answer(b"sign in", gate_after_bytes=1)
+    module = Answer(archive({**MODULE, "assets/random": Random(11).randbytes(1 << 20)}), gate_after_bytes=600_000)
+
+    def seen_by_another(answer: Answer, path: str, progress: str) -> list[str]:
+        handle = origin.serve(path, answer)
+        with ThreadPoolExecutor(1) as threads:
+            fetching = threads.submit(service.resolve, BOB, handle)
+            try:
+                origin.wait_until_asked(path)
+                wait_until(lambda: bool(service.request(ROOT, "GET", "/v1/fetches")[1]["fetches"][0][progress]))
+                return [fetch["handle"] for fetch in service.request(CAROL, "GET", "/v1/fetches")[1]["fetches"]]
+            finally:
+                answer.gate.set()
+                fetching.result()
+
+    assert seen_by_another(page, "/m/page", "received_bytes") == []
+    assert seen_by_another(module, "/m/module", "unpacked_bytes") == [origin.url("/m/module")]
+
+
 def test_who_proves_access_to_what_is_under_way_joins_it_and_nobody_else(service: Service, origin: Origin) -> None:
     body = unlike("joined")
     gated = Answer(body, etag='"1"', gate_after_bytes=100)

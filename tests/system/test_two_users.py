@@ -16,13 +16,14 @@ import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from hubclient.contract.lease import Lease
 from tests.support import as_user, uids
-from tests.support.archives import archive
+from tests.support.archives import MODULE, archive
 from tests.support.daemon import UnixConnection
 from tests.support.origin import Answer, Origin
 from tests.support.uids import ALICE, BOB
@@ -86,6 +87,7 @@ def test_another_user_resolves_holds_and_reads_and_can_do_nothing_else(service: 
 import fcntl, hubclient, os
 from hubclient.contract.lease import Lease
 from pathlib import Path
+from random import Random
 
 path = Path(hubclient.resolve({handle!r}))
 assert hubclient.resolve({handle!r}) == str(path)
@@ -179,7 +181,7 @@ except hubclient.UpstreamDenied as error:
 
 
 def test_a_users_delete_of_a_fetch_withdraws_that_user_and_an_administrators_all(service: Path, origin: Origin) -> None:
-    slow = Answer(archive(), gate_after_bytes=10)
+    slow = Answer(archive({**MODULE, "assets/random": Random(7).randbytes(1 << 20)}), gate_after_bytes=600_000)
     handle = origin.serve("/m/1", slow)
 
     def ask(method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
@@ -198,6 +200,7 @@ def test_a_users_delete_of_a_fetch_withdraws_that_user_and_an_administrators_all
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, "POST", "/v1/resolve", {"handle": handle})
         origin.wait_until_asked("/m/1")
+        wait_until(lambda: bool(fetch()["unpacked_bytes"]))  # from then on others may know of it
         id = fetch()["id"]
         code = f"""
             import hubclient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hubd.network.archive_directory import ArchiveDirectory, segments
 from hubd.network.conditions import Resume, Validators
 from hubd.network.sources import ArchiveRequest, Delivery
 from tests.support.uids import ALICE, as_user, directory_of, needs_root
+from tests.support.waiting import wait_until
 
 HANDLE = "https://tfhub.dev/m/1"
 BYTES = bytes(range(256)) * (5 * 4096 + 1)  # five pieces and the beginning of one
@@ -127,6 +129,36 @@ async def test_one_that_is_replaced_by_a_rename_is_read_to_its_end(root: Path) -
         (root / "new").rename(file)
         pieces += [piece async for piece in delivery.body]
     assert b"".join(pieces) == BYTES
+
+
+async def test_a_disk_that_hangs_holds_up_nobody_who_leaves(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "1.tar.gz").write_bytes(BYTES)
+    reading, is_over, read_fds = threading.Event(), threading.Event(), list[int]()
+
+    def pread(fd: int, size_bytes: int, offset: int) -> bytes:
+        read_fds.append(fd)
+        reading.set()
+        is_over.wait(10)
+        return b"late"
+
+    monkeypatch.setattr(os, "pread", pread)
+    async with directory(root).open(ArchiveRequest(HANDLE), "1") as delivery:
+        assert delivery.body is not None
+        piece = asyncio.ensure_future(anext(delivery.body))
+        await asyncio.to_thread(reading.wait, 10)
+        piece.cancel()
+    # The thread has not read yet, and the descriptor is still its own.
+    os.fstat(read_fds[0])
+    is_over.set()
+    await asyncio.to_thread(wait_until, lambda: not is_open(read_fds[0]))
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 async def test_a_directory_that_is_not_there_is_away_and_has_not_lost_its_modules(root: Path) -> None:

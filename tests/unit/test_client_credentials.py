@@ -14,6 +14,7 @@ from hubclient.contract.credentials import Credential
 from hubclient.contract.errors import (
     AccessDenied,
     ArchiveCorrupt,
+    HandleForbidden,
     HubError,
     RequestInvalid,
     UpstreamDenied,
@@ -231,6 +232,17 @@ def test_a_refusal_is_answered_with_the_credential_and_the_next_version_gets_it_
     assert shown == [None, SECRET, SECRET]
 
 
+def test_what_opened_a_host_without_a_path_is_shown_to_no_other_host(home: Home) -> None:
+    home.own(TOML.format("models.lan", SECRET))
+    showing = Showing(home.environ)
+    ask, shown = host_of(SECRET)
+    assert showing.ask("https://models.lan", ask) == "module"
+    ask_other, shown_other = host_of()
+    with pytest.raises(UpstreamDenied):
+        showing.ask("https://other.lan", ask_other)
+    assert (shown, shown_other) == ([None, SECRET], [None])
+
+
 def test_what_is_public_and_what_is_broken_is_shown_no_credential(home: Home) -> None:
     home.own(TOML.format("models.lan", SECRET))
     ask, shown = host_of(None)  # type: ignore[arg-type]
@@ -259,6 +271,12 @@ def test_a_refusal_stays_what_it_was_and_tells_what_became_of_the_credential(hom
     with pytest.raises(UpstreamDenied, match=f"says no; the credential of {file} was shown") as denied:
         showing.ask(HANDLE, host_of("another")[0])
     assert SECRET not in str(denied.value)
+
+    def ask(own: Credential | None) -> str:
+        raise UpstreamDenied("models.lan says no") if own is None else HandleForbidden("it is not verified")
+
+    with pytest.raises(UpstreamDenied, match="says no; it is not verified"):
+        showing.ask(HANDLE, ask)
 
     def over_an_open_socket(own: Credential | None) -> str:
         raise UpstreamDenied("models.lan says no") if own is None else AccessDenied("not over this socket")

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from hubclient.contract.credentials import Credential
+from hubclient.contract.errors import HandleForbidden
 from hubd.config import ConfigError, HostSettings, NetworkSettings
 from hubd.network.failures import Hopeless
 from hubd.network.session import Session
@@ -66,6 +68,18 @@ async def test_verification_is_off_for_the_named_host_alone(authority: Authority
         origin.serve("/m/2", Answer(status=302, headers={"Location": origin.url("/m/1")}))
         with pytest.raises(Hopeless, match=r"^127\.0\.0\.1: "):
             await fetch(origin.url("/m/2", "localhost"), unverified)
+
+
+async def test_an_unverified_host_is_shown_no_users_credential(authority: Authority) -> None:
+    hosts = [HostSettings(name="localhost", verify=False)]
+    settings = NetworkSettings(allow_private_addresses=True)
+    with Origin(authority.server("models.example.org")) as origin:
+        origin.serve("/m/1", Answer(b"archive"))
+        request = ArchiveRequest(origin.url("/m/1", "localhost"), credential=Credential("bearer", "secret"))
+        async with Session(settings, hosts) as session:
+            with pytest.raises(HandleForbidden, match=r"network\.ca_bundle"):
+                await HttpSource(session).open(request).__aenter__()
+        assert origin.asked("/m/1") == []
 
 
 def test_https_never_leads_to_a_server_that_speaks_none() -> None:
