@@ -48,7 +48,7 @@ $(PEER)/.installed: benchmarks/peer-requirements.txt constraints.txt
 demo: $(INSTALLED) ## watch a module go from a web server to a prediction (about half a minute)
 	@$(BIN)/python demo/demo.py
 
-test: $(INSTALLED) $(PEER)/.installed ## run the tests, TensorFlow's included (about five minutes)
+test: $(INSTALLED) $(PEER)/.installed ## run the tests, TensorFlow's included (about seven minutes)
 	$(WITH_PEER) $(PYTEST) -m 'not thorough'
 
 test-all: $(INSTALLED) $(PEER)/.installed test-client ## run further cases too, and the client's tests on other Pythons
