@@ -35,6 +35,17 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def ask(socket_path: Path, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """Status and JSON of one request, over a connection of its own."""
+    connection = UnixConnection(str(socket_path))
+    try:
+        connection.request(method, path, json.dumps(body) if body is not None else None)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
 class Daemon:
     """Context manager: `hubd run --user` on a cache and a socket. Its log is in `log`."""
 
@@ -120,13 +131,7 @@ class Daemon:
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and JSON of one request."""
-        connection = UnixConnection(str(self.socket))
-        try:
-            connection.request(method, path, json.dumps(body) if body is not None else None)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        finally:
-            connection.close()
+        return ask(self.socket, method, path, body)
 
     def lines(self, method: str, path: str, body: Any = None) -> list[Any]:
         """The NDJSON lines that a request is answered with, when all have come."""

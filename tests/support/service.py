@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support import as_user, uids
-from tests.support.daemon import UnixConnection
+from tests.support.daemon import ask
 from tests.support.uids import ALICE
 from tests.support.waiting import wait_until
 
@@ -68,17 +67,9 @@ class Service:
 
     def request(self, uid: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and JSON of one request of this user's."""
-
-        def ask() -> tuple[int, Any]:
-            connection = UnixConnection(str(self.socket))
-            try:
-                connection.request(method, path, json.dumps(body) if body is not None else None)
-                answer = connection.getresponse()
-                return answer.status, json.loads(answer.read())
-            finally:
-                connection.close()
-
-        return ask() if uid == os.geteuid() else uids.as_user(uid, ask)
+        if uid == os.geteuid():
+            return ask(self.socket, method, path, body)
+        return uids.as_user(uid, lambda: ask(self.socket, method, path, body))
 
     def resolve(self, uid: int, handle: str, token: str | None = None, **fields: Any) -> tuple[int, Any]:
         """A resolve of this user's, who shows this bearer token."""

@@ -24,7 +24,7 @@ import pytest
 from hubclient.contract.lease import Lease
 from tests.support import as_user, uids
 from tests.support.archives import MODULE, archive
-from tests.support.daemon import UnixConnection
+from tests.support.daemon import ask
 from tests.support.origin import Answer, Origin
 from tests.support.uids import ALICE, BOB
 from tests.support.waiting import wait_until
@@ -184,21 +184,12 @@ def test_a_users_delete_of_a_fetch_withdraws_that_user_and_an_administrators_all
     slow = Answer(archive({**MODULE, "assets/random": Random(7).randbytes(1 << 20)}), gate_after_bytes=600_000)
     handle = origin.serve("/m/1", slow)
 
-    def ask(method: str, path: str, body: object = None) -> tuple[int, dict[str, Any]]:
-        connection = UnixConnection(str(service))
-        try:
-            connection.request(method, path, json.dumps(body) if body is not None else None)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        finally:
-            connection.close()
-
     def fetch() -> dict[str, Any]:
-        (found,) = ask("GET", "/v1/fetches")[1]["fetches"]
+        (found,) = ask(service, "GET", "/v1/fetches")[1]["fetches"]
         return dict(found)
 
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(ask, "POST", "/v1/resolve", {"handle": handle})
+        waiting = pool.submit(ask, service, "POST", "/v1/resolve", {"handle": handle})
         origin.wait_until_asked("/m/1")
         wait_until(lambda: bool(fetch()["unpacked_bytes"]))  # from then on others may know of it
         id = fetch()["id"]
@@ -215,10 +206,10 @@ def test_a_users_delete_of_a_fetch_withdraws_that_user_and_an_administrators_all
         """
         assert as_bob(textwrap.dedent(code), service).split() == ["access-denied", "1"]
         wait_until(lambda: fetch()["waiters"] == 1)
-        assert ask("GET", f"/v1/fetches/{id}")[1]["waiters"] == 1
-        assert ask("DELETE", f"/v1/fetches/{id}") == (200, {"id": id, "withdrawn": 1})
+        assert ask(service, "GET", f"/v1/fetches/{id}")[1]["waiters"] == 1
+        assert ask(service, "DELETE", f"/v1/fetches/{id}") == (200, {"id": id, "withdrawn": 1})
         status, problem = waiting.result()
         assert (status, problem["code"]) == (409, "fetch-cancelled")
-        wait_until(lambda: ask("GET", f"/v1/fetches/{id}")[0] == 404)
+        wait_until(lambda: ask(service, "GET", f"/v1/fetches/{id}")[0] == 404)
         slow.gate.set()
-        assert ask("POST", "/v1/resolve", {"handle": handle})[1]["outcome"] == "fetched"
+        assert ask(service, "POST", "/v1/resolve", {"handle": handle})[1]["outcome"] == "fetched"

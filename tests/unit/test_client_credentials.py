@@ -207,8 +207,10 @@ def test_what_is_no_file_is_refused(home: Home) -> None:
 # Asking with them
 
 
-def host_of(*tokens: str, refusal: type[HubError] = UpstreamDenied) -> tuple[Callable[..., str], list[str | None]]:
-    """A host that lets these tokens in, and what it was shown."""
+def host_of(
+    *tokens: str | None, refusal: type[HubError] = UpstreamDenied
+) -> tuple[Callable[..., str], list[str | None]]:
+    """A host that lets these tokens in (None: anybody), and what it was shown."""
     shown: list[str | None] = []
 
     def ask(own: Credential | None) -> str:
@@ -245,7 +247,7 @@ def test_what_opened_a_host_without_a_path_is_shown_to_no_other_host(home: Home)
 
 def test_what_is_public_and_what_is_broken_is_shown_no_credential(home: Home) -> None:
     home.own(TOML.format("models.lan", SECRET))
-    ask, shown = host_of(None)  # type: ignore[arg-type]
+    ask, shown = host_of(None)
     assert Showing(home.environ).ask(HANDLE, ask) == "module"
     ask_broken, shown_broken = host_of(refusal=UpstreamUnavailable)
     with pytest.raises(UpstreamUnavailable):
