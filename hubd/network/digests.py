@@ -64,10 +64,6 @@ class Expected:
             found += _of_google(headers)
         return cls(tuple(dict.fromkeys(found)))
 
-    def and_also(self, later: Expected) -> Expected:
-        """These and those of another answer of the same archive: all of them must hold."""
-        return Expected(tuple(dict.fromkeys((*self.digests, *later.digests))))
-
 
 class Checker:
     """The sha256 of an archive and whatever else the origin sent of it, all of one pass over its bytes."""

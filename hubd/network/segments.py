@@ -112,10 +112,6 @@ class Plan:
         """What has not been received."""
         return self._untaken.size_bytes + sum(segment.left_bytes for segment in self.running)
 
-    @property
-    def untaken_bytes(self) -> int:
-        return self._untaken.size_bytes
-
     def take(self, most_bytes: int, now: float) -> Segment | None:
         """The lowest bytes that nobody receives, at most so many; None when all are taken."""
         span = self._untaken.take(most_bytes)

@@ -148,12 +148,6 @@ def test_googles_hash_holds_for_the_object_as_it_is_stored(stored: str | None, s
     assert bool(stated(("x-goog-hash", f"md5={b64('md5')}"), *headers)) is holds
 
 
-def test_digests_of_two_answers_must_both_hold() -> None:
-    first = Expected.stated(CIMultiDict([("Content-MD5", b64("md5"))]), is_whole=True)
-    later = Expected.stated(CIMultiDict([("Repr-Digest", f"sha-256=:{b64('sha256')}:")]), is_whole=False)
-    assert set(first.and_also(later).and_also(first).digests) == {*first.digests, *later.digests}
-
-
 @given(st.sampled_from([header for header, _ in HEADERS]), st.text(max_size=200))
 def test_no_header_can_make_the_reader_fail(header: str, value: str) -> None:
     Expected.stated(CIMultiDict([(header, value)]), is_whole=True)
