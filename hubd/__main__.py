@@ -68,15 +68,23 @@ def _run(options: argparse.Namespace) -> int:
     import asyncio
 
     from hubd.api.server import SocketUnusable
+    from hubd.reload import Source
     from hubd.service import serve
     from hubd.store.adoption import CacheUnusable
 
-    file = options.config or config.default_file(os.environ, user=options.user)
-    settings = config.with_environ(config.load(file, user=options.user), os.environ)
+    named = options.config or os.environ.get("HUBD_CONFIG")
+    source = Source(
+        os.path.abspath(named or config.usual_file(os.environ, user=options.user)),
+        is_named=bool(named),
+        user=options.user,
+        environ=os.environ,
+        cache_dir=options.cache_dir,
+        socket=options.socket,
+    )
+    settings, place = source.load()
     _start_logging(settings.log.level)
-    place = config.locate(settings, os.environ, user=options.user, cache_dir=options.cache_dir, socket=options.socket)
     try:
-        asyncio.run(serve(settings, place))
+        asyncio.run(serve(source, settings, place))
     except (CacheUnusable, SocketUnusable) as error:
         print(f"hubd: {error}", file=sys.stderr)
         return 1

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"__main__"},
     {"service"},
+    {"applying"},
     {"api", "reload"},
     {"fetching"},
     {"store", "unpacking", "network"},

@@ -337,6 +337,15 @@ class Counters(Answer):
     repaired: int = Field(description="trees whose files were put right again under their name")
 
 
+class ConfigStatus(Answer):
+    """The configuration that holds."""
+
+    file: str | None = Field(description="null: there is none, and the defaults hold")
+    loaded_at: datetime
+    problem: str | None = Field(description="why the file as it is now was not taken; null when it was")
+    restart_needed: list[str] = Field(description="settings that changed in the file, and take a restart")
+
+
 class Status(Answer):
     version: str
     pid: int
@@ -349,4 +358,5 @@ class Status(Answer):
     waiters: int
     connections: int
     counters: Counters
+    config: ConfigStatus | None
     warnings: list[str]
