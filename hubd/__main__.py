@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hubclient.contract import places
 from hubclient.contract.errors import HubError
@@ -67,7 +68,8 @@ def _run(options: argparse.Namespace) -> int:
     # Imported here, so that --help and a bad file answer at once.
     import asyncio
 
-    from hubd.api.server import SocketUnusable
+    from hubd import systemd
+    from hubd.api.listening import SocketUnusable, path_of
     from hubd.service import serve
     from hubd.store.adoption import CacheUnusable
 
@@ -76,8 +78,13 @@ def _run(options: argparse.Namespace) -> int:
     _start_logging(settings.log.level)
     place = config.locate(settings, os.environ, user=options.user, cache_dir=options.cache_dir, socket=options.socket)
     try:
-        asyncio.run(serve(settings, place))
-    except (CacheUnusable, SocketUnusable) as error:
+        if (passed := systemd.listening_socket()) is not None:
+            place = replace(place, socket=path_of(passed))
+            stated = options.socket or settings.api.socket
+            if stated is not None and os.path.abspath(stated) != place.socket:
+                logging.warning("the socket is %s, which was passed on, and not %s", place.socket, stated)
+        asyncio.run(serve(settings, place, passed))
+    except (CacheUnusable, SocketUnusable, systemd.Unusable) as error:
         print(f"hubd: {error}", file=sys.stderr)
         return 1
     return 0

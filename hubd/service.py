@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -18,8 +19,9 @@ from hubclient.contract.errors import HubError
 from hubd import allocator
 from hubd.api.fetches import FetchRoutes
 from hubd.api.inventory import Inventory
+from hubd.api.listening import ListeningSocket
 from hubd.api.routes import Api, application
-from hubd.api.server import ApiServer, ListeningSocket, raise_file_limit
+from hubd.api.server import ApiServer, raise_file_limit
 from hubd.api.upkeep import Upkeep
 from hubd.api.verifying import Verifying
 from hubd.config import Place, Settings
@@ -55,10 +57,11 @@ _FILES_PER_FETCH = 32
 _OTHER_FILES = 128
 
 
-async def serve(settings: Settings, place: Place) -> None:
+async def serve(settings: Settings, place: Place, passed: socket.socket | None = None) -> None:
     """Runs the daemon until it is told to stop, is idle for too long, or has lost its socket.
 
-    Raises `CacheUnusable`, `SocketUnusable` and `ConfigError` before it serves.
+    `passed`: a socket that listens at the place's path already, and stays for the next daemon. Raises `CacheUnusable`,
+    `SocketUnusable` and `ConfigError` before it serves.
     """
     machine = MachineCredentials(settings.credential)
     os.umask(0o022)
@@ -71,7 +74,7 @@ async def serve(settings: Settings, place: Place) -> None:
         trees = Trees(hold.layout)
         partials = Partials(hold.layout, trees.ledger, settings.cache.keep_partial)
         recovery.clear(hold.layout, partials)
-        listening = ListeningSocket(place.socket, hold.layout.root, mode=0o600 if place.user else 0o666)
+        listening = ListeningSocket.at(place, hold.layout.root, passed)
         # Fetches never wait for a thread that something else keeps.
         threads = ThreadPoolExecutor(3 * settings.network.concurrent_fetches + 4, "fetch")
         try:
