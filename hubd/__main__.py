@@ -67,12 +67,14 @@ def _check_config(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     # Imported here, so that --help and a bad file answer at once.
     import asyncio
+    import faulthandler
 
     from hubd import systemd
     from hubd.api.listening import SocketUnusable, path_of
     from hubd.service import serve
     from hubd.store.adoption import CacheUnusable
 
+    faulthandler.enable()  # a daemon that hung, and that systemd aborts, says where
     file = options.config or config.default_file(os.environ, user=options.user)
     settings = config.with_environ(config.load(file, user=options.user), os.environ)
     _start_logging(settings.log.level)

@@ -16,7 +16,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from hubclient.contract.errors import HubError
-from hubd import allocator
+from hubd import allocator, systemd
 from hubd.api.fetches import FetchRoutes
 from hubd.api.inventory import Inventory
 from hubd.api.listening import ListeningSocket
@@ -24,6 +24,7 @@ from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer, raise_file_limit
 from hubd.api.upkeep import Upkeep
 from hubd.api.verifying import Verifying
+from hubd.api.watchdog import Watchdog
 from hubd.config import Place, Settings
 from hubd.fetching.chores import Chores
 from hubd.fetching.counters import Counters
@@ -69,6 +70,7 @@ async def serve(settings: Settings, place: Place, passed: socket.socket | None =
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     allocator.keep_freed_memory()
+    systemd.notify(f"STATUS=opening the cache {place.cache}")
     allow_network = settings.cache.allow_network_filesystem
     with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:
         trees = Trees(hold.layout)
@@ -152,6 +154,7 @@ class _Service:
         )
         app = application(Api(self._resolver, self._inventory, others).routes, os.geteuid())
         self._server = ApiServer(app, listening, max_connections=self._most_connections())
+        self._watchdog = Watchdog(listening.path, threads, self._in_short)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -164,12 +167,12 @@ class _Service:
                 log.warning("the last stop was not clean: %d modules are checked before they are served", len(suspects))
             async with self._group as group:
                 await self._server.start()
-                log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
                 own = self._chores
-                works = own.recover(suspects), own.tidy(), own.make_room(), own.close()
+                works = self._watchdog.run(self._ready), own.recover(suspects), own.tidy(), own.make_room(), own.close()
                 chores = [group.create_task(work) for work in (*works, self._cache_watch.run(), self._watch())]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
+                systemd.notify("STOPPING=1", f"STATUS=stopping: {self._reason}")
                 # What still runs after this has nobody to answer to, and nothing to lose: any kill is survived.
                 loop.call_later(STOP_SECONDS, os._exit, 0)
                 for chore in chores:
@@ -187,6 +190,13 @@ class _Service:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._group.create_task(work)
+
+    def _ready(self) -> None:
+        log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
+
+    def _in_short(self) -> str:
+        """What ``systemctl status`` shows."""
+        return f"{len(self._resolver.fetches())} fetches, {self._server.connections()} connections"
 
     def _stop(self, reason: str) -> None:
         self._reason = self._reason or reason

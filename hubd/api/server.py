@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import resource
+import socket
 from collections.abc import Callable
 
 from aiohttp import web
 
 from hubclient.contract.errors import PROBLEM_CONTENT_TYPE, TooBusy
+from hubd.api.access import caller_of
 from hubd.api.listening import ListeningSocket
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class ApiServer:
         self._max_connections = max_connections
         self._server: asyncio.Server | None = None
         self._accepted = 0
+        self._own = 0
         self._refusals: set[_Refusal] = set()
 
     async def start(self) -> None:
@@ -59,9 +63,9 @@ class ApiServer:
         return len(server.connections) if isinstance(server, web.Server) else 0
 
     def activity(self) -> tuple[int, int]:
-        """Changes whenever a client has connected or asked."""
+        """Changes whenever a client has connected or asked; the daemon's own questions to itself do not count."""
         server = self._runner.server
-        return self._accepted, server.requests_count if isinstance(server, web.Server) else 0
+        return self._accepted, (server.requests_count if isinstance(server, web.Server) else 0) - self._own
 
     async def stop(self) -> None:
         """Accepts no more, lets the answers under way go out, and closes."""
@@ -69,10 +73,13 @@ class ApiServer:
             self._server.close()
         await self._runner.cleanup()
 
-    def _admit(self) -> asyncio.Protocol:
-        self._accepted += 1
+    def _admit(self, peer: socket.socket) -> asyncio.Protocol:
         server = self._runner.server
         assert isinstance(server, web.Server)
+        if caller_of(peer).pid == os.getpid():  # it asks once, whether it still answers: also when all places are taken
+            self._own += 1
+            return server()
+        self._accepted += 1
         return server() if self.connections() < self._max_connections else _Refusal(self._refusals)
 
 
@@ -82,11 +89,11 @@ class _Door(asyncio.Protocol):
     Many are accepted at a time, before the first of them is counted: to decide then would let all of them in.
     """
 
-    def __init__(self, admit: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, admit: Callable[[socket.socket], asyncio.Protocol]) -> None:
         self._admit = admit
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        protocol = self._admit()
+        protocol = self._admit(transport.get_extra_info("socket"))
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hubd import systemd
 from hubd.api.listening import SocketUnusable, path_of
 
 _TAKE = """
@@ -90,3 +91,36 @@ def test_only_a_listening_unix_stream_socket_with_a_path_can_be_served(path: str
         path_of(other)
     with listening("\0hubd-test-" + path) as other, pytest.raises(SocketUnusable, match="no path"):
         path_of(other)
+
+
+def test_what_is_told_arrives_by_path_and_by_abstract_name(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for address, named in ((path, path), ("\0hubd-test-" + path, "@hubd-test-" + path)):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(address)
+            monkeypatch.setenv("NOTIFY_SOCKET", named)
+            systemd.notify("READY=1", "STATUS=serving")
+            assert manager.recv(100) == b"READY=1\nSTATUS=serving"
+
+
+def test_a_service_manager_that_is_away_or_deaf_costs_a_line_in_the_log(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    systemd.notify("READY=1")
+    assert caplog.text == "", "none is meant"
+    monkeypatch.setenv("NOTIFY_SOCKET", path)
+    systemd.notify("READY=1")
+    assert "does not hear" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("pid", "microseconds", "seconds"),
+    [(None, "30000000", 30.0), ("own", "500000", 0.5), ("1", "30000000", None), (None, "0", None), (None, "x", None)],
+)
+def test_the_watchdogs_time_is_for_the_process_that_it_names(
+    pid: str | None, microseconds: str, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert systemd.watchdog_seconds() is None
+    monkeypatch.setenv("WATCHDOG_USEC", microseconds)
+    if pid is not None:
+        monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()) if pid == "own" else pid)
+    assert systemd.watchdog_seconds() == seconds
