@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hubclient.contract import places
 from hubclient.contract.errors import HubError
@@ -66,12 +67,15 @@ def _check_config(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     # Imported here, so that --help and a bad file answer at once.
     import asyncio
+    import faulthandler
 
-    from hubd.api.server import SocketUnusable
+    from hubd import systemd
+    from hubd.api.listening import SocketUnusable, path_of
     from hubd.reload import Source
     from hubd.service import serve
     from hubd.store.adoption import CacheUnusable
 
+    faulthandler.enable()  # a daemon that hung, and that systemd aborts, says where
     named = options.config or os.environ.get("HUBD_CONFIG")
     source = Source(
         os.path.abspath(named or config.usual_file(os.environ, user=options.user)),
@@ -84,8 +88,13 @@ def _run(options: argparse.Namespace) -> int:
     settings, place = source.load()
     _start_logging(settings.log.level)
     try:
-        asyncio.run(serve(source, settings, place))
-    except (CacheUnusable, SocketUnusable) as error:
+        if (passed := systemd.listening_socket()) is not None:
+            source = replace(source, socket=path_of(passed))
+            stated, place = place, source.load()[1]
+            if (options.socket or settings.api.socket) and stated.socket != place.socket:
+                logging.warning("the socket is %s, which was passed on, and not %s", place.socket, stated.socket)
+        asyncio.run(serve(source, settings, place, passed))
+    except (CacheUnusable, SocketUnusable, systemd.Unusable) as error:
         print(f"hubd: {error}", file=sys.stderr)
         return 1
     return 0

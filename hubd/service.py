@@ -9,18 +9,21 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Coroutine
 from typing import Any, NamedTuple
 
 from hubclient.contract.errors import HubError
-from hubd import allocator
+from hubd import allocator, systemd
 from hubd.api.fetches import FetchRoutes
 from hubd.api.inventory import Inventory
+from hubd.api.listening import ListeningSocket
 from hubd.api.routes import Api, application
-from hubd.api.server import ApiServer, ListeningSocket
+from hubd.api.server import ApiServer
 from hubd.api.upkeep import Upkeep
 from hubd.api.verifying import Verifying
+from hubd.api.watchdog import Watchdog
 from hubd.applying import Applying, most_connections, threads_for
 from hubd.config import Place, Settings
 from hubd.fetching.chores import Chores
@@ -51,10 +54,11 @@ STOP_SECONDS = 4.5
 _WATCH_SECONDS = 2.0
 
 
-async def serve(source: Source, settings: Settings, place: Place) -> None:
+async def serve(source: Source, settings: Settings, place: Place, passed: socket.socket | None = None) -> None:
     """Runs the daemon until it is told to stop, is idle for too long, or has lost its socket.
 
-    Raises `CacheUnusable`, `SocketUnusable` and `ConfigError` before it serves.
+    `passed`: a socket that listens at the place's path already, and stays for the next daemon. Raises `CacheUnusable`,
+    `SocketUnusable` and `ConfigError` before it serves.
     """
     upstream = Upstream(settings)
     os.umask(0o022)
@@ -62,12 +66,13 @@ async def serve(source: Source, settings: Settings, place: Place) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     allocator.keep_freed_memory()
+    systemd.notify(f"STATUS=opening the cache {place.cache}")
     allow_network = settings.cache.allow_network_filesystem
     with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:
         trees = Trees(hold.layout)
         partials = Partials(hold.layout, trees.ledger, settings.cache.keep_partial)
         recovery.clear(hold.layout, partials)
-        listening = ListeningSocket(place.socket, hold.layout.root, mode=0o600 if place.user else 0o666)
+        listening = ListeningSocket.at(place, hold.layout.root, passed)
         threads = GrowingPool(threads_for(settings), "fetch")
         try:
             async with upstream:
@@ -143,6 +148,7 @@ class _Service:
         self.applying = Applying(
             self._means, upstream, threads, self._server, self._inventory, self._chores, self._resolver
         )
+        self._watchdog = Watchdog(listening.path, threads, self._in_short)
 
     async def run(self, reloader: Reloader) -> None:
         self.applying.told(reloader.state)
@@ -157,13 +163,13 @@ class _Service:
                 log.warning("the last stop was not clean: %d modules are checked before they are served", len(suspects))
             async with self._group as group:
                 await self._server.start()
-                log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
                 own = self._chores
                 works = own.recover(suspects), own.tidy(), own.make_room(), own.close(), own.mend_views()
-                watches = reloader.run(), self._cache_watch.run(), self._watch()
+                watches = self._watchdog.run(self._ready), reloader.run(), self._cache_watch.run(), self._watch()
                 chores = [group.create_task(work) for work in (*works, *watches)]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
+                systemd.notify("STOPPING=1", f"STATUS=stopping: {self._reason}")
                 # What still runs after this has nobody to answer to, and nothing to lose: any kill is survived.
                 loop.call_later(STOP_SECONDS, os._exit, 0)
                 for chore in chores:
@@ -181,6 +187,13 @@ class _Service:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._group.create_task(work)
+
+    def _ready(self) -> None:
+        log.info("ready on %s, cache %s", self._listening.path, self._means.trees.layout.root)
+
+    def _in_short(self) -> str:
+        """What ``systemctl status`` shows."""
+        return f"{len(self._resolver.fetches())} fetches, {self._server.connections()} connections"
 
     def _stop(self, reason: str) -> None:
         self._reason = self._reason or reason

@@ -24,7 +24,7 @@ LAYERS = (
     {"api", "reload"},
     {"fetching"},
     {"store", "unpacking", "network"},
-    {"config", "allocator"},
+    {"config", "allocator", "systemd"},
     {"config_urls"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

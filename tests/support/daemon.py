@@ -21,6 +21,14 @@ from tests.support.waiting import wait_until
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 
+# Becomes the program that follows, which gets the descriptor as systemd passes a socket on (sd_listen_fds(3)).
+_PASS_ON = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
 
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
@@ -58,7 +66,9 @@ class Daemon:
         environ: Mapping[str, str] | None = None,
         preexec: Any = None,
         wrapper: Sequence[str] = (),
+        passed: socket.socket | None = None,
     ) -> None:
+        """`passed`: a socket that listens at this daemon's `socket` already, passed on as systemd does."""
         self.cache = directory / "cache"
         self.socket = directory / "hubd.sock"
         self.log = directory / "hubd.log"
@@ -76,6 +86,7 @@ class Daemon:
         self._environ = {**os.environ, "HUBD_AUTOSTART": "0", **(environ or {})}
         self._preexec = preexec
         self._wrapper = wrapper
+        self._passed = passed
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -92,9 +103,18 @@ class Daemon:
         """Returns when the socket answers; AssertionError with the log when the daemon ends before."""
         command = [*self._wrapper, sys.executable, "-P", "-m", "hubd", "run", "--user", "--config", str(self.config)]
         command += ["--cache-dir", str(self.cache), "--socket", str(self.socket), *self._arguments]
+        fds = [self._passed.fileno()] if self._passed is not None else []
+        for fd in fds:
+            command = [sys.executable, "-c", _PASS_ON, str(fd), *command]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environ, preexec_fn=self._preexec
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environ,
+                preexec_fn=self._preexec,
+                pass_fds=fds,
             )
         deadline = time.monotonic() + _START_SECONDS
         while wait and not self.answers():

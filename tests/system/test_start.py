@@ -67,6 +67,17 @@ def test_a_socket_path_that_is_too_long_is_told(tmp_path: Path) -> None:
     assert "107 bytes" in run.stderr
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775])
+def test_a_service_refuses_a_socket_directory_that_others_can_write(mode: int, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    directory.mkdir()
+    directory.chmod(mode)
+    run = hubd("run", "--cache-dir", str(tmp_path / "cache"), "--socket", str(directory / "hubd.sock"))
+    assert run.returncode == 1
+    assert f"others can write to {directory} (mode {mode:04o})" in run.stderr
+    assert os.listdir(directory) == []
+
+
 def test_a_directory_that_holds_other_things_of_these_names_is_not_adopted(tmp_path: Path) -> None:
     (tmp_path / "cache" / "trees").mkdir(parents=True)
     run = hubd("run", "--user", "--cache-dir", str(tmp_path / "cache"), "--socket", str(tmp_path / "s"))
