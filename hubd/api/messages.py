@@ -102,6 +102,9 @@ class Fetch(Answer):
     trouble: str | None = Field(description="why the last try failed, while the next is waited for; null if none did")
     waiters: int
     started_at: datetime
+    seconds_by_phase: dict[str, float] = Field(
+        description="how long it has been at what; unpacking goes on beside the transfer, and counts from its end"
+    )
 
 
 class Problem(Answer):

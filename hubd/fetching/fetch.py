@@ -211,7 +211,7 @@ class Fetch:
     @asynccontextmanager
     async def _open(self, known: Validators | None, partial: Partial | None = None) -> AsyncIterator[Delivery]:
         """Asks for the archive, or for what the partial lacks of it."""
-        self.progress.state = "connecting"
+        self.progress.enter("connecting")
         open_at_origin, handle = self._means.source.open, self.progress.handle
         self._partial = partial
         try:
@@ -230,6 +230,7 @@ class Fetch:
                     )
                 if not delivery.from_bytes:
                     await self._drop_partial()  # the origin has another archive by now
+                self.progress.host = delivery.final_host
                 yield delivery
         finally:
             if self._partial is not None:
@@ -248,7 +249,7 @@ class Fetch:
             await reservation.spool(delivery.total_bytes or delivery.from_bytes or 1, exact=True)
             tree = staging.attempt_tree(1)
             received, report = await self._receive_and_unpack(delivery, staging, tree, keeping, reservation)
-            self.progress.state = "publishing"
+            self.progress.enter("publishing")
             await reservation.tree(_bytes_beside(report) + await reservation.tree(0))
             leases: list[Lease] = []
             try:
@@ -306,7 +307,7 @@ class Fetch:
     ) -> tuple[Received, UnpackReport]:
         progress = self.progress
         self._goes_on = delivery.part is not None
-        progress.state = "transferring"
+        progress.enter("transferring")
         progress.total_bytes = delivery.total_bytes
         progress.resumed_bytes = progress.received_bytes = delivery.from_bytes
         if delivery.from_bytes:
@@ -333,7 +334,7 @@ class Fetch:
 
             async def receive() -> Received:
                 received = await transfer.run()
-                progress.state = "unpacking"
+                progress.enter("unpacking")
                 unpacker.finish(received.size_bytes)
                 return received
 
@@ -346,6 +347,7 @@ class Fetch:
                 raise _first(failures) from None
             finally:
                 self._means.counters.received_bytes += transfer.received_bytes
+                progress.connections = max(progress.connections, transfer.most_connections)
             return receiving.result(), unpacking.result()
 
     @property
