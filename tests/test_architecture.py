@@ -24,6 +24,7 @@ LAYERS = (
     {"api", "reload"},
     {"fetching"},
     {"store", "unpacking", "network"},
+    {"logs"},
     {"config", "allocator"},
     {"config_urls"},
 )
