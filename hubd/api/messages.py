@@ -331,6 +331,7 @@ class Counters(Answer):
     joined: int
     stale: int
     failed: int
+    errors: dict[str, int] = Field(description="of the failed ones, by code")
     received_bytes: int = Field(description="over the network")
     resumed: int = Field(description="fetches that went on from a partial download")
     evicted: int = Field(description="trees")

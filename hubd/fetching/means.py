@@ -17,6 +17,7 @@ from hubclient.contract.errors import Offline
 from hubclient.contract.lease import Lease
 from hubd.config import Settings
 from hubd.fetching.counters import Counters
+from hubd.fetching.durations import Durations
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.room import Room
 from hubd.fetching.slots import Slots
@@ -71,6 +72,7 @@ class Means:
     users: Users
     pace: Pace = field(default_factory=Pace)
     grace: GraceLeases = field(default_factory=GraceLeases)
+    durations: Durations = field(default_factory=Durations)
     # Trees that a handle moved on from; they go as soon as nobody uses them.
     orphans: set[str] = field(default_factory=set)
     litter: asyncio.Event = field(default_factory=asyncio.Event)

@@ -39,6 +39,7 @@ class Progress:
     trouble: str | None = None  # why the last try failed, until the next brings something
     host: str | None = None  # that answered last, at the end of all redirects
     tries: int = 1
+    transferred_bytes: int = 0  # by all of them
     connections: int = 0  # at a time, the most of them
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
