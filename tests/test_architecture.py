@@ -25,7 +25,7 @@ LAYERS = (
     {"fetching"},
     {"store", "unpacking", "network"},
     {"logs"},
-    {"config", "allocator"},
+    {"config", "allocator", "events"},
     {"config_urls"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

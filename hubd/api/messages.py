@@ -144,6 +144,19 @@ class FailedEvent(Answer):
     problem: Problem
 
 
+class Happened(Answer):
+    """A line of the events: what happened, with members of its own.
+
+    ``watching`` comes first; ``lost`` tells how many ``events`` you read too slowly for. ``fetch-started``,
+    ``fetch-ended``, ``evicted``, ``damaged``, ``repaired`` name a handle, which is told to whom may know of it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    event: str
+    at: datetime
+
+
 class VerifyRequest(Request):
     """Which modules to check, and whether to fetch what is damaged again at once rather than on its next use."""
 

@@ -10,12 +10,16 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from hubclient.contract.errors import CacheFull, DiskFull, HubError, Internal
+from hubd.events import Event
 from hubd.fetching.means import Means
 
 if TYPE_CHECKING:
     from hubd.fetching.fetch import Fetch, Landed
 
 log = logging.getLogger(__name__)
+
+# What the events tell too, to whom may know of the fetch: not who else asked.
+_TOLD = ("outcome", "detail", "bytes", "seconds", "seconds_by_phase", "digest", "prefetch")
 
 
 class Report:
@@ -24,6 +28,7 @@ class Report:
     def __init__(self, means: Means, fetch: Fetch) -> None:
         self._means = means
         self._fetch = fetch
+        self._publish("fetch-started", {"prefetch": fetch.is_prefetch})
 
     def landed(self, landed: Landed) -> None:
         """It came to this."""
@@ -72,3 +77,10 @@ class Report:
             "id": progress.id,
         }
         log.log(level, "fetch ended", extra={"fields": fields})
+        told = {name: fields[name] for name in _TOLD if fields[name] is not None}
+        self._publish("fetch-ended", {**told, "failed": error is not None and digest is None})
+
+    def _publish(self, name: str, fields: dict[str, Any]) -> None:
+        progress = self._fetch.progress
+        names = {"id": progress.id, "key": progress.key, "handle": progress.handle}
+        self._means.events.publish(Event(name, names | fields, self._fetch.is_seen_by))
