@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from hubclient.contract import places
 from hubclient.contract.errors import HubError
-from hubd import __version__, config
+from hubd import __version__, config, logs
 
 _COMMANDS = ("run", "check-config")
 
@@ -86,7 +86,7 @@ def _run(options: argparse.Namespace) -> int:
         socket=options.socket,
     )
     settings, place = source.load()
-    _start_logging(settings.log.level)
+    logs.apply(settings.log)
     try:
         if (passed := systemd.listening_socket()) is not None:
             source = replace(source, socket=path_of(passed))
@@ -98,20 +98,6 @@ def _run(options: argparse.Namespace) -> int:
         print(f"hubd: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _start_logging(level: str) -> None:
-    in_journal = "JOURNAL_STREAM" in os.environ  # which stamps each line itself
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(levelname)s %(name)s: %(message)s"
-        if in_journal
-        else "%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    # It reports what clients sent with a stack trace each; answers tell them already.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    # It tells of every change that it sees, the daemon's own included.
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

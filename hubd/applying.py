@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from hubd import logs
 from hubd.api import messages
 from hubd.api.inventory import Inventory
 from hubd.api.server import ApiServer, raise_file_limit
@@ -64,7 +65,7 @@ class Applying:
         means.pace.change(settings.network.max_rate, settings.network.prefetch_max_rate)
         self._server.max_connections = most_connections(settings)
         self._resolver.failures.clear()  # by these settings they may go well
-        logging.getLogger().setLevel(settings.log.level.upper())
+        logs.apply(settings.log)
         if before.network.revalidate_after != settings.network.revalidate_after:
             self._chores.views_are_old.set()
 

@@ -197,6 +197,7 @@ class KaggleSettings(Section):
 
 
 class LogSettings(Section):
+    format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 

@@ -12,10 +12,12 @@ import signal
 import socket
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, NamedTuple
 
 from hubclient.contract.errors import HubError
 from hubd import allocator, systemd
+from hubd.api.events import EventRoutes
 from hubd.api.fetches import FetchRoutes
 from hubd.api.inventory import Inventory
 from hubd.api.listening import ListeningSocket
@@ -26,6 +28,8 @@ from hubd.api.verifying import Verifying
 from hubd.api.watchdog import Watchdog
 from hubd.applying import Applying, most_connections, threads_for
 from hubd.config import Place, Settings
+from hubd.events import Events
+from hubd.fetching import happenings
 from hubd.fetching.chores import Chores
 from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
@@ -115,7 +119,7 @@ class _Service:
         self._group = asyncio.TaskGroup()
         self._hold = store.hold
         trees, records, partials = store.trees, store.records, store.partials
-        counters, users = Counters(), Users()
+        counters, users, events = Counters(), Users(), Events()
         evictor = Evictor(trees, records, partials)
         self._means = Means(
             settings=settings,
@@ -127,11 +131,13 @@ class _Service:
             threads=threads,
             slots=Slots(settings.network.concurrent_fetches),
             evictor=evictor,
-            room=Room(limits_of(settings.cache, trees.layout.root), trees, evictor, counters, users),
+            room=Room(limits_of(settings.cache, trees.layout.root), trees, evictor, counters, users, events),
             counters=counters,
             users=users,
+            events=events,
             pace=Pace(settings.network.max_rate, settings.network.prefetch_max_rate),
         )
+        trees.health.tell = partial(happenings.of_tree, events, records.catalog)
         self._resolver = Resolver(self._means, self._spawn)
         self._chores = Chores(self._means, self._hold, self._warn, is_busy=lambda: bool(self._resolver.fetches()))
         self._cache_watch = Watch(self._means, self._resolver, self._warn)
@@ -140,6 +146,7 @@ class _Service:
             self._warn(listening.warning)
         others = (
             *FetchRoutes(self._resolver).routes,
+            *EventRoutes(events).routes,
             *Upkeep(self._means, self._inventory).routes,
             *Verifying(self._means, self._resolver).routes,
         )
@@ -176,6 +183,7 @@ class _Service:
                     chore.cancel()
                 self._resolver.stop()
                 means.verifier.stop()
+                means.events.close()
                 await self._server.stop()
         finally:
             self._inventory.close()

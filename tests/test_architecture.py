@@ -24,7 +24,8 @@ LAYERS = (
     {"api", "reload"},
     {"fetching"},
     {"store", "unpacking", "network"},
-    {"config", "allocator", "systemd"},
+    {"logs"},
+    {"config", "allocator", "systemd", "events"},
     {"config_urls"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -16,7 +16,9 @@ from hubclient.contract import handles
 from hubclient.contract.errors import Offline
 from hubclient.contract.lease import Lease
 from hubd.config import Settings
+from hubd.events import Events
 from hubd.fetching.counters import Counters
+from hubd.fetching.durations import Durations
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.room import Room
 from hubd.fetching.slots import Slots
@@ -71,6 +73,8 @@ class Means:
     users: Users
     pace: Pace = field(default_factory=Pace)
     grace: GraceLeases = field(default_factory=GraceLeases)
+    durations: Durations = field(default_factory=Durations)
+    events: Events = field(default_factory=Events)
     # Trees that a handle moved on from; they go as soon as nobody uses them.
     orphans: set[str] = field(default_factory=set)
     litter: asyncio.Event = field(default_factory=asyncio.Event)
@@ -139,7 +143,7 @@ class Means:
 
     def is_seen_by(self, entry: Entry, uid: int | None) -> bool:
         """Whether this user may know of the record; None: an administrator, who may know of all."""
-        return uid is None or entry.reader is None or (entry.reader == uid and entry.granted_until > time.time())
+        return uid is None or entry.is_seen_by(uid)
 
     async def meant(self, key: str, uid: int | None) -> str:
         """The key of the record that a user means by a handle's key: everyone's, else the user's own.

@@ -197,6 +197,7 @@ class Resolver:
         ) as (flight, joined):
             flight.work.askers.add(ask.uid)
             flight.work.demand(ask.digest)
+            flight.work.is_prefetch = flight.work.is_prefetch and ask.prefetch
             if not ask.prefetch:
                 self._means.slots.promote()
             yield flight, joined
@@ -236,8 +237,8 @@ class Resolver:
     def _counting(self) -> Iterator[None]:
         try:
             yield
-        except HubError:
-            self._means.counters.failed += 1
+        except HubError as error:
+            self._means.counters.failed_with(error.code)
             raise
 
 
