@@ -56,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 def _check_config(options: argparse.Namespace) -> int:
     from hubd.network.tls import Trust
 
-    settings = config.load(options.file, user=options.user)
+    is_draft = os.path.abspath(options.file) != config.SERVICE_FILE
+    settings = config.load(options.file, user=options.user, is_draft=is_draft)
     Trust(
         settings.network.ca_bundle
     )  # the start would fail with it; files of credentials may be closed to whoever asks

@@ -24,7 +24,7 @@ LAYERS = (
     {"fetching"},
     {"store", "unpacking", "network"},
     {"config", "allocator", "systemd"},
-    {"config_urls"},
+    {"config_urls", "trusted"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
