@@ -19,10 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # Parts of hubd, from the top down. A part may import the parts below its own line, and itself.
 LAYERS = (
     {"__main__"},
-    {"service"},
+    {"service", "installing"},
     {"api", "reload"},
     {"fetching"},
     {"store", "unpacking", "network"},
+    {"unit_files"},
     {"config", "allocator", "systemd"},
     {"config_urls", "trusted"},
 )
