@@ -19,14 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 # Parts of hubd, from the top down. A part may import the parts below its own line, and itself.
 LAYERS = (
     {"__main__"},
-    {"service"},
+    {"service", "installing"},
     {"applying"},
     {"api", "reload"},
     {"fetching"},
     {"store", "unpacking", "network"},
-    {"logs"},
+    {"logs", "unit_files"},
     {"config", "allocator", "systemd", "events"},
-    {"config_urls"},
+    {"config_urls", "trusted"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
