@@ -22,6 +22,7 @@ LAYERS = (
     {"service"},
     {"applying"},
     {"api", "reload"},
+    {"prefetching"},
     {"fetching"},
     {"store", "unpacking", "network"},
     {"logs"},
