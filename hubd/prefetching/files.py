@@ -43,7 +43,10 @@ def read_directory(directory: str, before: Listing, *, must_exist: bool = True) 
     """What is there now. Files that have not changed since `before` are not read again; of a directory that cannot be
     looked at, all stays as it was. Where there is none there are no files: a problem if it `must_exist`."""
     try:
-        if (fault := _fault(os.stat(directory), "directory")) is not None:
+        # Kubernetes mounts it with mode 0777, read-only. Only a mount of its own is so for everybody: a service manager
+        # shows the daemon all of /etc read-only, and to others it is what it was.
+        is_open = not (os.path.ismount(directory) and os.statvfs(directory).f_flag & os.ST_RDONLY)
+        if (fault := _fault(os.stat(directory), "directory", is_open=is_open)) is not None:
             return Listing(before.files, f"{directory} {fault}")
         names = _names(directory)
         if not names >= before.files.keys():
@@ -119,11 +122,11 @@ def _trusted(directory: str, name: str, limit_bytes: int) -> bytes:
         os.close(fd)
 
 
-def _fault(status: os.stat_result, what: str) -> str | None:
+def _fault(status: os.stat_result, what: str, *, is_open: bool = True) -> str | None:
     """Who else could have written it; None: nobody."""
     if status.st_uid not in (0, os.geteuid()):
         return f"belongs to uid {status.st_uid}: chown this {what} to root or to the daemon's user"
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if is_open and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"can be written by others (mode {stat.S_IMODE(status.st_mode):04o}): chmod go-w this {what}"
     return None
 

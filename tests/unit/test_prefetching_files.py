@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,6 +161,34 @@ def test_a_directory_that_others_can_write_means_no_more_than_before(directory: 
     assert "can be written by others (mode 0777): chmod go-w this directory" in (after.problem or "")
     directory.chmod(0o755)
     assert read(directory, after).problem is None
+
+
+_READ_ONLY = """
+set -e
+mount -t tmpfs -o mode=755 none "$1"
+mkdir -m 777 -p "$1/$4"
+chmod 777 "$1/$4"
+printf 'handles = ["https://h.example/one/1"]' > "$1/$4/a.toml"
+chmod 644 "$1/$4/a.toml"
+mount -o remount,ro "$1"
+exec "$2" -P -c "$3" "$1/$4"
+"""
+_PROGRAM = """
+import sys
+from hubd.prefetching.files import Listing, read_directory
+listing = read_directory(sys.argv[1], Listing())
+print(list(listing.files), listing.problem)
+"""
+
+
+@pytest.mark.parametrize(("below", "told"), [(".", "['a.toml'] None"), ("sub", "can be written by others (mode 0777)")])
+def test_nobody_writes_to_a_mount_of_its_own_that_is_read_only(directory: Path, below: str, told: str) -> None:
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode != 0:
+        pytest.skip("no user namespace can be made here, in which to mount something")
+    command = [*unshare, "sh", "-c", _READ_ONLY, "-", str(directory), sys.executable, _PROGRAM, below]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert told in done.stdout
 
 
 def test_a_directory_that_is_gone_has_no_files(directory: Path) -> None:
