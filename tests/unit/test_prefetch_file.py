@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ from hubclient.contract.lock_file import Locked
 from hubclient.contract.prefetch_file import MAX_BYTES, PrefetchFile, Wanted, Window, parse, with_lock
 
 ONE, TWO = "https://h.example/one/1", "https://h.example/two/1"
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs/operations/prefetch-example.toml"
+KEYS = {"handles", "handle", "digest", "lock", "priority", "refresh", "window", "pin"}
 DIGEST, OTHER = "1" * 64, "2" * 64
 
 
@@ -114,3 +117,12 @@ def test_two_digests_of_one_module_contradict_each_other() -> None:
     with pytest.raises(ValueError, match="two different digests") as raised:
         parse(text.encode())
     assert "secret" not in str(raised.value)
+
+
+def test_the_example_in_the_documents_says_what_a_file_can_say() -> None:
+    text = EXAMPLE.read_text()
+    file = parse(text.encode())
+    assert (len(file.modules), file.refresh_seconds, file.window, file.pin) == (3, 86400.0, Window(60, 300), True)
+    assert set(re.findall(r"^#? ?(\w+) = ", text, re.MULTILINE)) == KEYS
+    table = re.findall(r"^\| (`.*?) \|", (EXAMPLE.parent / "prefetch.md").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`\[*(\w+)\]*`", " ".join(table))) >= KEYS
