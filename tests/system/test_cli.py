@@ -368,6 +368,23 @@ def test_status_of_a_daemon_that_hangs_says_so_within_seconds(shared_daemon: Dae
     assert took_seconds < 10  # a daemon at work may be silent for 30 s elsewhere
 
 
+@pytest.mark.parametrize("arguments", [["ls"], ["prune", "--older-than", "1d", "--dry-run"]], ids=" ".join)
+def test_a_daemon_that_hangs_is_waited_for_aloud_and_answers_when_it_goes_on(
+    shared_daemon: Daemon, arguments: list[str]
+) -> None:
+    shared_daemon.signal(signal.SIGSTOP)
+    try:
+        process = begin(shared_daemon, *arguments)
+        assert process.stderr is not None
+        told = process.stderr.readline()
+    finally:
+        shared_daemon.signal(signal.SIGCONT)
+    said, more = process.communicate(timeout=SECONDS)[1], "has said nothing for"
+    assert told == f"the daemon at {shared_daemon.socket} {more} 3 s; waiting for it (up to 30 s)\n"
+    assert process.returncode == 0
+    assert more not in said
+
+
 # prefetch
 
 

@@ -12,7 +12,8 @@ import typer
 
 from hubclient.cli.grammar import Command, Handles, HandlesOrPaths, Json
 from hubclient.cli.listing import Order
-from hubclient.cli.output import complaints
+from hubclient.cli.output import EXIT_USAGE, complain, complaints
+from hubclient.contract.errors import RequestInvalid
 from hubclient.contract.layout import is_digest
 
 commands = typer.Typer()
@@ -127,7 +128,11 @@ def _ls(
         from hubclient.cli.reaching import reach_aloud
 
         daemon = reach_aloud(quiet=quiet or as_json)
-        ls(daemon, filters=filters or (), order=sort, limit=limit, quiet=quiet, as_json=as_json)
+        try:
+            ls(daemon, filters=filters or (), order=sort, limit=limit, quiet=quiet, as_json=as_json)
+        except RequestInvalid as error:  # of all that is asked, only the filters are the user's own words
+            complain(error, as_json=as_json)
+            raise typer.Exit(EXIT_USAGE) from None
 
 
 @commands.command(name="status", cls=Command)

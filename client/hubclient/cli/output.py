@@ -30,6 +30,7 @@ from hubclient.contract.errors import (
 from hubclient.contract.handles import is_kaggle
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 EXIT_UPSTREAM_NOT_FOUND = 4
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
