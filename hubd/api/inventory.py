@@ -137,6 +137,7 @@ class Inventory:
             counters=messages.Counters(**vars(counters), damaged=health.damaged, repaired=health.repaired),
             config=self.config,
             warnings=[*self.warnings, *self.config_warnings, *_shortages(cache), *directory_warnings],
+            offline=self._means.settings.network.offline,
         )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:

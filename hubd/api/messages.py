@@ -377,3 +377,4 @@ class Status(Answer):
     counters: Counters
     config: ConfigStatus | None
     warnings: list[str]
+    offline: bool = Field(description="network.offline holds: no network is asked")

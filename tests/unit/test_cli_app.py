@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 import hubclient
 from hubclient.cli.app import app
 
-COMMANDS = ("exec", "get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "unpin", "verify")
+COMMANDS = (
+    *("exec", "get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "top", "unpin", "verify"),
+)
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -56,6 +58,8 @@ def test_the_version_is_the_clients() -> None:
         ["ls", "--limit", "0"],
         ["ls", "-q", "--json"],
         ["status", "more"],
+        ["top", "--interval", "2"],
+        ["top", "--interval", "0s"],
         ["prefetch"],
         ["show"],
         ["show", "a", "b"],

@@ -49,12 +49,12 @@ def test_every_command_that_a_document_names_exists_with_its_options(name: str) 
 
 
 def test_a_command_or_an_option_that_is_not_there_is_found() -> None:
-    text = "```\nhubctl get HANDLE  # a path\nsudo hubctl show --holder X\n```\nthen `hubctl top` and `hubctl ls`\n"
-    assert commands(text) == ["hubctl get HANDLE  # a path", "hubctl show --holder X", "hubctl top", "hubctl ls"]
+    text = "```\nhubctl get HANDLE  # a path\nsudo hubctl show --holder X\n```\nthen `hubctl tip` and `hubctl ls`\n"
+    assert commands(text) == ["hubctl get HANDLE  # a path", "hubctl show --holder X", "hubctl tip", "hubctl ls"]
     assert [complaint(call) for call in commands(text)] == [
         None,
         "hubctl show has no ['--holder']",
-        "hubctl has no command 'top'",
+        "hubctl has no command 'tip'",
         None,
     ]
     assert len(commands((ROOT / "docs/the-cache.md").read_text())) > 10

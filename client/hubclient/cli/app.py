@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hubclient import __version__
-from hubclient.cli import cache_commands, lock_commands, module_commands, store_commands
+from hubclient.cli import cache_commands, lock_commands, module_commands, service_commands, store_commands
 from hubclient.cli.grammar import Group
 from hubclient.cli.output import emit
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache_commands.commands)
+app.add_typer(service_commands.commands)
 app.add_typer(module_commands.commands)
 app.add_typer(store_commands.commands)
 app.add_typer(lock_commands.commands)

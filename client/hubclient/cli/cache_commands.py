@@ -133,20 +133,3 @@ def _ls(
         except RequestInvalid as error:  # of all that is asked, only the filters are the user's own words
             complain(error, as_json=as_json)
             raise typer.Exit(EXIT_USAGE) from None
-
-
-@commands.command(name="status", cls=Command)
-def _status(as_json: Json = False) -> None:
-    """Tell whether the daemon is well, and what it does.
-
-    It does not start one: without a daemon the exit code is 3.
-
-    Examples:
-
-      hubctl status
-      hubctl status --json | jq .status.cache.free_bytes
-    """
-    with complaints(as_json=as_json):
-        from hubclient.cli.status import status
-
-        status(os.environ, as_json=as_json)

@@ -1,0 +1,64 @@
+"""The commands that look after the daemon, as their users see them: arguments, options and help.
+
+Law: this file parses and explains; what a command does is in a file of its own, imported when it is called.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from hubclient.cli.grammar import Command, Json, quantity
+from hubclient.cli.output import complaints
+from hubclient.contract.quantities import parse_seconds
+
+commands = typer.Typer()
+
+
+@commands.command(name="status", cls=Command)
+def _status(as_json: Json = False) -> None:
+    """Tell whether the daemon is well, what is wrong, and what it does.
+
+    The first line answers the question. A line with ! is something wrong, and the line below it what mends it.
+    It does not start a daemon: without one the exit code is 3, and `hubctl doctor` looks for the reason.
+
+    Examples:
+
+      hubctl status
+      hubctl status --json | jq .status.cache.free_bytes
+    """
+    with complaints(as_json=as_json):
+        from hubclient.cli.status import status
+
+        status(os.environ, as_json=as_json)
+
+
+@commands.command(name="top", cls=Command)
+def _top(
+    interval: Annotated[
+        float,
+        typer.Option("--interval", "-n", metavar="TIME", help="Between two looks: 2s.", parser=quantity(parse_seconds)),
+    ] = "2s",  # type: ignore[assignment]  # what the parser reads
+    once: Annotated[bool, typer.Option("--once", help="Look once, and print plain lines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each look.")] = False,
+) -> None:
+    """Show what the daemon does, while it does it.
+
+    Fetches with their bars, rates, the part of all answers that came from the cache, and users, of whom
+    only administrators see others. q quits, space looks at once.
+    In a pipe each look is a few plain lines. The rates are those since the look before.
+
+    Examples:
+
+      hubctl top
+      hubctl top --once
+      hubctl top --json --interval 10s | jq .rates
+    """
+    if interval <= 0:
+        raise typer.BadParameter("--interval must be more than nothing")
+    with complaints(as_json=as_json):
+        from hubclient.cli.top import top
+
+        top(os.environ, interval_seconds=interval, once=once, as_json=as_json)
