@@ -13,7 +13,8 @@ import hubclient
 from hubclient.cli.app import app
 
 COMMANDS = (
-    *("exec", "get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "top", "unpin", "verify"),
+    *("doctor", "exec", "get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "top"),
+    *("unpin", "verify"),
 )
 
 

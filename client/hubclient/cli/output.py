@@ -39,6 +39,7 @@ _LASTING = ("network.", "its certificate", "the proxy refuses")
 _NEXT_STEPS = {
     "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, a path, or "
     "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION",
+    "daemon-unreachable": "`hubctl doctor` looks for the reason",
     "address-forbidden": "the daemon's settings say which addresses it may contact: [network] allow_private_addresses",
     "upstream-denied": "check the handle; if the host knows you, put a credential for it into "
     "~/.config/hubclient/credentials.toml or ~/.netrc",

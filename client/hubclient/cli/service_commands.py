@@ -62,3 +62,23 @@ def _top(
         from hubclient.cli.top import top
 
         top(os.environ, interval_seconds=interval, once=once, as_json=as_json)
+
+
+@commands.command(name="doctor", cls=Command)
+def _doctor(as_json: Json = False) -> None:
+    """Look for what keeps modules from coming or from being used, and say what mends it.
+
+    The socket, the service, the daemon's answer, the cache, locks, disk, clock, limits, TensorFlow, and the
+    variables of this environment, as this user sees them from here. It changes nothing and starts nothing.
+    The exit code is 1 if something fails; warnings alone give 0.
+
+    Examples:
+
+      hubctl doctor
+      sudo -u alice hubctl doctor
+      hubctl doctor --json | jq '.checks[] | select(.state != "ok")'
+    """
+    with complaints(as_json=as_json):
+        from hubclient.cli.doctor import doctor
+
+        raise typer.Exit(doctor(os.environ, as_json=as_json))

@@ -21,6 +21,10 @@ _FROM_CACHE = ("hits", "stale", "uses")
 _DOWNLOADED = ("fetched", "joined", "failed")
 
 
+class NotRunning(DaemonUnreachable):
+    """The user's own daemon does not run, which is nobody's fault: whoever needs it starts it."""
+
+
 class Snapshot(NamedTuple):
     """The API's Status and Fetches, and when they came (`time.monotonic`)."""
 
@@ -39,14 +43,15 @@ class Rates(NamedTuple):
 
 
 def reach_running(environ: Mapping[str, str]) -> Daemon:
-    """The daemon of this environment, if it runs. Raises `DaemonUnreachable` when there is none, at once."""
+    """The daemon of this environment, if it runs. Raises `DaemonUnreachable` when there is none, at once; `NotRunning`
+    if it is one that would be started."""
     place = finding.find(environ)
     # Nobody is started, and nobody is waited for unless the user says for how long.
     looking = {**environ, "HUBD_AUTOSTART": "0", "HUBD_TIMEOUT": environ.get("HUBD_TIMEOUT") or "0"}
     if place.kind == "user":
         connection = connect_to_users(place, looking)
         if connection is None:
-            raise DaemonUnreachable(
+            raise NotRunning(
                 f"no daemon runs for the cache {place.cache}: `hubctl get HANDLE` starts one, or run `hubd run --user`"
             )
         connection.close()
