@@ -49,14 +49,19 @@ class Terminal:
     """A command whose stdout and stderr are one terminal."""
 
     def __init__(
-        self, environ: Mapping[str, str], arguments: Sequence[str], *, size: tuple[int, int] | None = None
+        self,
+        environ: Mapping[str, str],
+        arguments: Sequence[str],
+        *,
+        size: tuple[int, int] | None = None,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         """`size`: columns and lines of the terminal itself, which it can change; else the environment says them."""
         self._master, slave = pty.openpty()
         if size is not None:
             termios.tcsetwinsize(self._master, size[::-1])
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*command, *arguments],
             env={**environ, "COLUMNS": "100", "LINES": "24"} if size is None else environ,
             stdin=slave,
             stdout=slave,

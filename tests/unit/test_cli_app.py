@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 import hubclient
 from hubclient.cli.app import app
 
+# fmt: off
 COMMANDS = (
-    *("doctor", "exec", "get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "top"),
-    *("unpin", "verify"),
+    "doctor", "exec", "get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "top", "unpin",
+    "verify",
 )
+# fmt: on
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -81,6 +83,8 @@ def test_the_version_is_the_clients() -> None:
         ["verify"],
         ["verify", "--all", "https://h.example/m/1"],
         ["fetch"],
+        ["completion"],
+        ["completion", "tcsh"],
     ],
     ids=" ".join,
 )

@@ -18,6 +18,7 @@ app = typer.Typer(
     name="hubctl",
     cls=Group,
     no_args_is_help=True,
+    add_completion=False,  # `hubctl completion` is the one way
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -6,12 +6,13 @@ Law: this file parses and explains; what a command does is in a file of its own,
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from hubclient.cli.grammar import Command, Json, quantity
-from hubclient.cli.output import complaints
+from hubclient.cli.output import complaints, emit
 from hubclient.contract.quantities import parse_seconds
 
 commands = typer.Typer()
@@ -82,3 +83,30 @@ def _doctor(as_json: Json = False) -> None:
         from hubclient.cli.doctor import doctor
 
         raise typer.Exit(doctor(os.environ, as_json=as_json))
+
+
+class Shell(StrEnum):
+    """The shells that `completion` knows."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+@commands.command(name="completion", cls=Command)
+def _completion(
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.", show_default=False)],
+) -> None:
+    """Print the script by which a shell completes hubctl's commands, options and cached handles.
+
+    It asks hubctl itself, so it need not be renewed after an upgrade. It never starts a daemon.
+
+    Examples:
+
+      hubctl completion bash | sudo tee /etc/bash_completion.d/hubctl
+      hubctl completion fish > ~/.config/fish/completions/hubctl.fish
+      eval "$(hubctl completion zsh)"      # in ~/.zshrc, after compinit; in ~/.bashrc with bash
+    """
+    from hubclient.cli.completing import script
+
+    emit(script(shell.value))
