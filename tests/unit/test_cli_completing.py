@@ -47,6 +47,7 @@ def test_commands_come_first_each_with_what_it_does() -> None:
         (["get", "--digest", ""], []),
         (["get", "--nonsense="], []),
         (["completion", ""], ["bash", "zsh", "fish"]),
+        (["help", "env"], ["environment"]),
         (["status", ""], []),
         (["nonsense", ""], []),
     ],

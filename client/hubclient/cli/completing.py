@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from hubclient.cli.asking import Answered, Failed, ask_all
+from hubclient.cli.helping import title_of, topics
 from hubclient.cli.output import emit
 from hubclient.cli.wording import printable, size
 
@@ -136,6 +137,8 @@ def _arguments(command: Any, begun: str, handles: Handles) -> Answer:
     choices = [choice for param in command.params if param.param_type_name == "argument" for choice in _choices(param)]
     if choices:
         return _fitting(begun, choices)
+    if wanted == "TOPIC":
+        return _fitting(begun, [Candidate(topic, title_of(topic)) for topic in topics()])
     if "HANDLE" in wanted and not begun.startswith((".", "/", "~")):
         return handles(begun)
     return None if any(kind in wanted for kind in ("HANDLE", "FILE", "DIR")) else []

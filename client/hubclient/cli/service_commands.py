@@ -110,3 +110,39 @@ def _completion(
     from hubclient.cli.completing import script
 
     emit(script(shell.value))
+
+
+@commands.command(name="help", cls=Command)
+def _help(
+    context: typer.Context,
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="A topic, or a command.", show_default=False)
+    ] = None,
+) -> None:
+    """Explain a topic: handles, the cache, the service, variables, errors and more.
+
+    Without a topic it lists them. The help of a command comes the same way.
+
+    Examples:
+
+      hubctl help
+      hubctl help environment
+      hubctl help prefetch
+      hubctl help ls
+    """
+    from hubclient.cli import helping
+
+    group = context.find_root().command
+    names = sorted(getattr(group, "commands", {}))
+    if topic is None:
+        helping.show(helping.contents())
+    elif topic in helping.topics():
+        helping.show(helping.text_of(topic))
+        if topic in names:
+            emit(f"\nOf the command of that name: hubctl {topic} --help")
+    elif topic in names:
+        group.main([topic, "--help"], prog_name="hubctl")
+    else:
+        near = helping.nearest(topic, names)
+        meant = f"; is {near!r} meant?" if near is not None else ""
+        raise typer.BadParameter(f"there is neither a topic nor a command {topic!r}{meant} `hubctl help` lists them")
