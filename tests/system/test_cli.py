@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -279,16 +280,23 @@ def test_ctrl_c_gives_the_terminal_back(daemon: Daemon, origin: Origin) -> None:
     assert "Traceback" not in screen
 
 
+COLOUR = re.compile("\x1b\\[[0-9;]*(?<![0-9])[349][0-7]m")
+
+
 def test_no_color_is_respected(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    with Terminal(environ_for(shared_daemon, NO_COLOR="1"), ["get", handle]) as terminal:
-        assert "\x1b[32m" not in terminal.read_until(None)
+    for arguments in (["get", handle], ["status"], ["ls"], ["doctor"]):
+        with Terminal(environ_for(shared_daemon, NO_COLOR="1"), arguments) as terminal:
+            assert not COLOUR.search(terminal.read_until(None)), arguments
+    with Terminal(environ_for(shared_daemon), ["status"]) as terminal:
+        assert COLOUR.search(terminal.read_until(None))
 
 
 def test_a_dumb_terminal_gets_plain_lines(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    with Terminal(environ_for(shared_daemon, TERM="dumb"), ["get", handle]) as terminal:
-        assert "\x1b" not in terminal.read_until(None)
+    for arguments in (["get", handle], ["status"], ["top", "--once"], ["help"]):
+        with Terminal(environ_for(shared_daemon, TERM="dumb"), arguments) as terminal:
+            assert "\x1b" not in terminal.read_until(None), arguments
 
 
 # ls
