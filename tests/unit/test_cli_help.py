@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from hubclient.cli import helping
@@ -73,6 +76,7 @@ def test_what_is_no_topic_is_wrong_usage_that_names_the_nearest() -> None:
     assert (code, out) == (2, "")
     assert "'environment'" in said
     assert run("help", "xyzzy")[0] == 2
+    assert run("help", "--man", "cache")[0] == 2
 
 
 def test_a_text_longer_than_the_terminal_goes_through_the_pager(
@@ -85,3 +89,31 @@ def test_a_text_longer_than_the_terminal_goes_through_the_pager(
     helping.show("short\n")
     helping.show("long\n" * 10)
     assert (capsys.readouterr().out, paged) == ("short\n", ["long\n" * 10])
+
+
+# the manual page
+
+
+def test_the_manual_page_has_every_command_option_and_topic() -> None:
+    code, roff, said = run("help", "--man")
+    assert (code, said) == (0, "")
+    plain = roff.replace("\\-", "-").replace("\\(dq", '"').replace("\\e", "\\")
+    for command in typer.main.get_group(app).commands.values():
+        assert f'.SS "hubctl {command.name}' in plain
+        for option in (name for param in command.params for name in param.opts if name.startswith("-")):
+            assert f"\\fB{option}\\fR" in plain
+    for topic in TOPICS:
+        assert f'.SH "{helping.title_of(topic).upper()}"' in plain
+
+
+def test_the_manual_page_is_what_man_understands() -> None:
+    if shutil.which("groff") is None:
+        pytest.skip("groff is not installed")
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", "-z"],
+        input=run("help", "--man")[1],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -118,6 +118,7 @@ def _help(
     topic: Annotated[
         str | None, typer.Argument(metavar="TOPIC", help="A topic, or a command.", show_default=False)
     ] = None,
+    man: Annotated[bool, typer.Option("--man", help="Print all of it as the manual page hubctl(1).")] = False,
 ) -> None:
     """Explain a topic: handles, the cache, the service, variables, errors and more.
 
@@ -129,12 +130,19 @@ def _help(
       hubctl help environment
       hubctl help prefetch
       hubctl help ls
+      hubctl help --man | sudo tee /usr/local/share/man/man1/hubctl.1 > /dev/null
     """
+    if man and topic is not None:
+        raise typer.BadParameter("--man is the whole page: leave out the topic")
     from hubclient.cli import helping
 
     group = context.find_root().command
     names = sorted(getattr(group, "commands", {}))
-    if topic is None:
+    if man:
+        from hubclient.cli.man import page
+
+        emit(page())
+    elif topic is None:
         helping.show(helping.contents())
     elif topic in helping.topics():
         helping.show(helping.text_of(topic))
