@@ -145,6 +145,7 @@ class Inventory:
                 *(*directory_warnings, *_troubles(self._keeper)),
             ],
             prefetch=[_prefetch_file(file, viewer) for file in self._keeper.status()],
+            offline=self._means.settings.network.offline,
         )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
