@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from hubclient.contract import places
 from hubclient.contract.errors import HubError
-from hubd import __version__, config
+from hubd import __version__, config, logs
 
 _COMMANDS = ("run", "check-config", "install", "uninstall")
 
@@ -108,39 +108,33 @@ def _run(options: argparse.Namespace) -> int:
 
     from hubd import systemd
     from hubd.api.listening import SocketUnusable, path_of
+    from hubd.reload import Source
     from hubd.service import serve
     from hubd.store.adoption import CacheUnusable
 
     faulthandler.enable()  # a daemon that hung, and that systemd aborts, says where
-    file = options.config or config.default_file(os.environ, user=options.user)
-    settings = config.with_environ(config.load(file, user=options.user), os.environ)
-    _start_logging(settings.log.level)
-    place = config.locate(settings, os.environ, user=options.user, cache_dir=options.cache_dir, socket=options.socket)
+    named = options.config or os.environ.get("HUBD_CONFIG")
+    source = Source(
+        os.path.abspath(named or config.usual_file(os.environ, user=options.user)),
+        is_named=bool(named),
+        user=options.user,
+        environ=os.environ,
+        cache_dir=options.cache_dir,
+        socket=options.socket,
+    )
+    settings, place = source.load()
+    logs.apply(settings.log)
     try:
         if (passed := systemd.listening_socket()) is not None:
-            place = replace(place, socket=path_of(passed))
-            stated = options.socket or settings.api.socket
-            if stated is not None and os.path.abspath(stated) != place.socket:
-                logging.warning("the socket is %s, which was passed on, and not %s", place.socket, stated)
-        asyncio.run(serve(settings, place, passed))
+            source = replace(source, socket=path_of(passed))
+            stated, place = place, source.load()[1]
+            if (options.socket or settings.api.socket) and stated.socket != place.socket:
+                logging.warning("the socket is %s, which was passed on, and not %s", place.socket, stated.socket)
+        asyncio.run(serve(source, settings, place, passed))
     except (CacheUnusable, SocketUnusable, systemd.Unusable) as error:
         print(f"hubd: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _start_logging(level: str) -> None:
-    in_journal = "JOURNAL_STREAM" in os.environ  # which stamps each line itself
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(levelname)s %(name)s: %(message)s"
-        if in_journal
-        else "%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    # It reports what clients sent with a stack trace each; answers tell them already.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    # It tells of every change that it sees, the daemon's own included.
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -199,6 +199,7 @@ class KaggleSettings(Section):
 
 
 class LogSettings(Section):
+    format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -237,13 +238,10 @@ USER_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def default_file(environ: Mapping[str, str], *, user: bool) -> str | None:
-    """The configuration file when none is named: ``HUBD_CONFIG``, else the usual place if a file is there."""
-    if named := environ.get("HUBD_CONFIG"):
-        return named
+def usual_file(environ: Mapping[str, str], *, user: bool) -> str:
+    """Where the configuration is when nobody names a file; it need not be there."""
     home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    usual = f"{home}/hubd/config.toml" if user else SERVICE_FILE
-    return usual if os.path.exists(usual) else None
+    return f"{home}/hubd/config.toml" if user else SERVICE_FILE
 
 
 def load(file: str | None, *, user: bool, is_draft: bool = False) -> Settings:

@@ -20,11 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"__main__"},
     {"service", "installing"},
+    {"applying"},
     {"api", "reload"},
     {"fetching"},
     {"store", "unpacking", "network"},
-    {"unit_files"},
-    {"config", "allocator", "systemd"},
+    {"logs", "unit_files"},
+    {"config", "allocator", "systemd", "events"},
     {"config_urls", "trusted"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

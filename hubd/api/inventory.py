@@ -44,7 +44,9 @@ class Inventory:
         self._connections = connections
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
+        self.config: messages.ConfigStatus | None = None
         self.warnings: list[str] = []
+        self.config_warnings: list[str] = []
 
     async def modules(self, after: str, limit: int, filters: Sequence[str], viewer: int | None) -> messages.Modules:
         """A page: at most `limit` modules whose keys come after `after`, that pass all filters, and that the viewer may
@@ -133,7 +135,8 @@ class Inventory:
             waiters=sum(flight.waiters for flight in flights),
             connections=self._connections(),
             counters=messages.Counters(**vars(counters), damaged=health.damaged, repaired=health.repaired),
-            warnings=[*self.warnings, *_shortages(cache), *directory_warnings],
+            config=self.config,
+            warnings=[*self.warnings, *self.config_warnings, *_shortages(cache), *directory_warnings],
         )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:

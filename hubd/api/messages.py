@@ -102,6 +102,9 @@ class Fetch(Answer):
     trouble: str | None = Field(description="why the last try failed, while the next is waited for; null if none did")
     waiters: int
     started_at: datetime
+    seconds_by_phase: dict[str, float] = Field(
+        description="how long it has been at what; unpacking goes on beside the transfer, and counts from its end"
+    )
 
 
 class Problem(Answer):
@@ -139,6 +142,19 @@ class FailedEvent(Answer):
 
     event: Literal["failed"] = "failed"
     problem: Problem
+
+
+class Happened(Answer):
+    """A line of the events: what happened, with members of its own.
+
+    ``watching`` comes first; ``lost`` tells how many ``events`` you read too slowly for. ``fetch-started``,
+    ``fetch-ended``, ``evicted``, ``damaged``, ``repaired`` name a handle, which is told to whom may know of it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    event: str
+    at: datetime
 
 
 class VerifyRequest(Request):
@@ -328,6 +344,7 @@ class Counters(Answer):
     joined: int
     stale: int
     failed: int
+    errors: dict[str, int] = Field(description="of the failed ones, by code")
     received_bytes: int = Field(description="over the network")
     resumed: int = Field(description="fetches that went on from a partial download")
     evicted: int = Field(description="trees")
@@ -335,6 +352,15 @@ class Counters(Answer):
     uses: int = Field(description="hits that clients answered themselves, and reported")
     damaged: int = Field(description="trees that were found not to be as they were published")
     repaired: int = Field(description="trees whose files were put right again under their name")
+
+
+class ConfigStatus(Answer):
+    """The configuration that holds."""
+
+    file: str | None = Field(description="null: there is none, and the defaults hold")
+    loaded_at: datetime
+    problem: str | None = Field(description="why the file as it is now was not taken; null when it was")
+    restart_needed: list[str] = Field(description="settings that changed in the file, and take a restart")
 
 
 class Status(Answer):
@@ -349,4 +375,5 @@ class Status(Answer):
     waiters: int
     connections: int
     counters: Counters
+    config: ConfigStatus | None
     warnings: list[str]

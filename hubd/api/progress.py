@@ -39,6 +39,7 @@ def fetch_message(flight: FetchFlight) -> messages.Fetch:
         trouble=progress.trouble,
         waiters=flight.waiters,
         started_at=progress.started_at,
+        seconds_by_phase=progress.seconds_by_phase,
     )
 
 

@@ -33,6 +33,7 @@ class ApiServer:
     """Serves an application on a socket, to a limited number of connections at a time."""
 
     def __init__(self, app: web.Application, listening: ListeningSocket, *, max_connections: int) -> None:
+        """`max_connections` may be changed at any time; who is connected stays."""
         # A client that leaves takes its handler along: that is how waiters of a fetch are counted.
         self._runner = web.AppRunner(
             app,
@@ -43,7 +44,7 @@ class ApiServer:
             shutdown_timeout=_SHUTDOWN_SECONDS,
         )
         self._listening = listening
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         self._server: asyncio.Server | None = None
         self._accepted = 0
         self._own = 0
@@ -80,7 +81,7 @@ class ApiServer:
             self._own += 1
             return server()
         self._accepted += 1
-        return server() if self.connections() < self._max_connections else _Refusal(self._refusals)
+        return server() if self.connections() < self.max_connections else _Refusal(self._refusals)
 
 
 class _Door(asyncio.Protocol):

@@ -36,6 +36,8 @@ class Chores:
         self._hold = hold
         self._warn = warn
         self._is_busy = is_busy
+        #: set when settings changed that decide until when clients may answer themselves
+        self.views_are_old = asyncio.Event()
 
     async def recover(self, suspects: Collection[str]) -> None:
         """Recovery's slow part, behind the serving daemon; the clean point moves on behind it for good."""
@@ -53,6 +55,19 @@ class Chores:
         means.room.scanned.set()
         # Not before: what is being checked is held, and what has no record is to go.
         await clean_point.keep(means, self._hold, suspects)
+
+    async def mend_views(self) -> None:
+        """Makes clients ask when the settings that hold now say so."""
+        means = self._means
+        await means.room.scanned.wait()
+        while True:
+            await self.views_are_old.wait()
+            self.views_are_old.clear()
+            digests = {entry.digest for entry in means.records.catalog.entries() if not entry.immutable}
+            try:
+                await asyncio.to_thread(recovery.mend_views, means.records, digests, means.direct_until)
+            except Exception:
+                log.exception("the views could not be brought in line with network.revalidate_after")
 
     async def make_room(self) -> None:
         """Evicts ahead of need, when the cache has grown and when others took of the disk."""

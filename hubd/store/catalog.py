@@ -7,6 +7,7 @@ anew at start, and decides nothing that is not looked up again before something 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -24,6 +25,10 @@ class Entry(NamedTuple):
     last_used: float
     reader: int | None = None  # the uid that it is for; None: everyone
     granted_until: float = 0.0  # to that one
+
+    def is_seen_by(self, uid: int) -> bool:
+        """Whether this user may know of it."""
+        return self.reader is None or (self.reader == uid and self.granted_until > time.time())
 
 
 class Catalog:

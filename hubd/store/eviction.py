@@ -30,6 +30,7 @@ class Victim:
     last_used: float  # unix seconds
     removed: bool
     in_use: bool = False
+    entries: tuple[Entry, ...] = ()  # that named the tree
 
 
 class Removed(NamedTuple):
@@ -191,4 +192,5 @@ class Evictor:
             last_used=candidate.last_used,
             removed=removed,
             in_use=in_use or (not removed and self._trees.is_held(candidate.name)),
+            entries=tuple(entries),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hubclient.contract import places
-from hubd import config, service
+from hubd import applying, config, service
 from hubd.__main__ import main
 
 UNITS = Path(__file__).parents[2] / "systemd"
@@ -93,7 +93,7 @@ def test_the_user_and_the_directories_are_those_that_the_code_knows() -> None:
 
 def test_systemd_leaves_the_daemon_the_time_and_the_files_that_it_counts_on() -> None:
     assert float(SERVICE["TimeoutStopSec"][0].removesuffix("s")) > 2 * service.STOP_SECONDS
-    assert int(SERVICE["LimitNOFILE"][0]) == service._MAX_FILES
+    assert int(SERVICE["LimitNOFILE"][0]) == applying._MAX_FILES
 
 
 def test_what_the_daemon_does_beside_serving_is_not_forbidden() -> None:
