@@ -23,7 +23,7 @@ from hubd.reload import ConfigState
 
 log = logging.getLogger(__name__)
 
-_MAX_FILES = 65536
+MAX_FILES = 65536
 _FILES_PER_FETCH = 32
 _OTHER_FILES = 128
 
@@ -104,4 +104,4 @@ def threads_for(settings: Settings) -> int:
 def most_connections(settings: Settings) -> int:
     """As many as the settings say, but leaving files for fetches and leases: every connection is a file."""
     others = _OTHER_FILES + _FILES_PER_FETCH * settings.network.concurrent_fetches
-    return min(settings.api.connections, max(1, raise_file_limit(_MAX_FILES) - others))
+    return min(settings.api.connections, max(1, raise_file_limit(MAX_FILES) - others))

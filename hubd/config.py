@@ -76,6 +76,8 @@ Network = IPv4Network | IPv6Network
 KAGGLE_URL = f"https://{handles.KAGGLE_HOST}"
 
 SERVICE_FILE = "/etc/hubd/config.toml"
+#: Where the service looks for prefetch files, if it is there.
+PREFETCH_DIR = "/etc/hubd/prefetch.d"
 
 KB, MB, GB = 1000, 1000**2, 1000**3
 
@@ -198,6 +200,10 @@ class KaggleSettings(Section):
     url: Annotated[str, AfterValidator(_base_url)] = KAGGLE_URL
 
 
+class PrefetchSettings(Section):
+    dir: AbsolutePath | None = PREFETCH_DIR
+
+
 class LogSettings(Section):
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -212,6 +218,7 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     credential: tuple[CredentialSettings, ...] = ()
     kaggle: KaggleSettings = KaggleSettings()
+    prefetch: PrefetchSettings = PrefetchSettings()
     log: LogSettings = LogSettings()
     host: tuple[HostSettings, ...] = ()
     mirror: tuple[Mirror, ...] = ()
@@ -235,6 +242,7 @@ class Settings(Section):
 USER_DEFAULTS: dict[str, dict[str, Any]] = {
     "api": {"idle_exit": "15min"},
     "network": {"allow_http": True, "allow_private_addresses": True},
+    "prefetch": {"dir": None},
 }
 
 

@@ -42,6 +42,7 @@ from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Watch
 from hubd.network.pace import Pace
 from hubd.network.upstream import Upstream
+from hubd.prefetching.keeper import Keeper
 from hubd.reload import Reloader, Source
 from hubd.store import recovery
 from hubd.store.adoption import adopt
@@ -141,7 +142,10 @@ class _Service:
         self._resolver = Resolver(self._means, self._spawn)
         self._chores = Chores(self._means, self._hold, self._warn, is_busy=lambda: bool(self._resolver.fetches()))
         self._cache_watch = Watch(self._means, self._resolver, self._warn)
-        self._inventory = Inventory(self._means, self._cache_watch, listening.path, lambda: self._server.connections())
+        self._keeper = Keeper(self._means, self._resolver)
+        self._inventory = Inventory(
+            self._means, self._cache_watch, self._keeper, listening.path, lambda: self._server.connections()
+        )
         if listening.warning is not None:
             self._warn(listening.warning)
         others = (
@@ -168,12 +172,13 @@ class _Service:
             suspects = await asyncio.to_thread(withdraw_suspects, self._hold, means.trees, means.records)
             if suspects:
                 log.warning("the last stop was not clean: %d modules are checked before they are served", len(suspects))
+            await self._keeper.look()  # what it pins is not to be evicted
             async with self._group as group:
                 await self._server.start()
                 own = self._chores
                 works = own.recover(suspects), own.tidy(), own.make_room(), own.close(), own.mend_views()
                 watches = self._watchdog.run(self._ready), reloader.run(), self._cache_watch.run(), self._watch()
-                chores = [group.create_task(work) for work in (*works, *watches)]
+                chores = [group.create_task(work) for work in (*works, *watches, self._keeper.run())]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
                 systemd.notify("STOPPING=1", f"STATUS=stopping: {self._reason}")

@@ -22,6 +22,7 @@ LAYERS = (
     {"service", "installing"},
     {"applying"},
     {"api", "reload"},
+    {"prefetching"},
     {"fetching"},
     {"store", "unpacking", "network"},
     {"logs", "unit_files"},

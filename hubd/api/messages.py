@@ -101,6 +101,7 @@ class Fetch(Answer):
     eta_seconds: float | None
     trouble: str | None = Field(description="why the last try failed, while the next is waited for; null if none did")
     waiters: int
+    is_prefetch: bool = Field(False, description="nobody waits for it")
     started_at: datetime
     seconds_by_phase: dict[str, float] = Field(
         description="how long it has been at what; unpacking goes on beside the transfer, and counts from its end"
@@ -253,6 +254,7 @@ class Module(Answer):
     leased: bool = Field(description="somebody holds it now, the daemon included")
     shared_with: list[str] = Field(description="the other cached handles of the same content, as far as you may know")
     reader: int | None = Field(None, description="the uid that it is private to; null: everyone may read it")
+    pinned_by: list[str] = Field(default_factory=list, description="the prefetch files that pin it")
 
 
 class Modules(Answer):
@@ -363,6 +365,22 @@ class ConfigStatus(Answer):
     restart_needed: list[str] = Field(description="settings that changed in the file, and take a restart")
 
 
+class PrefetchFileStatus(Answer):
+    """A file of `prefetch.dir`."""
+
+    name: str
+    state: Literal["ok", "broken", "waiting"] = Field(
+        description="waiting: not all of its modules are there; broken: what it said before, if anything, goes on"
+    )
+    problem: str | None = Field(description="what is wrong with the file; for administrators")
+    failure: str | None = Field(description="why one of its modules did not come; for administrators")
+    modules: int
+    done: int = Field(description="of the modules, those that were there, as they are wanted, when last looked for")
+    failed: int = Field(description="of the modules, those whose last try failed; they are tried again")
+    pinned: int = Field(description="of the modules, those that it pins")
+    next_run_at: datetime | None = Field(description="when something is due next; null: never")
+
+
 class Status(Answer):
     version: str
     pid: int
@@ -377,3 +395,4 @@ class Status(Answer):
     counters: Counters
     config: ConfigStatus | None
     warnings: list[str]
+    prefetch: list[PrefetchFileStatus] = Field(default_factory=list, description="the files of `prefetch.dir`")

@@ -199,7 +199,8 @@ class _Case:
             return None
         means.trees.health.found_damaged(record.digest, *GONE)
         means.trees.measure(record.digest)
-        if record.pinned and record.reader is None:  # a private one takes its reader's credential
+        is_pinned = record.pinned or record.key in means.evictor.pins
+        if is_pinned and record.reader is None:  # a private one takes its reader's credential
             return record.spellings[-1] if record.spellings else record.handle
         if means.records.remove_without_tree(self._key):
             means.trees.health.is_gone(record.digest)

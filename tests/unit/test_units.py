@@ -93,7 +93,7 @@ def test_the_user_and_the_directories_are_those_that_the_code_knows() -> None:
 
 def test_systemd_leaves_the_daemon_the_time_and_the_files_that_it_counts_on() -> None:
     assert float(SERVICE["TimeoutStopSec"][0].removesuffix("s")) > 2 * service.STOP_SECONDS
-    assert int(SERVICE["LimitNOFILE"][0]) == applying._MAX_FILES
+    assert int(SERVICE["LimitNOFILE"][0]) == applying.MAX_FILES
 
 
 def test_what_the_daemon_does_beside_serving_is_not_forbidden() -> None:
