@@ -110,7 +110,9 @@ def _bind(path: str, mode: int) -> socket.socket:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise SocketUnusable(f"{path} is there and no socket: remove it or choose another --socket")
         if (pid := _listener(path)) is not None:
-            raise SocketUnusable(f"another daemon (pid {pid}) listens on {path}")
+            # The kernel has no number for a process of another container.
+            who = f"pid {pid}" if pid else "in another container"
+            raise SocketUnusable(f"another daemon ({who}) listens on {path}")
         os.unlink(path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
