@@ -13,7 +13,10 @@ from hubclient.cli.app import app
 from hubd import config
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")))
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("docs/operations/*.md"), *ROOT.glob("*/README.md"))
+)
 DOCUMENTS += ["README.md", "config.example.toml"]
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
