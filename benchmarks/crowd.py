@@ -87,6 +87,8 @@ class Crowd:
         self.asked_again = 0
         #: Idle connections that the daemon ended.
         self.hung_up = 0
+        #: How late requests went out, in seconds.
+        self.late: list[float] = []
 
     def join(self, count: int) -> None:
         for _ in range(count):
@@ -105,12 +107,16 @@ class Crowd:
     def ask(self, asked: bytes, due: float | None = None) -> None:
         """One of the idle clients asks. `due`: when it should have, if not now."""
         client = self._idle.popleft()
-        client.asked, client.due, client.tries = asked, time.monotonic() if due is None else due, 0
+        now = time.monotonic()
+        client.asked, client.due, client.tries = asked, now if due is None else due, 0
+        self.late.append(now - client.due)
         self._send(client)
 
     def answers(self, timeout_seconds: float) -> Iterator[Answered]:
         """What comes within one look at all connections. Raises `Unanswered`."""
-        for fd, _ in self._epoll.poll(max(0.0, timeout_seconds), _MOST_EVENTS):
+        # An epoll of its own rounds its timeout up to milliseconds, which would count as the daemon's.
+        select.select([self._epoll], [], [], max(0.0, timeout_seconds))
+        for fd, _ in self._epoll.poll(0, _MOST_EVENTS):
             client = self._connected[fd]
             assert client.socket is not None
             try:

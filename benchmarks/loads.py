@@ -117,9 +117,7 @@ def idle(load: Load) -> Row:
             served.ask(resolve(handle))
         answers = served.gather(_ASKING, _PATIENCE_SECONDS)
         with Crowd(daemon.socket) as silent:
-            begun = time.monotonic()
             silent.join(IDLE_CONNECTIONS)
-            connected_seconds = time.monotonic() - begun
             answers += served.pace([resolve(handle)], HITS_PER_SECOND, 10.0)
             silent.notice()
             kept, memory_mb = silent.connected, daemon.memory_mb()[0]
@@ -144,7 +142,6 @@ def idle(load: Load) -> Row:
         "idle",
         f"{IDLE_CONNECTIONS:,} connections that say nothing",
         [
-            _one("until all have connected", connected_seconds, "s"),
             _one("of these are kept", kept, "connections"),
             _one("p99 of hits over connections that were there before", percentile(milliseconds, 99), "ms"),
             _one("until a new one is served, when they have left", again_seconds, "s"),
@@ -164,7 +161,7 @@ def restart(load: Load) -> Row:
     seconds = 3.0 * (_RESTARTS + 1)
     # Most of the requests are hits, some over connections of their own, some for what has to be fetched.
     asked = [
-        resolve(f"{handle}?restart={number}" if number % 20 == 0 else handle, stays=number % 2 == 0)
+        resolve(f"{handle}?restart={number}" if number % 100 == 0 else handle, stays=number % 2 == 0)
         for number in range(int(HITS_PER_SECOND * seconds))
     ]
     with Activated(bench.work) as daemon, Crowd(daemon.path) as crowd:
@@ -217,17 +214,14 @@ def soak(load: Load) -> Row:
     with contenders.hubd(bench.work) as daemon, Crowd(daemon.socket) as crowd:
         daemon.ask("POST", "/v1/resolve", {"handle": handle})
         crowd.join(_ASKING)
-        begun, number = time.monotonic(), 0
-        while time.monotonic() - begun < load.soak_seconds:
+        for number in range(int(load.soak_seconds)):
             statuses.update(answer.status for answer in crowd.pace(asked, HITS_PER_SECOND / 2, 1.0))
             with Crowd(daemon.socket) as impatient:
                 impatient.join(_ASKING)
                 for _ in range(_ASKING):  # and they leave before they can have an answer
                     impatient.ask(resolve(f"{handle}?soak={number}", streams=True))
-            number += 1
             resident.append(daemon.memory_mb()[0])
-    quarter = len(resident) // 4
-    early, late = median(resident[quarter : 2 * quarter]), median(resident[-quarter:])
+    early, late = (median(resident[len(resident) * part // 4 :][: len(resident) // 4]) for part in (1, 3))
     return Row(
         "soak",
         f"a mixture of requests, good and bad, for {load.soak_seconds:.0f} s",
