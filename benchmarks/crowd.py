@@ -77,7 +77,10 @@ class _Client:
 
 
 class Crowd:
-    """Context manager. Its clients connect when they `join`, and leave at the end."""
+    """Context manager. Its clients connect when they `join`, and leave at the end.
+
+    One that is made when this process has a thousand files open cannot look around: make it before (select(2)).
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path

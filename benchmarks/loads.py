@@ -5,6 +5,7 @@ Law: every row is bounded in time, and a request that fails is a missed goal, ho
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -110,31 +111,27 @@ def hits(load: Load) -> Row:
 def idle(load: Load) -> Row:
     """More connect than may, and say nothing."""
     handle = load.bench.origin.handle("small")
-    with contenders.hubd(load.bench.work) as daemon, Crowd(daemon.socket) as served:
+    with contenders.hubd(load.bench.work) as daemon, contextlib.ExitStack() as crowds:
+        served, late, silent = (crowds.enter_context(Crowd(daemon.socket)) for _ in range(3))
         daemon.ask("POST", "/v1/resolve", {"handle": handle})
         served.join(_ASKING)
         for _ in range(_ASKING):
             served.ask(resolve(handle))
         answers = served.gather(_ASKING, _PATIENCE_SECONDS)
-        with Crowd(daemon.socket) as silent:
-            silent.join(IDLE_CONNECTIONS)
-            answers += served.pace([resolve(handle)], HITS_PER_SECOND, 10.0)
-            silent.notice()
-            kept, memory_mb = silent.connected, daemon.memory_mb()[0]
-            refusals = []
-            with Crowd(daemon.socket) as late:
-                for _ in range(_OVER_THE_LIMIT):
-                    late.join(1)
-                    late.ask(resolve(handle, stays=False))
-                    refusals += late.gather(1, _PATIENCE_SECONDS)
-        begun = time.monotonic()
-        with Crowd(daemon.socket) as again:
-            again.join(1)
-            while True:
-                again.ask(resolve(handle))
-                if again.gather(1, _PATIENCE_SECONDS)[0].status == 200:
-                    break
-                time.sleep(0.01)
+        silent.join(IDLE_CONNECTIONS)
+        answers += served.pace([resolve(handle)], HITS_PER_SECOND, 10.0)
+        silent.notice()
+        kept, memory_mb = silent.connected, daemon.memory_mb()[0]
+        late.join(1)
+        refusals = []
+        for _ in range(_OVER_THE_LIMIT):
+            late.ask(resolve(handle, stays=False))
+            refusals += late.gather(1, _PATIENCE_SECONDS)
+        silent.leave()
+        begun, is_served = time.monotonic(), False
+        while not is_served:
+            late.ask(resolve(handle, stays=False))
+            is_served = late.gather(1, _PATIENCE_SECONDS)[0].status == 200
         again_seconds = time.monotonic() - begun
     milliseconds = [answer.seconds * 1000 for answer in answers]
     refused = sum((answer.status, answer.what) == (429, "too-busy") for answer in refusals)
