@@ -13,6 +13,7 @@ import stat
 from contextlib import suppress
 
 from hubclient.contract import places
+from hubd.api import namespace
 from hubd.api.access import caller_of
 from hubd.config import Place
 
@@ -47,10 +48,12 @@ class ListeningSocket:
         try:
             _make_directory(os.path.dirname(path), private=place.user)
             listening = passed or _bind_alone(path, 0o600 if place.user else 0o666)
-            return cls(listening, path, cache, is_passed=passed is not None)
+            made = cls(listening, path, cache, is_passed=passed is not None)
         except OSError as error:
             remedy = "" if passed is None else "; systemctl restart hubd.socket makes it anew"
             raise SocketUnusable(f"cannot listen on {path}: {error.strerror or error}{remedy}") from error
+        made.warning = made.warning or (None if place.user else namespace.warning())
+        return made
 
     def is_ours(self) -> bool:
         """Whether the path still leads here: a logout, say, removes the directory with it."""

@@ -264,3 +264,22 @@ def test_a_daemon_in_a_container_serves_whom_it_has_no_pid_for(tmp_path: Path, h
                 contained.terminate()
         assert contained.returncode == 0, (tmp_path / "log").read_text()
         assert json.loads((Path(place) / "cache" / "daemon.lock").read_text())["stopped"] is True
+
+
+def test_a_service_in_a_user_namespace_says_that_users_look_alike(tmp_path: Path) -> None:
+    with uids.directory_of(ALICE) as place:
+        served = Path(place, "hubd.sock")
+        config = Path(place, "hubd.toml")
+        config.write_text(CONFIG)
+        os.chown(config, ALICE, ALICE)
+        plan = Plan(7, (Mount(place, place, read_only=False),), ALICE - 7)
+        program = [sys.executable, "-P", "-m", "hubd", "run", "--config", str(config)]
+        command = plan.command(*program, "--cache-dir", f"{place}/cache", "--socket", str(served))
+        with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stderr=log, env={}) as contained:
+            try:
+                wait_until(partial(answers, served))
+                (warning,) = ask(served, "GET", "/v1/status")[1]["warnings"]
+                assert f"look like uid {NOBODY}, root among them" in warning
+                assert ask(served, "POST", "/v1/verify", {})[1]["code"] == "access-denied", "the host's root is one"
+            finally:
+                contained.terminate()
