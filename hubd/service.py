@@ -52,11 +52,13 @@ from hubd.store.partials import Partials
 from hubd.store.records import Records
 from hubd.store.suspects import withdraw_suspects
 from hubd.store.trees import Trees
+from hubd.unpacking.kernel import take_turns
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 4.5
 _WATCH_SECONDS = 2.0
+_TURN_SECONDS = 0.0001  # the shortest that there is: a hit does not wait until those who unpack have had theirs
 
 
 async def serve(source: Source, settings: Settings, place: Place, passed: socket.socket | None = None) -> None:
@@ -71,6 +73,7 @@ async def serve(source: Source, settings: Settings, place: Place, passed: socket
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     allocator.keep_freed_memory()
+    take_turns(_TURN_SECONDS)
     systemd.notify(f"STATUS=opening the cache {place.cache}")
     allow_network = settings.cache.allow_network_filesystem
     with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:

@@ -191,7 +191,10 @@ class _Connector:
                 return connecting.connect(self.place.socket)
             except connecting.AWAY as error:
                 if self.place.kind == "explicit" and not os.path.isdir(directory):
-                    raise DaemonUnreachable(f"there is no {directory}{starting.remedy(self.place)}") from None
+                    raise DaemonUnreachable(
+                        f"there is no {directory}{starting.remedy(self.place)}; in a container, mount that directory "
+                        "at the same path"
+                    ) from None
                 if self.place.kind == "explicit" or self._environ.get("HUBD_AUTOSTART") != "1":
                     raise Lost(f"no daemon answers on {self.place.socket}: {error.strerror}") from error
             self.place = finding.user_place(self._environ)

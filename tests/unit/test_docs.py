@@ -10,7 +10,10 @@ from hubd import config
 from tests.support.hubctl_calls import BLOCK, commands, complaint
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")))
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("docs/operations/*.md"), *ROOT.glob("*/README.md"))
+)
 DOCUMENTS += ["README.md", "config.example.toml"]
 
 
