@@ -108,8 +108,12 @@ class Events:
         finally:
             self._watchers.remove(watcher)
 
-    def close(self) -> None:
-        """Whoever watches is told the rest, and then that it is over."""
-        self._is_closed = True
+    def dismiss(self) -> None:
+        """Whoever watches is told the rest, and then that it is over; who may still watch asks again."""
         for watcher in self._watchers:
             watcher.close()
+
+    def close(self) -> None:
+        """Dismisses all who watch, and whoever comes later."""
+        self._is_closed = True
+        self.dismiss()
