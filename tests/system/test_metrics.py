@@ -85,6 +85,8 @@ def test_fetches_under_way_and_who_waits_are_told(daemon: Daemon, origin: Origin
     answer = Answer(ARCHIVE, gate_after_bytes=len(ARCHIVE) // 2)
     with daemon.events(origin.serve("/m/1", answer)) as events:
         next(event for event in events if event.get("fetch", {}).get("state") == "transferring")
+        (fetch,) = daemon.request("GET", "/v1/fetches")[1]["fetches"]
+        assert list(fetch["seconds_by_phase"]) == ["queued", "connecting", "transferring"]
         told = now(daemon.socket)
         assert (told["hubd_fetches_under_way transferring"], told["hubd_waiters"]) == (1, 1)
         assert told["hubd_cache_in_flight_bytes"] > 0
