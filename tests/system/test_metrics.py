@@ -94,6 +94,22 @@ def test_fetches_under_way_and_who_waits_are_told(daemon: Daemon, origin: Origin
         assert list(events)[-1]["event"] == "resolved"
 
 
+def test_a_broken_prefetch_file_and_a_configuration_that_was_not_taken_are_told(tmp_path: Path) -> None:
+    directory = tmp_path / "prefetch.d"
+    directory.mkdir()
+    (directory / "broken.toml").write_text("no toml")
+    (directory / "empty.toml").write_text("handles = []\n")
+    with Daemon(tmp_path, config=f'[prefetch]\ndir = "{directory}"\n') as daemon:
+        wait_until(lambda: now(daemon.socket)["hubd_prefetch_files broken"] == 1)
+        assert now(daemon.socket)["hubd_config_last_reload_successful"] == 1
+        daemon.config.write_text("[network")
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: now(daemon.socket)["hubd_config_last_reload_successful"] == 0)
+        told = now(daemon.socket)
+        assert (told["hubd_config_reloads_total ok"], told["hubd_config_reloads_total failed"]) == (0, 1)
+        assert told["hubd_warnings"] >= 1
+
+
 def test_the_port_has_the_figures_and_nothing_else(tmp_path: Path) -> None:
     port = free_port()
     with Daemon(tmp_path, config=listening_on(port)):
