@@ -109,11 +109,11 @@ class Events:
             self._watchers.remove(watcher)
 
     def dismiss(self) -> None:
-        """Whoever watches is told the rest, and then that it is over; who may still watch asks again."""
+        """Whoever watches now is told the rest, and then that it is over: it may ask anew, and may not have leave."""
         for watcher in self._watchers:
             watcher.close()
 
     def close(self) -> None:
-        """Dismisses all who watch, and whoever comes later."""
+        """The same, for good."""
         self._is_closed = True
         self.dismiss()
