@@ -21,6 +21,7 @@ from hubd.api.events import EventRoutes
 from hubd.api.fetches import FetchRoutes
 from hubd.api.inventory import Inventory
 from hubd.api.listening import ListeningSocket
+from hubd.api.metrics import MetricsPage, MetricsPort, Sources
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer
 from hubd.api.upkeep import Upkeep
@@ -151,7 +152,10 @@ class _Service:
         )
         if listening.warning is not None:
             self._warn(listening.warning)
+        page = MetricsPage(Sources(self._means, self._resolver, self._inventory, self._keeper, lambda: self._server))
+        self._metrics_port = MetricsPort(page)
         others = (
+            *page.routes,
             *FetchRoutes(self._resolver).routes,
             *EventRoutes(events).routes,
             *Upkeep(self._means, self._inventory).routes,
@@ -159,12 +163,12 @@ class _Service:
         )
         app = application(Api(self._resolver, self._inventory, others).routes, os.geteuid())
         self._server = ApiServer(app, listening, max_connections=most_connections(settings))
-        self.applying = Applying(
-            self._means, upstream, threads, self._server, self._inventory, self._chores, self._resolver
-        )
+        parts = self._server, self._inventory, self._chores, self._resolver, self._metrics_port
+        self.applying = Applying(self._means, upstream, threads, *parts)
         self._watchdog = Watchdog(listening.path, threads, self._in_short)
 
     async def run(self, reloader: Reloader) -> None:
+        await self._metrics_port.listen(self._means.settings.metrics.listen)
         self.applying.told(reloader.state)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -193,6 +197,7 @@ class _Service:
                 means.verifier.stop()
                 means.events.close()
                 await self._server.stop()
+                await self._metrics_port.stop()
         finally:
             self._inventory.close()
             means.grace.release_all()

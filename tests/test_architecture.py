@@ -22,6 +22,8 @@ LAYERS = (
     {"service", "installing"},
     {"applying"},
     {"api", "reload"},
+    {"metrics"},
+    {"figures"},
     {"prefetching"},
     {"fetching"},
     {"store", "unpacking", "network"},

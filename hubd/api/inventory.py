@@ -123,7 +123,6 @@ class Inventory:
         )
 
     async def status(self, resolver: Resolver, viewer: int | None) -> messages.Status:
-        directory_warnings = await self._in_thread(self._look_at_directories)
         counters, health = self._means.counters, self._means.trees.health
         flights = resolver.fetches(viewer)
         cache = await self._in_thread(lambda: self._as_seen_by(viewer, self._measure()))
@@ -140,13 +139,20 @@ class Inventory:
             connections=self._connections(),
             counters=messages.Counters(**vars(counters), damaged=health.damaged, repaired=health.repaired),
             config=self.config,
-            warnings=[
-                *(*self.warnings, *self.config_warnings, *_shortages(cache)),
-                *(*directory_warnings, *_troubles(self._keeper)),
-            ],
+            warnings=await self.all_warnings(cache),
             prefetch=[_prefetch_file(file, viewer) for file in self._keeper.status()],
             offline=self._means.settings.network.offline,
         )
+
+    async def cache(self) -> messages.CacheStatus:
+        """As administrators see it, as of a moment ago. Raises `OSError` where the disk cannot be asked."""
+        return await self._in_thread(self._measure)
+
+    async def all_warnings(self, cache: messages.CacheStatus) -> list[str]:
+        """What somebody should look after, with the cache as it is."""
+        directory_warnings = await self._in_thread(self._look_at_directories)
+        own = *self.warnings, *self.config_warnings, *_shortages(cache)
+        return [*own, *directory_warnings, *_troubles(self._keeper)]
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)

@@ -23,6 +23,7 @@ def warning(file: str = _UID_MAP) -> str | None:
     if mapped >= _ALL:
         return None
     return (
-        f"hubd runs in a user namespace, where users outside of it all look like uid {nobody}, root among them: they "
-        "are one to limits, access and private modules; run it without (PrivateUsers=no, hostUsers: true, --userns=host)"
+        f"hubd runs in a user namespace, where users outside of it all look like uid {nobody}, root among them: "
+        "they are one to limits, access and private modules; run it without "
+        "(PrivateUsers=no, hostUsers: true, --userns=host)"
     )

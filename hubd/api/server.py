@@ -12,14 +12,16 @@ import os
 import resource
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from aiohttp import web
 
 from hubclient.contract.errors import PROBLEM_CONTENT_TYPE, TooBusy
 from hubd.api.access import caller_of
-from hubd.api.listening import ListeningSocket
 
 log = logging.getLogger(__name__)
+
+_Socket = socket.socket
 
 _BACKLOG = 1024
 _ACCEPTED_AT_ONCE = 64
@@ -29,10 +31,16 @@ _SHUTDOWN_SECONDS = 2.0
 _REFUSAL_SECONDS = 5.0
 
 
+class Bound(Protocol):
+    """A socket that is bound, and not yet asked to listen."""
+
+    socket: _Socket
+
+
 class ApiServer:
     """Serves an application on a socket, to a limited number of connections at a time."""
 
-    def __init__(self, app: web.Application, listening: ListeningSocket, *, max_connections: int) -> None:
+    def __init__(self, app: web.Application, listening: Bound, *, max_connections: int) -> None:
         """`max_connections` may be changed at any time; who is connected stays."""
         # A client that leaves takes its handler along: that is how waiters of a fetch are counted.
         self._runner = web.AppRunner(
@@ -48,6 +56,7 @@ class ApiServer:
         self._server: asyncio.Server | None = None
         self._accepted = 0
         self._own = 0
+        self.refused = 0  #: connections past the limit
         self._refusals: set[_Refusal] = set()
 
     async def start(self) -> None:
@@ -81,7 +90,10 @@ class ApiServer:
             self._own += 1
             return server()
         self._accepted += 1
-        return server() if self.connections() < self.max_connections else _Refusal(self._refusals)
+        if self.connections() < self.max_connections:
+            return server()
+        self.refused += 1
+        return _Refusal(self._refusals)
 
 
 class _Door(asyncio.Protocol):
