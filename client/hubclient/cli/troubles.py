@@ -60,16 +60,15 @@ def _of_prefetch(status: dict[str, Any]) -> list[Trouble]:
     found = []
     for file in status.get("prefetch") or ():
         name = file.get("name", "?")
-        if file.get("state") == "broken" or file.get("problem"):
-            found.append(
-                Trouble(
-                    f"the prefetch file {name} is not followed: {file.get('problem') or 'it is broken'}",
-                    "mend it or remove it; saving it is enough",
-                )
-            )
+        if file.get("state") == "broken":
+            # What is wrong with it only administrators are told.
+            what = f"the prefetch file {name} has a mistake, and what it said before goes on"
+            why = f": {file['problem']}" if file.get("problem") else ""
+            found.append(Trouble(what + why, "mend it or remove it; saving it is enough"))
         elif file.get("failed"):
             failed = f"{file['failed']:,} of {count(int(file.get('modules', 0)), 'module')}"
-            found.append(Trouble(f"of the prefetch file {name}, {failed} did not come", f"{log(status)} says why"))
+            why = f": {file['failure']}" if file.get("failure") else ""
+            found.append(Trouble(f"of the prefetch file {name}, {failed} did not come{why}", f"{log(status)} has more"))
     return found
 
 
