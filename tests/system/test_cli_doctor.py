@@ -16,6 +16,7 @@ from tests.support.daemon import Daemon
 from tests.support.hubctl import COMMAND, SECONDS, Terminal, environ_for, environ_of, hubctl
 from tests.support.service import Service
 from tests.support.uids import ALICE, BOB, directory_of, needs_root
+from tests.support.waiting import wait_until
 
 #: What is this machine's own affair, and TensorFlow's, which takes seconds to open.
 OTHERS = ("disk", "inotify", "files", "clock", "proxy", "tensorflow")
@@ -79,6 +80,21 @@ def test_an_unprivileged_user_examines_somebody_elses_service() -> None:
         )
     assert done.returncode == 1
     assert examined(done)["socket"] == ["fail"]
+
+
+def test_a_configuration_that_was_not_taken_is_told_once_with_what_mends_it(daemon: Daemon) -> None:
+    good = daemon.config.read_text()
+    daemon.config.write_text(good + '\n[cahce]\ndir = "/x"\n')
+    wait_until(lambda: daemon.request("GET", "/v1/status")[1]["config"]["problem"] is not None)
+    told = hubctl(daemon, "status").stdout
+    assert told.splitlines()[0].endswith("works, with 1 thing to mend")
+    assert told.count("cahce") == 1
+    assert f"`hubd check-config {daemon.config}`" in told
+    done = hubctl(daemon, "doctor", "--json", HUBD_AUTOSTART="")
+    assert (done.returncode, "warn" in examined(done)["daemon"]) == (0, True)
+    daemon.config.write_text(good)
+    wait_until(lambda: daemon.request("GET", "/v1/status")[1]["config"]["problem"] is None)
+    assert hubctl(daemon, "status").stdout.splitlines()[0].endswith(" is well")
 
 
 @pytest.mark.parametrize("name", ["HUBD_TIMEOUT", "HUBD_TRUST_UID"])

@@ -55,18 +55,19 @@ def test_what_is_wrong_comes_with_what_mends_it() -> None:
         prefetch=[
             prefetch_file("good.toml"),
             prefetch_file("broken.toml", state="broken", problem="no TOML"),
-            prefetch_file("half.toml", done=4, failed=1),
+            prefetch_file("half.toml", done=4, failed=1, failure="h.example is away"),
         ],
         counters={**status()["counters"], "damaged": 3, "repaired": 1},
         cache=full_cache(watch="sweep"),
     )
     found = troubles(answer)
+    assert [what.partition(": ")[2] for what, _ in found][-2:] == ["no TOML", "h.example is away"]
     assert [what.split(":")[0] for what, _ in found] == [
         "2 modules found damaged and not repaired yet",
         "what others remove from the cache is noticed within a minute only, for want of inotify watches",
         "the configuration has a mistake, and the one from before it holds",
         "changed, but only a restart makes it hold",
-        "the prefetch file broken.toml is not followed",
+        "the prefetch file broken.toml has a mistake, and what it said before goes on",
         "of the prefetch file half.toml, 1 of 5 modules did not come",
     ]
     remedies = "\n".join(str(remedy) for _, remedy in found)
@@ -88,13 +89,13 @@ def test_a_users_own_daemon_is_restarted_by_other_means() -> None:
 
 
 def test_a_trouble_that_the_daemon_also_warns_of_is_told_once() -> None:
-    config = {"file": "/c.toml", "loaded_at": "2026-03-01T11:57:00Z", "problem": "line 3: bad", "restart_needed": []}
-    answer = status(
-        config=config, warnings=["the configuration /c.toml was not taken: line 3: bad", "the disk is full"]
-    )
+    config = {"loaded_at": "2026-03-01T11:57:00Z", "problem": "line 3: bad", "restart_needed": ["api.socket", "log.x"]}
+    own = ["the configuration was not taken: line 3: bad", "takes a restart: api.socket, log.x", "the disk is full"]
+    answer = status(config={"file": "/c.toml", **config}, warnings=own)
     assert [what for what, _ in troubles(answer)] == [
         "the disk is full",
         "the configuration has a mistake, and the one from before it holds: line 3: bad",
+        "changed, but only a restart makes it hold: api.socket, log.x",
     ]
 
 
@@ -165,7 +166,7 @@ def test_only_all_is_all(part: float, said: str) -> None:
 
 
 def test_rates_are_what_changed_between_two_looks() -> None:
-    later = status()["counters"] | {"hits": 1230, "fetched": 22, "received_bytes": 25_000_000}
+    later = status()["counters"] | {"hits": 1230, "fetched": 22, "received_bytes": 25_000_000, "newer": {"a": 1}}
     between = rates(Snapshot(status(), [], 10.0), Snapshot(status(counters=later), [], 20.0))
     assert between == Rates(10.0, 4.0, 2_000_000.0, 0.75)
 

@@ -87,9 +87,10 @@ def rates(before: Snapshot, after: Snapshot) -> Rates | None:
     if before.status["started_at"] != after.status["started_at"] or seconds <= 0:
         return None
     then, now = before.status["counters"], after.status["counters"]
-    changes = {name: max(0, int(now.get(name, 0)) - int(then.get(name, 0))) for name in now}
-    answers = sum(changes.get(name, 0) for name in (*_FROM_CACHE, *_DOWNLOADED))
-    return Rates(seconds, answers / seconds, changes.get("received_bytes", 0) / seconds, cached_part(changes))
+    known = (*_FROM_CACHE, *_DOWNLOADED, "received_bytes")  # a newer daemon has others, of whatever kind
+    changes = {name: max(0, now.get(name, 0) - then.get(name, 0)) for name in known}
+    answers = sum(changes[name] for name in (*_FROM_CACHE, *_DOWNLOADED))
+    return Rates(seconds, answers / seconds, changes["received_bytes"] / seconds, cached_part(changes))
 
 
 def cached_part(counters: Mapping[str, int]) -> float | None:

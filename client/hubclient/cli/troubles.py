@@ -22,7 +22,7 @@ def troubles(status: dict[str, Any]) -> list[Trouble]:
     """The worst first: what keeps the daemon from its work, then what keeps a setting or a file from counting."""
     by_files = [*_of_config(status), *_of_prefetch(status)]
     # A daemon may warn of the same in its own words.
-    told = [str(problem) for problem in _problems(status)]
+    told = _told(status)
     warnings = [str(one) for one in status.get("warnings") or () if not any(problem in one for problem in told)]
     return [*map(Trouble, warnings), *_of_cache(status), *by_files]
 
@@ -51,8 +51,8 @@ def _of_config(status: dict[str, Any]) -> list[Trouble]:
             )
         )
     if config.get("restart_needed"):
-        names = ", ".join(map(str, config["restart_needed"]))
-        found.append(Trouble(f"changed, but only a restart makes it hold: {names}", restart(status)))
+        what = f"changed, but only a restart makes it hold: {_listed(config['restart_needed'])}"
+        found.append(Trouble(what, restart(status)))
     return found
 
 
@@ -60,16 +60,15 @@ def _of_prefetch(status: dict[str, Any]) -> list[Trouble]:
     found = []
     for file in status.get("prefetch") or ():
         name = file.get("name", "?")
-        if file.get("state") == "broken" or file.get("problem"):
-            found.append(
-                Trouble(
-                    f"the prefetch file {name} is not followed: {file.get('problem') or 'it is broken'}",
-                    "mend it or remove it; saving it is enough",
-                )
-            )
+        if file.get("state") == "broken":
+            # What is wrong with it only administrators are told.
+            what = f"the prefetch file {name} has a mistake, and what it said before goes on"
+            why = f": {file['problem']}" if file.get("problem") else ""
+            found.append(Trouble(what + why, "mend it or remove it; saving it is enough"))
         elif file.get("failed"):
             failed = f"{file['failed']:,} of {count(int(file.get('modules', 0)), 'module')}"
-            found.append(Trouble(f"of the prefetch file {name}, {failed} did not come", f"{log(status)} says why"))
+            why = f": {file['failure']}" if file.get("failure") else ""
+            found.append(Trouble(f"of the prefetch file {name}, {failed} did not come{why}", f"{log(status)} has more"))
     return found
 
 
@@ -93,6 +92,12 @@ def _of_cache(status: dict[str, Any]) -> list[Trouble]:
     return found
 
 
-def _problems(status: dict[str, Any]) -> list[Any]:
-    files = [file.get("problem") for file in status.get("prefetch") or ()]
-    return [problem for problem in ((status.get("config") or {}).get("problem"), *files) if problem]
+def _told(status: dict[str, Any]) -> list[str]:
+    """What the troubles of files say, as the daemon's own warnings would have it."""
+    config = status.get("config") or {}
+    problems = [config.get("problem"), *(file.get("problem") for file in status.get("prefetch") or ())]
+    return [*(str(one) for one in problems if one), *filter(None, [_listed(config.get("restart_needed"))])]
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(str, names or ()))
