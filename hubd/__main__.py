@@ -119,6 +119,8 @@ def _run(options: argparse.Namespace) -> int:
     from hubd.service import serve
     from hubd.store.adoption import CacheUnusable
 
+    if sys.stderr is None:  # it was closed, and its number is the next file's: one of the cache, else
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     faulthandler.enable()  # a daemon that hung, and that systemd aborts, says where
     named = options.config or os.environ.get("HUBD_CONFIG")
     source = Source(

@@ -156,6 +156,13 @@ def test_what_keeps_it_from_starting_is_an_error_in_the_journal(tmp_path: Path) 
     assert "network.stall_timeout" in lines[1]
 
 
+def test_it_runs_with_stderr_closed(tmp_path: Path) -> None:
+    with Daemon(tmp_path, wrapper=["sh", "-c", 'exec "$@" 2>&-', "sh"]) as daemon:
+        assert daemon.request("GET", "/v1/status")[0] == 200
+        assert os.readlink(f"/proc/{daemon.pid}/fd/2") == os.devnull
+        assert daemon.stop() == 0
+
+
 def test_the_help_and_version_answer() -> None:
     assert "run" in hubd("--help").stdout
     assert "--cache-dir" in hubd("run", "--help").stdout
