@@ -30,15 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _install(options)
         return _run(options)
     except (config.ConfigError, HubError) as error:
-        _complain(error)
+        print(f"hubd: {error}", file=sys.stderr)
         return 2
-
-
-def _complain(error: Exception) -> None:
-    """On stderr; for the journal, each line as the error that it is (sd-daemon(3))."""
-    mark = "<3>" if logs.leads_to_journal(sys.stderr, os.environ) else ""
-    for line in f"hubd: {error}".splitlines():
-        print(mark + line, file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,7 +84,7 @@ def _install(options: argparse.Namespace) -> int:
         else:
             installing.uninstall(purge=options.purge)
     except installing.InstallError as error:
-        _complain(error)
+        print(f"hubd: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -141,7 +134,7 @@ def _run(options: argparse.Namespace) -> int:
                 logging.warning("the socket is %s, which was passed on, and not %s", place.socket, stated.socket)
         asyncio.run(serve(source, settings, place, passed))
     except (CacheUnusable, SocketUnusable, systemd.Unusable) as error:
-        _complain(error)
+        print(f"hubd: {error}", file=sys.stderr)
         return 1
     return 0
 
