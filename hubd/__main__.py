@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _install(options)
         return _run(options)
     except (config.ConfigError, HubError) as error:
-        print(f"hubd: {error}", file=sys.stderr)
+        logs.complain(error)
         return 2
 
 
@@ -134,7 +134,7 @@ def _run(options: argparse.Namespace) -> int:
                 logging.warning("the socket is %s, which was passed on, and not %s", place.socket, stated.socket)
         asyncio.run(serve(source, settings, place, passed))
     except (CacheUnusable, SocketUnusable, systemd.Unusable) as error:
-        print(f"hubd: {error}", file=sys.stderr)
+        logs.complain(error)
         return 1
     return 0
 
