@@ -18,6 +18,8 @@ _COMMANDS = ("run", "check-config", "install", "uninstall")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; the exit code is 0 (done), 1 (failed) or 2 (usage, or a bad configuration)."""
+    if sys.stderr is None:  # it was closed, and its number is the next file's: one of the cache, else
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0] not in _COMMANDS and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "run")
@@ -112,8 +114,6 @@ def _run(options: argparse.Namespace) -> int:
     from hubd.service import serve
     from hubd.store.adoption import CacheUnusable
 
-    if sys.stderr is None:  # it was closed, and its number is the next file's: one of the cache, else
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     faulthandler.enable()  # a daemon that hung, and that systemd aborts, says where
     named = options.config or os.environ.get("HUBD_CONFIG")
     source = Source(
