@@ -141,19 +141,11 @@ def test_a_bad_config_stops_the_start(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_what_keeps_it_from_starting_is_an_error_in_the_journal(tmp_path: Path) -> None:
-    file = tmp_path / "c.toml"
-    file.write_text("[cache]\ndri = 1\n[network]\nstal_timeout = 5\n")
-    journal = tmp_path / "journal"
-    with journal.open("wb") as stream:
-        status = os.fstat(stream.fileno())
-        environ = {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
-        program = [sys.executable, "-P", "-m", "hubd", "run", "--config", str(file)]
-        assert subprocess.run(program, stderr=stream, env=environ, timeout=30).returncode == 2
-    lines = journal.read_text().splitlines()
-    assert len(lines) == 2
-    assert all(line.startswith("<3>") for line in lines)
-    assert "network.stall_timeout" in lines[1]
+def test_it_runs_with_stderr_closed(tmp_path: Path) -> None:
+    with Daemon(tmp_path, wrapper=["sh", "-c", 'exec "$@" 2>&-', "sh"]) as daemon:
+        assert daemon.request("GET", "/v1/status")[0] == 200
+        assert os.readlink(f"/proc/{daemon.pid}/fd/2") == os.devnull
+        assert daemon.stop() == 0
 
 
 def test_the_help_and_version_answer() -> None:
