@@ -17,7 +17,7 @@ from hubclient.contract import handles
 from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid, RequestTooLarge
 from hubd import __version__
 from hubd.api import messages, progress
-from hubd.api.access import Caller, Level, caller_of
+from hubd.api.access import Caller, Gate, Level, caller_of
 from hubd.api.errors import as_hub_error, problems
 from hubd.api.inventory import Inventory
 from hubd.api.openapi import document
@@ -29,7 +29,7 @@ _WAITING_SECONDS = 4.0  # a line goes out so often, so that a long work differs 
 
 M = TypeVar("M", bound=BaseModel)
 
-_VIEWER = "viewer"
+_CALLER, _VIEWER = "caller", "viewer"
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,20 @@ class Route:
     content_type: str = "application/json"  # of an answer that is no such lines
 
 
-def application(routes: Sequence[Route], owner_uid: int) -> web.Application:
-    """The routes as a web application that knows its callers from the kernel."""
+def application(routes: Sequence[Route], gate: Gate) -> web.Application:
+    """The routes as a web application that knows its callers from the kernel, and lets in whom the gate does."""
     app = web.Application(middlewares=[problems], client_max_size=MAX_BODY_BYTES)
     for route in routes:
-        app.router.add_route(route.method, route.path, _guarded(route, owner_uid))
+        app.router.add_route(route.method, route.path, _guarded(route, gate))
     return app
 
 
-def _guarded(route: Route, owner_uid: int) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _guarded(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(request: web.Request) -> web.StreamResponse:
-        caller = _caller(request)
-        if (level := caller.level(owner_uid)) < route.level:
-            raise AccessDenied(f"{route.method} {route.path} is for administrators")
-        request[_VIEWER] = None if level >= Level.ADMIN else caller.uid
+        who = _caller(request)
+        level = gate.admit(who, route.level, f"{route.method} {route.path}")
+        request[_CALLER] = who
+        request[_VIEWER] = None if level >= Level.ADMIN else who.uid
         return await route.handler(request)
 
     return handler
@@ -72,6 +72,12 @@ def viewer(request: web.Request) -> int | None:
     """Whose eyes the answer is for: a uid that sees what it may read, or None for an administrator, who sees all."""
     uid: int | None = request[_VIEWER]
     return uid
+
+
+def caller(request: web.Request) -> Caller:
+    """Who asks, whom the gate has let in."""
+    found: Caller = request[_CALLER]
+    return found
 
 
 def _caller(request: web.Request) -> Caller:
@@ -136,7 +142,7 @@ class Api:
         )
 
     async def resolve(self, request: web.Request) -> web.StreamResponse:
-        uid = _caller(request).uid
+        uid = caller(request).uid
         asked = await body(request, messages.ResolveRequest)
         credential = asked.credential.credential if asked.credential is not None else None
         ask = Ask(asked.handle, asked.hex_digest, asked.refresh, asked.offline, uid, credential)
@@ -146,7 +152,7 @@ class Api:
         return answer(progress.resolved_message(resolution))
 
     async def prefetch(self, request: web.Request) -> web.StreamResponse:
-        uid = _caller(request).uid
+        uid = caller(request).uid
         asked = await body(request, messages.PrefetchRequest)
         fetches = [await self._prefetch(handle, uid) for handle in dict.fromkeys(asked.handles)]
         return answer(messages.Prefetched(fetches=fetches), 202)
@@ -163,7 +169,7 @@ class Api:
     async def uses(self, request: web.Request) -> web.StreamResponse:
         # Reported by clients that hang up at once. That cancels what is awaited here, and comes at the earliest one
         # turn of the loop after the request: by then its body, which came with it, has been passed on.
-        uid = _caller(request).uid
+        uid = caller(request).uid
         asked = await body(request, messages.UsesRequest)
         return answer(messages.Used(counted=await self._resolver.used_by(uid, asked.keys)), 202)
 
