@@ -181,6 +181,9 @@ class LimitSettings(Section):
     path: Size = 1 * KB
     unpack_memory: Size = 512 * MB
     unpack_time: Seconds = 1800.0
+    user_fetches: Annotated[int, Field(ge=1)] = 64
+    user_prefetches: Annotated[int, Field(ge=1)] = 1000
+    user_bytes: Annotated[Size, Field(gt=0)] | None = None
 
 
 class AccessSettings(Section):

@@ -59,7 +59,9 @@ def application(routes: Sequence[Route], gate: Gate) -> web.Application:
 
 def _guarded(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(request: web.Request) -> web.StreamResponse:
-        who = _caller(request)
+        if (peer := request.get_extra_info("socket")) is None:
+            raise AccessDenied("the caller has left")
+        who = caller_of(peer)
         level = gate.admit(who, route.level, f"{route.method} {route.path}")
         request[_CALLER] = who
         request[_VIEWER] = None if level >= Level.ADMIN else who.uid
@@ -78,14 +80,6 @@ def caller(request: web.Request) -> Caller:
     """Who asks, whom the gate has let in."""
     found: Caller = request[_CALLER]
     return found
-
-
-def _caller(request: web.Request) -> Caller:
-    """Who asks. Raises `AccessDenied` when it has left already."""
-    peer = request.get_extra_info("socket")
-    if peer is None:
-        raise AccessDenied("the caller is unknown")
-    return caller_of(peer)
 
 
 class Api:
@@ -142,26 +136,32 @@ class Api:
         )
 
     async def resolve(self, request: web.Request) -> web.StreamResponse:
-        uid = caller(request).uid
         asked = await body(request, messages.ResolveRequest)
-        credential = asked.credential.credential if asked.credential is not None else None
-        ask = Ask(asked.handle, asked.hex_digest, asked.refresh, asked.offline, uid, credential)
+        ask = Ask(
+            asked.handle,
+            asked.hex_digest,
+            asked.refresh,
+            asked.offline,
+            uid=caller(request).uid,
+            credential=asked.credential.credential if asked.credential is not None else None,
+            is_limited=viewer(request) is not None,
+        )
         if progress.CONTENT_TYPE in request.headers.get("Accept", ""):
-            return await progress.stream(request, self._resolver, ask)
+            return await progress.stream(request, self._resolver, ask, viewer(request))
         resolution = await self._resolver.look(ask) or await self._resolver.fetch(ask)
         return answer(progress.resolved_message(resolution))
 
     async def prefetch(self, request: web.Request) -> web.StreamResponse:
-        uid = caller(request).uid
         asked = await body(request, messages.PrefetchRequest)
-        fetches = [await self._prefetch(handle, uid) for handle in dict.fromkeys(asked.handles)]
+        fetches = [await self._prefetch(handle, request) for handle in dict.fromkeys(asked.handles)]
         return answer(messages.Prefetched(fetches=fetches), 202)
 
-    async def _prefetch(self, handle: str, uid: int) -> messages.PrefetchAccepted:
+    async def _prefetch(self, handle: str, request: web.Request) -> messages.PrefetchAccepted:
         key = fetch = problem = None
         try:
             key = handles.key(handles.canonical(handle))
-            fetch = await self._resolver.prefetch(handle, uid)
+            is_limited = viewer(request) is not None
+            fetch = await self._resolver.prefetch(handle, caller(request).uid, is_limited=is_limited)
         except HubError as error:
             problem = messages.Problem(**error.problem())
         return messages.PrefetchAccepted(handle=handle, key=key, id=fetch, problem=problem)
@@ -174,8 +174,9 @@ class Api:
         return answer(messages.Used(counted=await self._resolver.used_by(uid, asked.keys)), 202)
 
     async def fetches(self, request: web.Request) -> web.StreamResponse:
-        flights = self._resolver.fetches(viewer(request))
-        return answer(messages.Fetches(fetches=[progress.fetch_message(flight) for flight in flights]))
+        who, resolver = viewer(request), self._resolver
+        flights = [progress.fetch_message(flight, resolver, who) for flight in resolver.fetches(who)]
+        return answer(messages.Fetches(fetches=flights))
 
     async def modules(self, request: web.Request) -> web.StreamResponse:
         limit = request.query.get("limit", "100")

@@ -128,7 +128,8 @@ class _Refusal(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         error = TooBusy("hubd has all the connections that api.connections allows")
         body = json.dumps(error.problem()).encode()
-        head = f"HTTP/1.1 {error.status} {error.code}\r\nContent-Type: {PROBLEM_CONTENT_TYPE}\r\nRetry-After: 1\r\n"
+        head = f"HTTP/1.1 {error.status} {error.code}\r\nContent-Type: {PROBLEM_CONTENT_TYPE}\r\n"
+        head += f"Retry-After: {error.retry_after_seconds}\r\n"
         self._transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
         self._transport.close()
 

@@ -139,8 +139,14 @@ class Room:
 class Reservation:
     """What one fetch has set aside: for its spool and for its tree."""
 
-    def __init__(self, room: Room, trees: Trees, path: str) -> None:
-        """`path`: of its directory in ``staging/``, which has an account."""
+    def __init__(
+        self, room: Room, trees: Trees, path: str, allow: Callable[[int], int | None] = lambda total_bytes: None
+    ) -> None:
+        """`path`: of its directory in ``staging/``, which has an account. `allow` says how much more than so many bytes
+        it may have in all (None: any), or raises a `HubError` when that is too much already."""
+        #: what is set aside, or being made room for
+        self.reserved_bytes = 0
+        self._allow = allow
         self._room = room
         self._ledger = trees.ledger
         self._path = path
@@ -171,10 +177,12 @@ class Reservation:
     async def _reserve(self, size_bytes: int, other_bytes: int, step_bytes: int, announced_bytes: int) -> int:
         other_bytes += _BESIDE_BYTES
         total_bytes = size_bytes + other_bytes
-        reserved_bytes = await self._room.reserve(
+        left_bytes = self._allow(total_bytes)
+        self.reserved_bytes = max(self.reserved_bytes, total_bytes)
+        self.reserved_bytes = await self._room.reserve(
             self._path,
             total_bytes,
-            wish_bytes=total_bytes + step_bytes,
+            wish_bytes=total_bytes + (step_bytes if left_bytes is None else min(step_bytes, left_bytes)),
             announced_bytes=announced_bytes + other_bytes,
         )
-        return reserved_bytes - other_bytes
+        return self.reserved_bytes - other_bytes
