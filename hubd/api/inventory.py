@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from hubd.fetching.resolver import Resolver
 from hubd.fetching.watch import Watch
 from hubd.prefetching.duties import FileStatus
 from hubd.prefetching.keeper import Keeper
-from hubd.store import foreign
+from hubd.store import entrance, foreign
 from hubd.store.catalog import Entry
 
 T = TypeVar("T")
@@ -212,7 +213,17 @@ class Inventory:
                 f"gone, or closed to uid {os.geteuid()}: {', '.join(lost)}; give hubd its access back, or restart it: "
                 "what is gone is made anew, and modules are fetched again when they are asked for"
             ]
-        return self._look_for_foreign()
+        return [*self._look_at_entrance(), *self._look_for_foreign()]
+
+    def _look_at_entrance(self) -> list[str]:
+        """The warning of a root that the wrong ones may enter, where a daemon is for more than one user."""
+        try:
+            if not stat.S_IMODE(os.stat(self._socket).st_mode) & 0o006:
+                return []
+            warning = entrance.warning(self._layout.root, self._means.settings.access)
+        except OSError:
+            return []  # the socket or the root is gone, which others tell of
+        return [warning] if warning is not None else []
 
     def _look_for_foreign(self) -> list[str]:
         """The warning of entries in ``tfhub/`` that are not the store's, as of a minute ago at most."""

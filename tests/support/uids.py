@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -28,9 +28,9 @@ _FORKING = threading.Lock()
 T = TypeVar("T")
 
 
-def as_user(uid: int, action: Callable[[], T]) -> T:
+def as_user(uid: int, action: Callable[[], T], groups: Sequence[int] = ()) -> T:
     """What the action returns (or raises) in a forked child that has become this user for good."""
-    with _forked(uid, action, stays=False) as result:
+    with _forked(uid, action, stays=False, groups=groups) as result:
         return result
 
 
@@ -42,7 +42,7 @@ def staying(uid: int, action: Callable[[], T]) -> Iterator[T]:
 
 
 @contextmanager
-def _forked(uid: int, action: Callable[[], T], *, stays: bool) -> Iterator[T]:
+def _forked(uid: int, action: Callable[[], T], *, stays: bool, groups: Sequence[int] = ()) -> Iterator[T]:
     # One at a time: a child that another thread forks meanwhile would keep the writing end open, and this one waiting.
     with _FORKING:
         result_reader, result_writer = os.pipe()
@@ -54,7 +54,7 @@ def _forked(uid: int, action: Callable[[], T], *, stays: bool) -> Iterator[T]:
             if not stays:
                 os.close(stay_reader)
                 stay_reader = -1
-            _be(uid, action, result_writer, stay_reader)
+            _be(uid, groups, action, result_writer, stay_reader)
         os.close(result_writer)
         os.close(stay_reader)
     try:
@@ -71,9 +71,9 @@ def _forked(uid: int, action: Callable[[], T], *, stays: bool) -> Iterator[T]:
         os.waitpid(child, 0)
 
 
-def _be(uid: int, action: Callable[[], T], result_writer: int, stay_reader: int) -> None:
+def _be(uid: int, groups: Sequence[int], action: Callable[[], T], result_writer: int, stay_reader: int) -> None:
     try:
-        os.setgroups([])
+        os.setgroups(groups)
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
         try:

@@ -9,9 +9,11 @@ import http.client
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,9 @@ from typing import Any
 
 import pytest
 
-from tests.support import uids
+from hubclient.cache import Cache
+from hubclient.contract import handles
+from tests.support import as_user, uids
 from tests.support.archives import MODULE, archive
 from tests.support.daemon import UnixConnection
 from tests.support.origin import Answer, Asked, Origin
@@ -31,7 +35,10 @@ from tests.support.waiting import wait_until
 pytestmark = uids.needs_root
 
 CAROL = 54303
+DAVE = 54304
+STAFF = 54350
 ROOT = 0
+RESTRICTED = f"[access]\nusers = [{BOB}]\ngroups = [{STAFF}]\n"
 
 
 @contextmanager
@@ -189,3 +196,86 @@ def test_a_limit_of_whoever_started_it_is_nobody_elses(origin: Origin, gated: Ga
         gate.set()
         assert code(bobs.result()) == "archive-too-large"
         assert roots.result()[0] == 200
+
+
+def finds(service: Service, uid: int, handle: str, groups: Sequence[int] = ()) -> bool:
+    """Whether this user gets the module from the cache alone."""
+
+    def look() -> bool:
+        tree = Cache(str(service.cache), frozenset({ROOT, ALICE})).look(handles.key(handle))
+        return tree is not None and os.path.exists(f"{tree.path}/saved_model.pb")
+
+    return uids.as_user(uid, look, groups)
+
+
+def test_whom_the_settings_name_may_ask_and_use_the_cache_and_nobody_else(origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(archive()))
+    body = {"handle": handle}
+    with serving(RESTRICTED) as service:
+        assert service.resolve(BOB, handle)[0] == 200
+        assert service.request(CAROL, "POST", "/v1/resolve", body, groups=[STAFF])[1]["outcome"] == "hit"
+        for method, path in (
+            ("POST", "/v1/resolve"),
+            ("POST", "/v1/prefetch"),
+            ("GET", "/v1/modules"),
+            ("GET", "/v1/status"),
+            ("GET", "/v1/openapi.json"),
+            ("DELETE", f"/v1/modules/{handles.key(handle)}"),
+        ):
+            status, problem = service.request(DAVE, method, path, body if method == "POST" else None)
+            assert (status, problem["code"]) == (403, "access-denied"), path
+        assert code(service.request(CAROL, "GET", "/v1/status")) == "access-denied", "the group is gone"
+        assert service.log.read_text().count(f"uid {DAVE} (pid ") == 1
+        assert status_of(service, BOB)["access"] == {"level": "user", "restricted": True}
+        assert code(service.request(BOB, "DELETE", f"/v1/modules/{handles.key(handle)}")) == "access-denied"
+
+        service.stop()
+        assert finds(service, BOB, handle)
+        assert finds(service, CAROL, handle, [STAFF])
+        assert not finds(service, DAVE, handle)
+        assert not finds(service, CAROL, handle)
+
+
+def test_who_is_not_named_hears_from_the_client_whom_to_ask(origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(archive()))
+    program = f"""
+import hubclient
+try:
+    hubclient.resolve({handle!r})
+except hubclient.AccessDenied as error:
+    print(error)
+"""
+    with serving(RESTRICTED) as service:
+        assert service.resolve(BOB, handle)[0] == 200
+        told = subprocess.run(
+            as_user.command(DAVE, sys.executable, "-W", "error", "-c", program),
+            cwd=as_user.REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={"PATH": os.defpath, "HOME": "/", "HUBD_SOCKET": str(service.socket), "HUBD_TIMEOUT": "5"},
+        )
+    assert "ask an administrator to name you" in told.stdout, told.stderr
+
+
+def test_what_was_restricted_is_open_again_at_the_next_start_without_the_setting(origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(archive()))
+    with serving(RESTRICTED) as service:
+        assert service.resolve(BOB, handle)[0] == 200
+        assert not finds(service, DAVE, handle)
+        service.stop()
+        service.config.write_text(service.config.read_text().replace(RESTRICTED, ""))
+        service.start()
+        assert finds(service, DAVE, handle)
+        assert service.resolve(DAVE, handle)[1]["outcome"] == "hit"
+
+
+def test_named_administrators_may_change_what_others_may_only_use(origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(archive()))
+    with serving(f"[access]\nadmin_users = [{BOB}]\nadmin_groups = [{STAFF}]\n") as service:
+        assert service.resolve(DAVE, handle)[0] == 200
+        pin = "PUT", f"/v1/modules/{handles.key(handle)}/pin"
+        assert code(service.request(DAVE, *pin)) == "access-denied"
+        assert service.request(BOB, *pin)[0] == 200
+        assert service.request(CAROL, *pin, groups=[STAFF])[0] == 200
+        assert status_of(service, BOB)["access"] == {"level": "admin", "restricted": False}
