@@ -26,7 +26,7 @@ from hubclient.cache import Cache
 from hubclient.contract import handles
 from tests.support import as_user, uids
 from tests.support.archives import MODULE, archive
-from tests.support.daemon import UnixConnection
+from tests.support.daemon import UnixConnection, ask
 from tests.support.origin import Answer, Asked, Origin
 from tests.support.service import Service
 from tests.support.uids import ALICE, BOB
@@ -128,13 +128,13 @@ def test_one_more_fetch_than_a_user_may_start_is_too_busy_and_joining_is_free(or
             start(service.resolve, BOB, handle)
         wait_until(lambda: len(service.request(ROOT, "GET", "/v1/fetches")[1]["fetches"]) == 2)
 
-        def ask() -> tuple[int, str | None, Any]:
+        def resolve() -> tuple[int, str | None, Any]:
             connection = UnixConnection(str(service.socket))
             connection.request("POST", "/v1/resolve", json.dumps({"handle": third}))
             answer: http.client.HTTPResponse = connection.getresponse()
             return answer.status, answer.getheader("Retry-After"), json.loads(answer.read())
 
-        status, retry_after, problem = uids.as_user(BOB, ask)
+        status, retry_after, problem = uids.as_user(BOB, resolve)
         assert (status, retry_after, problem["code"], problem["retry_after_seconds"]) == (429, "2", "too-busy", 2)
         assert "limits.user_fetches" in problem["detail"]
         prefetched = service.request(BOB, "POST", "/v1/prefetch", {"handles": [third, fourth]})[1]["fetches"]
@@ -279,3 +279,19 @@ def test_named_administrators_may_change_what_others_may_only_use(origin: Origin
         assert service.request(BOB, *pin)[0] == 200
         assert service.request(CAROL, *pin, groups=[STAFF])[0] == 200
         assert status_of(service, BOB)["access"] == {"level": "admin", "restricted": False}
+
+
+def test_one_user_leaves_connections_to_the_others() -> None:
+    with serving("[api]\nconnections = 8\n") as service:
+        kept = []
+
+        def fill() -> tuple[int, Any]:
+            for _ in range(6):
+                connection = UnixConnection(str(service.socket))
+                connection.connect()
+                kept.append(connection)
+            return ask(service.socket, "GET", "/v1/status")
+
+        with uids.staying(BOB, fill) as refused:
+            assert (refused[0], code(refused)) == (429, "too-busy")
+            assert status_of(service, CAROL)["connections"] == 7
