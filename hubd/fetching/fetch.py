@@ -295,7 +295,7 @@ class Fetch:
             check_announced(delivery.total_bytes, self._means.settings.limits.archive)
             reservation = Reservation(self._means.room, self._means.trees, staging.path, self._allow)
             self._reservation = reservation
-            await reservation.spool(delivery.total_bytes or delivery.from_bytes or 1, exact=True)
+            await reservation.announced(delivery.total_bytes or delivery.from_bytes or 1, delivery.from_bytes)
             tree = staging.attempt_tree(1)
             received, report = await self._receive_and_unpack(delivery, staging, tree, keeping, reservation)
             self.progress.enter("publishing")
