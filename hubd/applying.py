@@ -22,6 +22,8 @@ from hubd.fetching.room import limits_of
 from hubd.fetching.threads import GrowingPool
 from hubd.network.upstream import Upstream
 from hubd.reload import ConfigState
+from hubd.store import entrance
+from hubd.store.disk import Disk
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,11 @@ class Applying:
         means = self._means
         limits = await asyncio.to_thread(limits_of, settings.cache, means.trees.layout.root)
         prepared = await self._upstream.prepare(settings)
+        try:
+            await asyncio.to_thread(entrance.settle, means.trees.layout.root, settings.access, Disk())
+        except BaseException:
+            await prepared.close()
+            raise
         before, means.settings = means.settings, settings
         self._upstream.exchange(prepared)
         means.room.limits = limits

@@ -270,6 +270,37 @@ def test_what_was_restricted_is_open_again_at_the_next_start_without_the_setting
         assert service.resolve(DAVE, handle)[1]["outcome"] == "hit"
 
 
+def test_who_is_taken_out_of_the_settings_is_kept_out_from_the_reload_on(origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(archive()))
+    with serving() as service, ThreadPoolExecutor(1) as threads:
+        everybody = service.config.read_text()
+
+        def ask_until_refused() -> tuple[Any, Any]:
+            """All over one connection."""
+            connection = UnixConnection(str(service.socket))
+            answers: list[Any] = []
+
+            def is_refused() -> bool:
+                connection.request("GET", "/v1/status")
+                answers.append(json.loads(connection.getresponse().read()))
+                return "code" in answers[-1]
+
+            wait_until(is_refused)
+            return answers[0]["access"], answers[-1]["code"]
+
+        assert service.resolve(BOB, handle)[0] == 200
+        assert finds(service, BOB, handle)
+        asking = threads.submit(uids.as_user, BOB, ask_until_refused)
+        wait_until(lambda: bool(status_of(service, ROOT)["connections"] == 2))
+        service.config.write_text(f"{everybody}[access]\nusers = [{CAROL}]\n")
+        assert asking.result() == ({"level": "user", "restricted": False}, "access-denied")
+        assert not finds(service, BOB, handle)
+        assert service.resolve(CAROL, handle)[1]["outcome"] == "hit"
+        service.config.write_text(everybody)
+        wait_until(lambda: service.resolve(BOB, handle)[0] == 200)
+        assert finds(service, BOB, handle)
+
+
 def test_named_administrators_may_change_what_others_may_only_use(origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(archive()))
     with serving(f"[access]\nadmin_users = [{BOB}]\nadmin_groups = [{STAFF}]\n") as service:
