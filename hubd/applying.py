@@ -77,6 +77,8 @@ class Applying:
         self._server.max_connections = most_connections(settings)
         self._resolver.failures.clear()  # by these settings they may go well
         logs.apply(settings.log)
+        if before.access != settings.access:
+            means.events.dismiss()
         if before.network.revalidate_after != settings.network.revalidate_after:
             self._chores.views_are_old.set()
         await self._metrics_port.listen(settings.metrics.listen)  # what goes wrong with it is a doubt, no more
