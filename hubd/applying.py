@@ -23,7 +23,6 @@ from hubd.fetching.threads import GrowingPool
 from hubd.network.upstream import Upstream
 from hubd.reload import ConfigState
 from hubd.store import entrance
-from hubd.store.disk import Disk
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ class Applying:
         limits = await asyncio.to_thread(limits_of, settings.cache, means.trees.layout.root)
         prepared = await self._upstream.prepare(settings)
         try:
-            await asyncio.to_thread(entrance.settle, means.trees.layout.root, settings.access, Disk())
+            await asyncio.to_thread(entrance.settle, means.trees.layout.root, settings.access)
         except BaseException:
             await prepared.close()
             raise

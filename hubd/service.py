@@ -48,7 +48,6 @@ from hubd.prefetching.keeper import Keeper
 from hubd.reload import Reloader, Source
 from hubd.store import entrance, recovery
 from hubd.store.adoption import adopt
-from hubd.store.disk import Disk
 from hubd.store.eviction import Evictor
 from hubd.store.hold import CacheHold
 from hubd.store.partials import Partials
@@ -80,7 +79,7 @@ async def serve(source: Source, settings: Settings, place: Place, passed: socket
     systemd.notify(f"STATUS=opening the cache {place.cache}")
     allow_network = settings.cache.allow_network_filesystem
     with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:
-        entrance.settle(hold.layout.root, settings.access, Disk())
+        entrance.settle(hold.layout.root, settings.access)
         trees = Trees(hold.layout)
         partials = Partials(hold.layout, trees.ledger, settings.cache.keep_partial)
         recovery.clear(hold.layout, partials)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +16,13 @@ from hubclient.contract.quantities import format_size
 from hubd import __version__
 from hubd.api import messages
 from hubd.api.filters import parse_all
-from hubd.api.users import access_status, user_statuses
+from hubd.api.users import access_status, entrance_warnings, user_statuses
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.watch import Watch
 from hubd.prefetching.duties import FileStatus
 from hubd.prefetching.keeper import Keeper
-from hubd.store import entrance, foreign
+from hubd.store import foreign
 from hubd.store.catalog import Entry
 
 T = TypeVar("T")
@@ -213,17 +212,7 @@ class Inventory:
                 f"gone, or closed to uid {os.geteuid()}: {', '.join(lost)}; give hubd its access back, or restart it: "
                 "what is gone is made anew, and modules are fetched again when they are asked for"
             ]
-        return [*self._look_at_entrance(), *self._look_for_foreign()]
-
-    def _look_at_entrance(self) -> list[str]:
-        """The warning of a root that the wrong ones may enter, where a daemon is for more than one user."""
-        try:
-            if not stat.S_IMODE(os.stat(self._socket).st_mode) & 0o006:
-                return []
-            warning = entrance.warning(self._layout.root, self._means.settings.access)
-        except OSError:
-            return []  # the socket or the root is gone, which others tell of
-        return [warning] if warning is not None else []
+        return [*entrance_warnings(self._means, self._socket), *self._look_for_foreign()]
 
     def _look_for_foreign(self) -> list[str]:
         """The warning of entries in ``tfhub/`` that are not the store's, as of a minute ago at most."""

@@ -15,11 +15,12 @@ from hubd.store.disk import Disk
 _OTHERS = 0o005
 
 
-def settle(root: str, access: AccessSettings, disk: Disk) -> None:
+def settle(root: str, access: AccessSettings, disk: Disk | None = None) -> None:
     """The cache's root is closed to all but whom the settings name, or open again. Nothing is done where it is so.
 
     Raises `ConfigError` where that cannot be.
     """
+    disk = disk or Disk()
     try:
         before = acl.entrants_of(root)
         is_ours = before is not None and os.geteuid() in before.users

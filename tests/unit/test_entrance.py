@@ -10,7 +10,6 @@ import pytest
 
 from hubd.config import AccessSettings, ConfigError
 from hubd.store import acl, entrance
-from hubd.store.disk import Disk
 from tests.support.uids import ALICE, BOB, as_user, directory_of, needs_root
 
 CAROL = 54303
@@ -24,7 +23,7 @@ def mode(path: str | Path) -> int:
 
 
 def settle(path: str | Path, access: AccessSettings) -> None:
-    entrance.settle(str(path), access, Disk())
+    entrance.settle(str(path), access)
 
 
 def may_enter(path: str, uid: int, *groups: int) -> bool:
