@@ -16,6 +16,7 @@ from hubclient.contract.quantities import format_size
 from hubd import __version__
 from hubd.api import messages
 from hubd.api.filters import parse_all
+from hubd.api.users import access_status, entrance_warnings, user_statuses
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.watch import Watch
@@ -142,6 +143,9 @@ class Inventory:
             warnings=await self.all_warnings(cache),
             prefetch=[_prefetch_file(file, viewer) for file in self._keeper.status()],
             offline=self._means.settings.network.offline,
+            queue=self._means.slots.waiting,
+            access=access_status(self._means, viewer),
+            users=user_statuses(self._means, resolver, viewer),
         )
 
     async def cache(self) -> messages.CacheStatus:
@@ -208,7 +212,7 @@ class Inventory:
                 f"gone, or closed to uid {os.geteuid()}: {', '.join(lost)}; give hubd its access back, or restart it: "
                 "what is gone is made anew, and modules are fetched again when they are asked for"
             ]
-        return self._look_for_foreign()
+        return [*entrance_warnings(self._means, self._socket), *self._look_for_foreign()]
 
     def _look_for_foreign(self) -> list[str]:
         """The warning of entries in ``tfhub/`` that are not the store's, as of a minute ago at most."""
