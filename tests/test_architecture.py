@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"__main__"},
     {"service", "installing"},
-    {"applying"},
+    {"applying", "ending"},
     {"api", "reload"},
     {"metrics"},
     {"figures"},
