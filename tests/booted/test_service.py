@@ -153,6 +153,15 @@ def test_reloading_applies_what_was_changed_and_a_bad_file_changes_nothing(
     assert machine.pid == pid
 
 
+def test_a_prefetch_file_is_noticed_when_it_comes_and_when_it_goes(machine: ServiceMachine, origin: Origin) -> None:
+    handle, file = origin.serve("/ahead/1", SOME), "/etc/hubd/prefetch.d/team.toml"
+    machine.write(file, f'handles = ["{handle}"]\npin = true\n')
+    wait_until(lambda: [told["pinned"] for told in machine.status()["prefetch"]] == [1])
+    assert len(origin.asked("/ahead/1")) == 1
+    machine.run("rm", file)
+    wait_until(lambda: machine.status()["prefetch"] == [])
+
+
 def test_no_client_fails_while_the_service_restarts_under_load(machine: ServiceMachine, origin: Origin) -> None:
     handles = [origin.serve(f"/load-{number}/1", SOME) for number in range(3)]
     slow = origin.serve("/slow/1", Answer(LARGE, etag='"1"', ranges=True, bytes_per_second=400_000))
