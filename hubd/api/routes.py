@@ -18,6 +18,7 @@ from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid, Re
 from hubd import __version__
 from hubd.api import messages, progress
 from hubd.api.access import Caller, Level, caller_of
+from hubd.api.connection import in_turn
 from hubd.api.errors import as_hub_error, problems
 from hubd.api.inventory import Inventory
 from hubd.api.openapi import document
@@ -50,7 +51,7 @@ class Route:
 
 def application(routes: Sequence[Route], owner_uid: int) -> web.Application:
     """The routes as a web application that knows its callers from the kernel."""
-    app = web.Application(middlewares=[problems], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[in_turn, problems], client_max_size=MAX_BODY_BYTES)
     for route in routes:
         app.router.add_route(route.method, route.path, _guarded(route, owner_uid))
     return app

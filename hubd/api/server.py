@@ -17,6 +17,7 @@ from aiohttp import web
 
 from hubclient.contract.errors import PROBLEM_CONTENT_TYPE, TooBusy
 from hubd.api.access import caller_of
+from hubd.api.connection import Connection, Patience
 from hubd.api.listening import ListeningSocket
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 _BACKLOG = 1024
 _ACCEPTED_AT_ONCE = 64
 _MOST_REFUSALS = 64
-_KEEPALIVE_SECONDS = 75.0  # also for a client that never finishes its request's headers
 _SHUTDOWN_SECONDS = 2.0
 _REFUSAL_SECONDS = 5.0
 
@@ -32,16 +32,17 @@ _REFUSAL_SECONDS = 5.0
 class ApiServer:
     """Serves an application on a socket, to a limited number of connections at a time."""
 
-    def __init__(self, app: web.Application, listening: ListeningSocket, *, max_connections: int) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        listening: ListeningSocket,
+        *,
+        max_connections: int,
+        patience: Patience = Patience(),  # noqa: B008 (frozen)
+    ) -> None:
         # A client that leaves takes its handler along: that is how waiters of a fetch are counted.
-        self._runner = web.AppRunner(
-            app,
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=_KEEPALIVE_SECONDS,
-            tcp_keepalive=False,
-            shutdown_timeout=_SHUTDOWN_SECONDS,
-        )
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
+        self._patience = patience
         self._listening = listening
         self._max_connections = max_connections
         self._server: asyncio.Server | None = None
@@ -78,9 +79,11 @@ class ApiServer:
         assert isinstance(server, web.Server)
         if caller_of(peer).pid == os.getpid():  # it asks once, whether it still answers: also when all places are taken
             self._own += 1
-            return server()
-        self._accepted += 1
-        return server() if self.connections() < self._max_connections else _Refusal(self._refusals)
+        else:
+            self._accepted += 1
+            if self.connections() >= self._max_connections:
+                return _Refusal(self._refusals)
+        return Connection(server, asyncio.get_running_loop(), self._patience)
 
 
 class _Door(asyncio.Protocol):
