@@ -10,10 +10,10 @@ import asyncio
 import logging
 from typing import Any, NamedTuple
 
-from aiohttp import HttpVersion10, web
+from aiohttp import web
 
-from hubclient.contract.errors import HubError, Internal, RequestInvalid
-from hubd.api.errors import Handler, as_hub_error, problem_answer
+from hubclient.contract.errors import Internal
+from hubd.api.errors import as_hub_error, no_http, problem_answer
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class Connection(web.RequestHandler):
 
     __slots__ = ("_unread", "_unread_seconds", "_wire")
 
-    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, patience: Patience) -> None:
-        super().__init__(server, loop=loop, **patience.options())
+    def __init__(self, server: web.Server, patience: Patience) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **patience.options())
         self._unread_seconds = patience.unread_seconds
         self._unread: asyncio.TimerHandle | None = None
         self._wire: asyncio.Transport | None = None
@@ -59,7 +59,9 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._wire = transport  # aiohttp forgets its own when it closes, which waits for the client to read
-        transport.set_write_buffer_limits(high=0)  # writing pauses when a byte is left over, and resumes when none is
+        # Writing pauses when a byte is left over, and resumes when none is: an answer ends when the client has taken
+        # it, and of requests that came together the next is served then.
+        transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
 
     def pause_writing(self) -> None:
@@ -86,7 +88,9 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         # Garbage is not logged: its sender could fill the log.
-        return _no_http() if status < 500 else _last(Internal("hubd failed; its log has the reason"))
+        answer = problem_answer(no_http() if status < 500 else Internal("hubd failed; its log has the reason"))
+        answer.force_close()
+        return answer
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -103,23 +107,3 @@ class Connection(web.RequestHandler):
     def _give_up(self) -> None:
         if self._wire is not None:
             self._wire.abort()
-
-
-@web.middleware
-async def in_turn(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A request is served when the client has taken the answers before it: pipelined ones pile nothing up."""
-    await request.writer.drain()
-    if request.version < HttpVersion10:
-        return _no_http()  # HTTP/0.9, or a line that looks like it
-    return await handler(request)
-
-
-def _no_http() -> web.Response:
-    return _last(RequestInvalid("this is no HTTP/1.1 request; GET /v1/openapi.json tells what hubd answers"))
-
-
-def _last(error: HubError) -> web.Response:
-    """The answer that ends its connection."""
-    answer = problem_answer(error)
-    answer.force_close()
-    return answer

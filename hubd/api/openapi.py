@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
     from hubd.api.routes import Route
 
 _REF = "#/components/schemas/{model}"
+
+
+@lru_cache(maxsize=1)
+def encoded(routes: tuple[Route, ...]) -> bytes:
+    """The document as JSON, made once: that takes milliseconds, and everybody may ask for it."""
+    return json.dumps(document(routes)).encode()
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid, Re
 from hubd import __version__
 from hubd.api import messages, progress
 from hubd.api.access import Caller, Level, caller_of
-from hubd.api.connection import in_turn
+from hubd.api.bodies import Bodies
 from hubd.api.errors import as_hub_error, problems
 from hubd.api.inventory import Inventory
-from hubd.api.openapi import document
+from hubd.api.openapi import encoded
 from hubd.fetching.resolver import Ask, Resolver
 
 MAX_BODY_BYTES = 1 << 20
@@ -31,6 +31,7 @@ _WAITING_SECONDS = 4.0  # a line goes out so often, so that a long work differs 
 M = TypeVar("M", bound=BaseModel)
 
 _VIEWER = "viewer"
+_BODIES = web.AppKey("bodies", Bodies)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Route:
 
 def application(routes: Sequence[Route], owner_uid: int) -> web.Application:
     """The routes as a web application that knows its callers from the kernel."""
-    app = web.Application(middlewares=[in_turn, problems], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[problems], client_max_size=MAX_BODY_BYTES)
+    app[_BODIES] = Bodies()
     for route in routes:
         app.router.add_route(route.method, route.path, _guarded(route, owner_uid))
     return app
@@ -186,7 +188,7 @@ class Api:
         return answer(await self._inventory.status(self._resolver, viewer(request)))
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response(document(self.routes))
+        return web.Response(body=encoded(self.routes), content_type="application/json")
 
 
 async def events(request: web.Request, told: AsyncGenerator[messages.Answer]) -> web.StreamResponse:
@@ -226,7 +228,10 @@ async def body(request: web.Request, model: type[M]) -> M:
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise RequestTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+        async with (
+            asyncio.timeout(BODY_TIMEOUT_SECONDS),
+            request.app[_BODIES].turn(_caller(request).uid, request.content_length),
+        ):
             body = await request.read()
     except web.RequestPayloadError:
         raise RequestInvalid("the body is not encoded as its headers say") from None

@@ -83,7 +83,7 @@ class ApiServer:
             self._accepted += 1
             if self.connections() >= self._max_connections:
                 return _Refusal(self._refusals)
-        return Connection(server, asyncio.get_running_loop(), self._patience)
+        return Connection(server, self._patience)
 
 
 class _Door(asyncio.Protocol):

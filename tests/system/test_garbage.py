@@ -6,7 +6,6 @@ Law: whatever comes, each answer is whole HTTP that names its problem; nobody el
 from __future__ import annotations
 
 import json
-import os
 import random
 import socket
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.remains import descriptors, memory_bytes
 from tests.support.waiting import wait_until
 
 GET = b"GET /v1/status HTTP/1.1\r\nHost: hubd\r\n"
@@ -99,16 +99,6 @@ def told(came: bytes) -> list[Told]:
         answers.append(Told(int(status), headers["content-type"], rest[:length]))
         came = rest[length:]
     return answers
-
-
-def descriptors(daemon: Daemon) -> int:
-    return len(os.listdir(f"/proc/{daemon.pid}/fd"))
-
-
-def memory_bytes(daemon: Daemon) -> int:
-    """What the process has in memory now."""
-    pages = int(Path(f"/proc/{daemon.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("data", NO_HTTP.values(), ids=NO_HTTP.keys())
