@@ -64,6 +64,8 @@ def _guarded(route: Route, owner_uid: int) -> Callable[[web.Request], Awaitable[
         caller = _caller(request)
         if (level := caller.level(owner_uid)) < route.level:
             raise AccessDenied(f"{route.method} {route.path} is for administrators")
+        if unknown := set(request.query) - set(route.query):
+            raise RequestInvalid(f"{route.path} takes no ?{min(unknown)[:80]} (hubd {__version__})")
         request[_VIEWER] = None if level >= Level.ADMIN else caller.uid
         return await route.handler(request)
 

@@ -84,6 +84,13 @@ def test_an_unknown_field_names_the_daemons_version(shared_daemon: Daemon) -> No
     assert "(hubd 0." in problem["detail"]
 
 
+def test_an_unknown_parameter_names_the_daemons_version(shared_daemon: Daemon) -> None:
+    status, problem = shared_daemon.request("GET", "/v1/modules?sort=size&limit=3")
+    assert (status, problem["code"]) == (400, "request-invalid")
+    assert "?sort" in problem["detail"]
+    assert "(hubd 0." in problem["detail"]
+
+
 @pytest.mark.parametrize("handle", ["ftp://h/m/1", "https://u:p@h/m/1", "https://h/../m/1", "https:///m", "no-url"])
 def test_a_bad_handle_is_handle_invalid(shared_daemon: Daemon, handle: str) -> None:
     assert shared_daemon.resolve(handle)[1]["code"] == "handle-invalid"
