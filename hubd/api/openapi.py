@@ -23,7 +23,7 @@ _KEY = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 # By name: a parameter means the same wherever it stands.
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "key": _KEY,
-    "after": _KEY,
+    "after": {"type": "string", "pattern": "^([0-9a-f]{64})?$", "default": ""},
     "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
     "filter": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FILTERS},
     "force": {"type": "boolean", "default": False},

@@ -62,6 +62,7 @@ def test_a_caller_who_hangs_up_at_once_is_no_error(daemon: Daemon) -> None:
         b'{"handle": ""}',
         b'{"handle": "https://h/m/1", "surprise": 1}',
         b'{"handle": "https://h/m/1", "digest": "abc"}',
+        b'{"handle": "https://h/m/1", "refresh": "yes"}',
         b'{"handle": "' + b"h" * 5000 + b'"}',
         b"[" * 100_000,
     ],
