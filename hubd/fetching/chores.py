@@ -14,6 +14,7 @@ from contextlib import suppress
 from hubd import allocator
 from hubd.fetching import clean_point
 from hubd.fetching.means import Means
+from hubd.fetching.troubles import Troubles
 from hubd.store import recovery
 from hubd.store.cleaning import clean
 from hubd.store.hold import CacheHold
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 _TIDY_SECONDS = 15.0
 _ROOM_SECONDS = 30.0
 _CLOSE_SECONDS = 30.0
+_NO_ROOM = "no room could be made ahead of need"
+_NOT_CLOSED = "what is private could not be closed; it is tried again"
+_NOT_TIDIED = "the cache could not be tidied"
 
 
 class Chores:
@@ -36,6 +40,7 @@ class Chores:
         self._hold = hold
         self._warn = warn
         self._is_busy = is_busy
+        self._troubles = Troubles(log)
 
     async def recover(self, suspects: Collection[str]) -> None:
         """Recovery's slow part, behind the serving daemon; the clean point moves on behind it for good."""
@@ -64,8 +69,9 @@ class Chores:
             room.pressed.clear()
             try:
                 await room.make_ahead()
-            except Exception:
-                log.exception("no room could be made ahead of need")
+                self._troubles.over(_NO_ROOM)
+            except Exception as error:
+                self._troubles.met(_NO_ROOM, error)
 
     async def close(self) -> None:
         """Closes trees to users whose grants have expired, when they do."""
@@ -78,8 +84,9 @@ class Chores:
                 for digest in {entry.digest for entry in private if closed_at < entry.granted_until <= now}:
                     await asyncio.to_thread(records.admit, digest)
                 closed_at = now
-            except Exception:
-                log.exception("what is private could not be closed; trying again")
+                self._troubles.over(_NOT_CLOSED)
+            except Exception as error:
+                self._troubles.met(_NOT_CLOSED, error)
             # A grant lasts longer than that: no new one is missed.
             ahead = [entry.granted_until - now for entry in private if entry.granted_until > now]
             await asyncio.sleep(min([_CLOSE_SECONDS, *ahead]))
@@ -98,5 +105,6 @@ class Chores:
                 await asyncio.to_thread(clean, means.trees, means.records, means.orphans)
                 if not self._is_busy():
                     await asyncio.to_thread(allocator.give_memory_back)
-            except Exception:
-                log.exception("the cache could not be tidied")
+                self._troubles.over(_NOT_TIDIED)
+            except Exception as error:
+                self._troubles.met(_NOT_TIDIED, error)

@@ -30,6 +30,7 @@ from hubd.fetching.flights import Flight, Flights
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.negative import NegativeCache
 from hubd.fetching.private import Fetches
+from hubd.fetching.troubles import Troubles
 from hubd.fetching.waiters import Waiters
 from hubd.network.credentials import Credential
 from hubd.store.records import Record
@@ -37,6 +38,7 @@ from hubd.store.records import Record
 log = logging.getLogger(__name__)
 
 MAX_FLIGHTS = 4096
+_UNWRITTEN = "the cache could not be written to"
 
 # What trying again at once cannot change.
 _REMEMBERED = (UpstreamNotFound, ArchiveTooLarge, ArchiveUnsafe, NotAModule)
@@ -80,6 +82,7 @@ class Resolver:
         self._flights: Flights[str, Fetch, Landed] = Flights(spawn)
         self.waiters = Waiters()
         self._fetches = Fetches(means, self._flights)
+        self._troubles = Troubles(log)
         self._failures = NegativeCache(means.settings.network.negative_ttl)
 
     def fetches(self, uid: int | None = None) -> list[FetchFlight]:
@@ -217,10 +220,9 @@ class Resolver:
         async def written() -> None:
             try:
                 await self._means.to_its_end(write)
-            except HubError as error:
-                log.warning("the cache could not be written to: %s", error)
-            except Exception:
-                log.exception("the cache could not be written to")
+                self._troubles.over(_UNWRITTEN)
+            except Exception as error:
+                self._troubles.met(_UNWRITTEN, error)
 
         self._spawn(written())
 

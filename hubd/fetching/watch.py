@@ -19,6 +19,7 @@ from hubclient.contract.errors import HubError
 from hubclient.contract.layout import digest_of_target, is_digest
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
+from hubd.fetching.troubles import Troubles
 from hubd.fetching.verifier import GONE
 from hubd.store.layout import StoreLayout
 
@@ -34,6 +35,7 @@ _DEBOUNCE_MS = 2000
 _FULL_LOOK_MS = 3_600_000  # for what a full queue of events has lost
 _SWEEP_SECONDS = 60.0
 _PAUSE_SECONDS = 2.0
+_UNSEEN = "the cache could not be looked at"
 
 
 async def inotify(layout: StoreLayout) -> Events:
@@ -82,6 +84,7 @@ class Watch:
         self._events = events
         self._instead = instead
         self._pause_seconds = pause_seconds
+        self._troubles = Troubles(log)
 
     async def run(self) -> None:
         """Never ends by itself."""
@@ -99,10 +102,9 @@ class Watch:
         async for paths in events:
             try:
                 await self._react(paths)
-            except HubError as error:
-                log.warning("the cache could not be looked at: %s", error)
-            except Exception:
-                log.exception("the cache could not be looked at")
+                self._troubles.over(_UNSEEN)
+            except Exception as error:
+                self._troubles.met(_UNSEEN, error)
 
     async def _react(self, paths: Collection[str]) -> None:
         await self._means.room.scanned.wait()  # start-up puts much right itself, and fills the catalog
