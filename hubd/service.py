@@ -26,6 +26,7 @@ from hubd.api.upkeep import Upkeep
 from hubd.api.verifying import Verifying
 from hubd.api.watchdog import Watchdog
 from hubd.config import Place, Settings
+from hubd.fetching import clock
 from hubd.fetching.chores import Chores
 from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
@@ -169,7 +170,8 @@ class _Service:
                 await self._server.start()
                 own = self._chores
                 works = self._watchdog.run(self._ready), own.recover(suspects), own.tidy(), own.make_room(), own.close()
-                chores = [group.create_task(work) for work in (*works, self._cache_watch.run(), self._watch())]
+                others = self._cache_watch.run(), self._watch(), clock.follow(means)
+                chores = [group.create_task(work) for work in (*works, *others)]
                 await self._stopping.wait()
                 log.info("stopping: %s", self._reason)
                 systemd.notify("STOPPING=1", f"STATUS=stopping: {self._reason}")

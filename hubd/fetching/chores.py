@@ -79,6 +79,7 @@ class Chores:
         await self._means.room.scanned.wait()
         while True:
             now = time.time()
+            closed_at = min(closed_at, now)  # the clock may have been set back
             private = records.catalog.private()
             try:
                 for digest in {entry.digest for entry in private if closed_at < entry.granted_until <= now}:

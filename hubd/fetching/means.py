@@ -26,6 +26,7 @@ from hubd.network.pace import Pace
 from hubd.store.catalog import Entry
 from hubd.store.eviction import Evictor
 from hubd.store.partials import Partials
+from hubd.store.readers import is_granted
 from hubd.store.records import MAX_SPELLINGS, Record, Records
 from hubd.store.trees import Trees
 from hubd.unpacking.supervisor import UnpackLimits
@@ -126,7 +127,7 @@ class Means:
 
     def is_seen_by(self, entry: Entry, uid: int | None) -> bool:
         """Whether this user may know of the record; None: an administrator, who may know of all."""
-        return uid is None or entry.reader is None or (entry.reader == uid and entry.granted_until > time.time())
+        return uid is None or entry.reader is None or (entry.reader == uid and is_granted(entry, time.time()))
 
     async def meant(self, key: str, uid: int | None) -> str:
         """The key of the record that a user means by a handle's key: everyone's, else the user's own.

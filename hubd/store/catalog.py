@@ -57,6 +57,13 @@ class Catalog:
             if entry is not None and entry.last_used < last_used:
                 self._entries[key] = entry._replace(last_used=last_used)
 
+    def no_later_than(self, now: float) -> None:
+        """What was used in a time to come, by a clock that was wrong, was used now."""
+        with self._lock:
+            for key, entry in self._entries.items():
+                if entry.last_used > now:
+                    self._entries[key] = entry._replace(last_used=now)
+
     def get(self, key: str) -> Entry | None:
         return self._entries.get(key)
 
