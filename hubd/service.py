@@ -57,6 +57,7 @@ _WATCH_SECONDS = 2.0
 _MAX_FILES = 65536
 _FILES_PER_FETCH = 32
 _OTHER_FILES = 128
+_OTHER_THREADS = 32
 
 
 async def serve(settings: Settings, place: Place, passed: socket.socket | None = None) -> None:
@@ -78,6 +79,8 @@ async def serve(settings: Settings, place: Place, passed: socket.socket | None =
         partials = Partials(hold.layout, trees.ledger, settings.cache.keep_partial)
         recovery.clear(hold.layout, partials)
         listening = ListeningSocket.at(place, hold.layout.root, passed)
+        # An archive directory on a server that hangs keeps its threads; there are enough for all others.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_OTHER_THREADS, "other"))
         # Fetches never wait for a thread that something else keeps.
         threads = ThreadPoolExecutor(3 * settings.network.concurrent_fetches + 4, "fetch")
         try:
