@@ -1,4 +1,4 @@
-"""The command line: ``hubd run`` (the default) and ``hubd check-config``."""
+"""The command line: ``hubd run`` (the default), ``check-config``, ``install`` and ``uninstall``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from hubclient.contract import places
 from hubclient.contract.errors import HubError
-from hubd import __version__, config
+from hubd import __version__, config, logs
 
-_COMMANDS = ("run", "check-config")
+_COMMANDS = ("run", "check-config", "install", "uninstall")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.insert(0, "run")
     options = _parser().parse_args(given)
     try:
-        return _check_config(options) if options.command == "check-config" else _run(options)
+        match options.command:
+            case "check-config":
+                return _check_config(options)
+            case "install" | "uninstall":
+                return _install(options)
+        return _run(options)
     except (config.ConfigError, HubError) as error:
         print(f"hubd: {error}", file=sys.stderr)
         return 2
@@ -50,13 +55,45 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check-config", help="check a configuration file", description="Checks a file.")
     check.add_argument("file", metavar="FILE")
     check.add_argument("--user", action="store_true", help="check it as a per-user daemon's")
+    install = commands.add_parser(
+        "install",
+        help="install this machine's service, or upgrade it",
+        description="Installs the service for systemd, with a socket that outlives restarts, and starts it. To install "
+        "again is to upgrade.",
+    )
+    install.add_argument("--system", action="store_true", required=True, help="for all users of this machine")
+    install.add_argument("--no-start", action="store_true", help="start it with the next boot only")
+    install.add_argument("--prefix", metavar="DIR", help="only write the files below DIR, as a package has them")
+    install.add_argument("--program", metavar="PATH", help="the hubd that the service runs; default: this one")
+    uninstall = commands.add_parser(
+        "uninstall",
+        help="remove this machine's service",
+        description="Stops and removes the service. The cache, the configuration and the user hubd are left.",
+    )
+    uninstall.add_argument("--system", action="store_true", required=True, help="for all users of this machine")
+    uninstall.add_argument("--purge", action="store_true", help="also remove the cache, the configuration and the user")
     return parser
+
+
+def _install(options: argparse.Namespace) -> int:
+    from hubd import installing
+
+    try:
+        if options.command == "install":
+            installing.install(options.prefix, options.program, start=not options.no_start)
+        else:
+            installing.uninstall(purge=options.purge)
+    except installing.InstallError as error:
+        print(f"hubd: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _check_config(options: argparse.Namespace) -> int:
     from hubd.network.tls import Trust
 
-    settings = config.load(options.file, user=options.user)
+    is_draft = os.path.abspath(options.file) != config.SERVICE_FILE
+    settings = config.load(options.file, user=options.user, is_draft=is_draft)
     Trust(
         settings.network.ca_bundle
     )  # the start would fail with it; files of credentials may be closed to whoever asks
@@ -71,39 +108,33 @@ def _run(options: argparse.Namespace) -> int:
 
     from hubd import systemd
     from hubd.api.listening import SocketUnusable, path_of
+    from hubd.reload import Source
     from hubd.service import serve
     from hubd.store.adoption import CacheUnusable
 
     faulthandler.enable()  # a daemon that hung, and that systemd aborts, says where
-    file = options.config or config.default_file(os.environ, user=options.user)
-    settings = config.with_environ(config.load(file, user=options.user), os.environ)
-    _start_logging(settings.log.level)
-    place = config.locate(settings, os.environ, user=options.user, cache_dir=options.cache_dir, socket=options.socket)
+    named = options.config or os.environ.get("HUBD_CONFIG")
+    source = Source(
+        os.path.abspath(named or config.usual_file(os.environ, user=options.user)),
+        is_named=bool(named),
+        user=options.user,
+        environ=os.environ,
+        cache_dir=options.cache_dir,
+        socket=options.socket,
+    )
+    settings, place = source.load()
+    logs.apply(settings.log)
     try:
         if (passed := systemd.listening_socket()) is not None:
-            place = replace(place, socket=path_of(passed))
-            stated = options.socket or settings.api.socket
-            if stated is not None and os.path.abspath(stated) != place.socket:
-                logging.warning("the socket is %s, which was passed on, and not %s", place.socket, stated)
-        asyncio.run(serve(settings, place, passed))
+            source = replace(source, socket=path_of(passed))
+            stated, place = place, source.load()[1]
+            if (options.socket or settings.api.socket) and stated.socket != place.socket:
+                logging.warning("the socket is %s, which was passed on, and not %s", place.socket, stated.socket)
+        asyncio.run(serve(source, settings, place, passed))
     except (CacheUnusable, SocketUnusable, systemd.Unusable) as error:
         print(f"hubd: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _start_logging(level: str) -> None:
-    in_journal = "JOURNAL_STREAM" in os.environ  # which stamps each line itself
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(levelname)s %(name)s: %(message)s"
-        if in_journal
-        else "%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    # It reports what clients sent with a stack trace each; answers tell them already.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    # It tells of every change that it sees, the daemon's own included.
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

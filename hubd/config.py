@@ -29,7 +29,7 @@ from pydantic import (
 from hubclient.contract import credentials, handles, places
 from hubclient.contract.errors import HandleInvalid
 from hubclient.contract.quantities import parse_seconds, parse_size
-from hubd import config_urls
+from hubd import config_urls, trusted
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -74,6 +74,10 @@ HostPattern = Annotated[str, BeforeValidator(config_urls.host_pattern)]
 Network = IPv4Network | IPv6Network
 
 KAGGLE_URL = f"https://{handles.KAGGLE_HOST}"
+
+SERVICE_FILE = "/etc/hubd/config.toml"
+#: Where the service looks for prefetch files, if it is there.
+PREFETCH_DIR = "/etc/hubd/prefetch.d"
 
 KB, MB, GB = 1000, 1000**2, 1000**3
 
@@ -196,7 +200,12 @@ class KaggleSettings(Section):
     url: Annotated[str, AfterValidator(_base_url)] = KAGGLE_URL
 
 
+class PrefetchSettings(Section):
+    dir: AbsolutePath | None = PREFETCH_DIR
+
+
 class LogSettings(Section):
+    format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -209,6 +218,7 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     credential: tuple[CredentialSettings, ...] = ()
     kaggle: KaggleSettings = KaggleSettings()
+    prefetch: PrefetchSettings = PrefetchSettings()
     log: LogSettings = LogSettings()
     host: tuple[HostSettings, ...] = ()
     mirror: tuple[Mirror, ...] = ()
@@ -232,27 +242,28 @@ class Settings(Section):
 USER_DEFAULTS: dict[str, dict[str, Any]] = {
     "api": {"idle_exit": "15min"},
     "network": {"allow_http": True, "allow_private_addresses": True},
+    "prefetch": {"dir": None},
 }
 
 
-def default_file(environ: Mapping[str, str], *, user: bool) -> str | None:
-    """The configuration file when none is named: ``HUBD_CONFIG``, else the usual place if a file is there."""
-    if named := environ.get("HUBD_CONFIG"):
-        return named
+def usual_file(environ: Mapping[str, str], *, user: bool) -> str:
+    """Where the configuration is when nobody names a file; it need not be there."""
     home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    usual = f"{home}/hubd/config.toml" if user else "/etc/hubd/config.toml"
-    return usual if os.path.exists(usual) else None
+    return f"{home}/hubd/config.toml" if user else SERVICE_FILE
 
 
-def load(file: str | None, *, user: bool) -> Settings:
+def load(file: str | None, *, user: bool, is_draft: bool = False) -> Settings:
     """The settings that a TOML file states (None: all defaults), for a system service or a per-user daemon.
 
-    Raises `ConfigError`, whose text has a line for each mistake.
+    The service's must be root's or the daemon's own, and others may not write to it; a draft is anybody's. Raises
+    `ConfigError`, whose text has a line for each mistake.
     """
     stated: dict[str, Any] = {}
     if file is not None:
         try:
             with open(file, "rb") as opened:
+                if not (user or is_draft) and (fault := trusted.fault(os.fstat(opened.fileno()))) is not None:
+                    raise ConfigError(f"{file}: {fault}")
                 stated = tomllib.load(opened)
         except OSError as error:
             raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None

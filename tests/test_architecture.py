@@ -19,12 +19,15 @@ ROOT = Path(__file__).resolve().parent.parent
 # Parts of hubd, from the top down. A part may import the parts below its own line, and itself.
 LAYERS = (
     {"__main__"},
-    {"service"},
+    {"service", "installing"},
+    {"applying"},
     {"api", "reload"},
+    {"prefetching"},
     {"fetching"},
     {"store", "unpacking", "network"},
-    {"config", "allocator", "systemd"},
-    {"config_urls"},
+    {"logs", "unit_files"},
+    {"config", "allocator", "systemd", "events"},
+    {"config_urls", "trusted"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 

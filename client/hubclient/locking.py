@@ -16,9 +16,9 @@ from hubclient.contract.layout import is_digest, layout_of_module
 
 if TYPE_CHECKING:
     from hubclient.cache import Tree
+    from hubclient.contract.lock_file import Locked
     from hubclient.daemon import Daemon
     from hubclient.exchange import Progress
-    from hubclient.lock_file import Locked
 
 _MAX_MANIFEST_BYTES = 256 << 20
 
@@ -127,7 +127,7 @@ class _LockFile:
         except OSError:
             stamp = ()  # reading it says what is wrong
         if self._known is None or self._known[0] != stamp:
-            from hubclient import lock_file
+            from hubclient.contract import lock_file
 
             self._known = (stamp, lock_file.read(self._path))
         return self._known[1]

@@ -19,6 +19,8 @@ from hubd.api.filters import parse_all
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.watch import Watch
+from hubd.prefetching.duties import FileStatus
+from hubd.prefetching.keeper import Keeper
 from hubd.store import foreign
 from hubd.store.catalog import Entry
 
@@ -32,8 +34,9 @@ _MOSTLY_PINNED = 0.9
 class Inventory:
     """Answers from the catalog, records and manifests, in a thread: a large cache has many."""
 
-    def __init__(self, means: Means, watch: Watch, socket: str, connections: Callable[[], int]) -> None:
+    def __init__(self, means: Means, watch: Watch, keeper: Keeper, socket: str, connections: Callable[[], int]) -> None:
         self._means = means
+        self._keeper = keeper
         self._layout = means.trees.layout
         # One thread: however many ask for listings, the others are free for what cannot wait.
         self._thread = ThreadPoolExecutor(1, "inventory")
@@ -44,7 +47,9 @@ class Inventory:
         self._connections = connections
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
+        self.config: messages.ConfigStatus | None = None
         self.warnings: list[str] = []
+        self.config_warnings: list[str] = []
 
     async def modules(self, after: str, limit: int, filters: Sequence[str], viewer: int | None) -> messages.Modules:
         """A page: at most `limit` modules whose keys come after `after`, that pass all filters, and that the viewer may
@@ -109,7 +114,8 @@ class Inventory:
             immutable=entry.immutable,
             fetched_at=datetime.fromtimestamp(entry.fetched_at, UTC),
             last_used_at=datetime.fromtimestamp(entry.last_used, UTC),
-            pinned=entry.pinned,
+            pinned=self._means.evictor.is_pinned(entry),
+            pinned_by=list(self._means.evictor.pins.of(entry.key)),
             disk_bytes=trees.ledger.bytes_of(self._layout.tree(entry.digest)),
             leased=trees.is_held(entry.digest),
             shared_with=[one.handle for one in same if one.key != entry.key and self._means.is_seen_by(one, viewer)],
@@ -133,7 +139,12 @@ class Inventory:
             waiters=sum(flight.waiters for flight in flights),
             connections=self._connections(),
             counters=messages.Counters(**vars(counters), damaged=health.damaged, repaired=health.repaired),
-            warnings=[*self.warnings, *_shortages(cache), *directory_warnings],
+            config=self.config,
+            warnings=[
+                *(*self.warnings, *self.config_warnings, *_shortages(cache)),
+                *(*directory_warnings, *_troubles(self._keeper)),
+            ],
+            prefetch=[_prefetch_file(file, viewer) for file in self._keeper.status()],
         )
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
@@ -173,7 +184,7 @@ class Inventory:
             pinned_bytes=sum(
                 ledger.bytes_of(self._layout.tree(digest))
                 for digest, entries in trees
-                if any(entry.pinned for entry in entries)
+                if any(means.evictor.is_pinned(entry) for entry in entries)
             ),
             in_flight_bytes=ledger.bytes_below(self._layout.staging) - partial_bytes,
             partial_bytes=partial_bytes,
@@ -204,6 +215,17 @@ class Inventory:
             warning = foreign.warning(self._layout)
             self._foreign = now, [warning] if warning is not None else []
         return self._foreign[1]
+
+
+def _troubles(keeper: Keeper) -> list[str]:
+    return [f"prefetch files: {keeper.problem}"] if keeper.problem is not None else []
+
+
+def _prefetch_file(file: FileStatus, viewer: int | None) -> messages.PrefetchFileStatus:
+    """What is wrong may say what is in the file, which is for administrators."""
+    shown = file if viewer is None else file._replace(problem=None, failure=None)
+    next_run_at = datetime.fromtimestamp(file.next_run_at, UTC) if file.next_run_at is not None else None
+    return messages.PrefetchFileStatus(**{**shown._asdict(), "next_run_at": next_run_at})
 
 
 def _shortages(cache: messages.CacheStatus) -> list[str]:

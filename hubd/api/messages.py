@@ -103,7 +103,11 @@ class Fetch(Answer):
     eta_seconds: float | None
     trouble: str | None = Field(description="why the last try failed, while the next is waited for; null if none did")
     waiters: int
+    is_prefetch: bool = Field(False, description="nobody waits for it")
     started_at: datetime
+    seconds_by_phase: dict[str, float] = Field(
+        description="how long it has been at what; unpacking goes on beside the transfer, and counts from its end"
+    )
 
 
 class Problem(Answer):
@@ -141,6 +145,19 @@ class FailedEvent(Answer):
 
     event: Literal["failed"] = "failed"
     problem: Problem
+
+
+class Happened(Answer):
+    """A line of the events: what happened, with members of its own.
+
+    ``watching`` comes first; ``lost`` tells how many ``events`` you read too slowly for. ``fetch-started``,
+    ``fetch-ended``, ``evicted``, ``damaged``, ``repaired`` name a handle, which is told to whom may know of it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    event: str
+    at: datetime
 
 
 class VerifyRequest(Request):
@@ -239,6 +256,7 @@ class Module(Answer):
     leased: bool = Field(description="somebody holds it now, the daemon included")
     shared_with: list[str] = Field(description="the other cached handles of the same content, as far as you may know")
     reader: int | None = Field(None, description="the uid that it is private to; null: everyone may read it")
+    pinned_by: list[str] = Field(default_factory=list, description="the prefetch files that pin it")
 
 
 class Modules(Answer):
@@ -330,6 +348,7 @@ class Counters(Answer):
     joined: int
     stale: int
     failed: int
+    errors: dict[str, int] = Field(description="of the failed ones, by code")
     received_bytes: int = Field(description="over the network")
     resumed: int = Field(description="fetches that went on from a partial download")
     evicted: int = Field(description="trees")
@@ -337,6 +356,31 @@ class Counters(Answer):
     uses: int = Field(description="hits that clients answered themselves, and reported")
     damaged: int = Field(description="trees that were found not to be as they were published")
     repaired: int = Field(description="trees whose files were put right again under their name")
+
+
+class ConfigStatus(Answer):
+    """The configuration that holds."""
+
+    file: str | None = Field(description="null: there is none, and the defaults hold")
+    loaded_at: datetime
+    problem: str | None = Field(description="why the file as it is now was not taken; null when it was")
+    restart_needed: list[str] = Field(description="settings that changed in the file, and take a restart")
+
+
+class PrefetchFileStatus(Answer):
+    """A file of `prefetch.dir`."""
+
+    name: str
+    state: Literal["ok", "broken", "waiting"] = Field(
+        description="waiting: not all of its modules are there; broken: what it said before, if anything, goes on"
+    )
+    problem: str | None = Field(description="what is wrong with the file; for administrators")
+    failure: str | None = Field(description="why one of its modules did not come; for administrators")
+    modules: int
+    done: int = Field(description="of the modules, those that were there, as they are wanted, when last looked for")
+    failed: int = Field(description="of the modules, those whose last try failed; they are tried again")
+    pinned: int = Field(description="of the modules, those that it pins")
+    next_run_at: datetime | None = Field(description="when something is due next; null: never")
 
 
 class Status(Answer):
@@ -351,4 +395,6 @@ class Status(Answer):
     waiters: int
     connections: int
     counters: Counters
+    config: ConfigStatus | None
     warnings: list[str]
+    prefetch: list[PrefetchFileStatus] = Field(default_factory=list, description="the files of `prefetch.dir`")

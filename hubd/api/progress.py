@@ -38,7 +38,9 @@ def fetch_message(flight: FetchFlight) -> messages.Fetch:
         eta_seconds=progress.eta_seconds,
         trouble=progress.trouble,
         waiters=flight.waiters,
+        is_prefetch=not flight.is_urgent,
         started_at=progress.started_at,
+        seconds_by_phase=progress.seconds_by_phase,
     )
 
 

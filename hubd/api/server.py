@@ -40,11 +40,12 @@ class ApiServer:
         max_connections: int,
         patience: Patience = Patience(),  # noqa: B008 (frozen)
     ) -> None:
+        """`max_connections` may be changed at any time; who is connected stays."""
         # A client that leaves takes its handler along: that is how waiters of a fetch are counted.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
         self._patience = patience
         self._listening = listening
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         self._server: asyncio.Server | None = None
         self._accepted = 0
         self._own = 0
@@ -81,7 +82,7 @@ class ApiServer:
             self._own += 1
         else:
             self._accepted += 1
-            if self.connections() >= self._max_connections:
+            if self.connections() >= self.max_connections:
                 return _Refusal(self._refusals)
         return Connection(server, self._patience)
 

@@ -19,6 +19,7 @@ from hubd.api import messages
 from hubd.api.access import Level
 from hubd.api.inventory import Inventory
 from hubd.api.routes import Route, answer, body, events
+from hubd.fetching import happenings
 from hubd.fetching.means import Means
 from hubd.store.eviction import Victim
 from hubd.store.records import Record
@@ -70,6 +71,7 @@ class Upkeep:
         removed = await means.to_its_end(lambda: means.evictor.remove(key, force=force == "true"))
         means.litter.set()
         log.info("removed %s, %d bytes", removed.entry.key, removed.freed_bytes)
+        happenings.evicted(means.events, [removed.entry], removed.freed_bytes, "removed")
         return answer(
             messages.Removed(
                 handle=removed.entry.handle,
@@ -120,6 +122,7 @@ class Upkeep:
                     means.counters.evicted += 1
                     means.counters.evicted_bytes += victim.disk_bytes
                     log.info("pruned %s, %d bytes", victim.name[:12], victim.disk_bytes)
+                    happenings.evicted(means.events, victim.entries, victim.disk_bytes, "pruned")
                 yield _pruned_event(victim)
         finally:
             means.litter.set()  # the client may have left in the middle

@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 _TIDY_SECONDS = 15.0
 _ROOM_SECONDS = 30.0
 _CLOSE_SECONDS = 30.0
-_NO_ROOM = "no room could be made ahead of need"
-_NOT_CLOSED = "what is private could not be closed; it is tried again"
-_NOT_TIDIED = "the cache could not be tidied"
 
 
 class Chores:
@@ -41,6 +38,8 @@ class Chores:
         self._warn = warn
         self._is_busy = is_busy
         self._troubles = Troubles(log)
+        #: set when settings changed that decide until when clients may answer themselves
+        self.views_are_old = asyncio.Event()
 
     async def recover(self, suspects: Collection[str]) -> None:
         """Recovery's slow part, behind the serving daemon; the clean point moves on behind it for good."""
@@ -59,6 +58,17 @@ class Chores:
         # Not before: what is being checked is held, and what has no record is to go.
         await clean_point.keep(means, self._hold, suspects)
 
+    async def mend_views(self) -> None:
+        """Makes clients ask when the settings that hold now say so."""
+        means = self._means
+        await means.room.scanned.wait()
+        while True:
+            await self.views_are_old.wait()
+            self.views_are_old.clear()
+            digests = {entry.digest for entry in means.records.catalog.entries() if not entry.immutable}
+            with self._troubles.told("the views could not be brought in line with network.revalidate_after"):
+                await asyncio.to_thread(recovery.mend_views, means.records, digests, means.direct_until)
+
     async def make_room(self) -> None:
         """Evicts ahead of need, when the cache has grown and when others took of the disk."""
         room = self._means.room
@@ -67,11 +77,8 @@ class Chores:
                 async with asyncio.timeout(_ROOM_SECONDS):
                     await room.pressed.wait()
             room.pressed.clear()
-            try:
+            with self._troubles.told("no room could be made ahead of need"):
                 await room.make_ahead()
-                self._troubles.over(_NO_ROOM)
-            except Exception as error:
-                self._troubles.met(_NO_ROOM, error)
 
     async def close(self) -> None:
         """Closes trees to users whose grants have expired, when they do."""
@@ -81,13 +88,10 @@ class Chores:
             now = time.time()
             closed_at = min(closed_at, now)  # the clock may have been set back
             private = records.catalog.private()
-            try:
+            with self._troubles.told("what is private could not be closed; it is tried again"):
                 for digest in {entry.digest for entry in private if closed_at < entry.granted_until <= now}:
                     await asyncio.to_thread(records.admit, digest)
                 closed_at = now
-                self._troubles.over(_NOT_CLOSED)
-            except Exception as error:
-                self._troubles.met(_NOT_CLOSED, error)
             # A grant lasts longer than that: no new one is missed.
             ahead = [entry.granted_until - now for entry in private if entry.granted_until > now]
             await asyncio.sleep(min([_CLOSE_SECONDS, *ahead]))
@@ -101,11 +105,8 @@ class Chores:
                 async with asyncio.timeout(_TIDY_SECONDS if means.orphans or means.partials else None):
                     await means.litter.wait()
             means.litter.clear()
-            try:
+            with self._troubles.told("the cache could not be tidied"):
                 await asyncio.to_thread(means.partials.expire)
                 await asyncio.to_thread(clean, means.trees, means.records, means.orphans)
                 if not self._is_busy():
                     await asyncio.to_thread(allocator.give_memory_back)
-                self._troubles.over(_NOT_TIDIED)
-            except Exception as error:
-                self._troubles.met(_NOT_TIDIED, error)

@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 15.0
 _STEP_SECONDS = 5.0  # what is slewed takes longer
-_UNMENDED = "what the old clock wrote could not be mended; it is tried again"
 
 
 def ahead_of_boot() -> float:
@@ -38,14 +37,10 @@ async def follow(
         step = (now := ahead()) - known
         if abs(step) < _STEP_SECONDS:
             continue
-        try:
+        with troubles.told("what the old clock wrote could not be mended; it is tried again"):
             await asyncio.to_thread(_judge, means)
-        except Exception as error:
-            troubles.met(_UNMENDED, error)
-            continue
-        troubles.over(_UNMENDED)
-        known = now
-        log.warning("the clock was set by %+.0f s: what it said before was judged anew", step)
+            known = now
+            log.warning("the clock was set by %+.0f s: what it said before was judged anew", step)
 
 
 def _judge(means: Means) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Literal
 
 Outcome = Literal["hit", "fetched", "joined", "stale"]
@@ -22,6 +23,12 @@ class Counters:
     evicted: int = 0  # trees
     evicted_bytes: int = 0  # on disk
     uses: int = 0  # direct hits that clients reported
+    errors: Counter[str] = field(default_factory=Counter)  # of `failed`, by code
+    ended: Counter[str] = field(default_factory=Counter)  # fetches, by what they came to, failed or cancelled
+
+    def failed_with(self, code: str) -> None:
+        self.failed += 1
+        self.errors[code] += 1
 
     def answered(self, outcome: Outcome) -> None:
         match outcome:

@@ -22,6 +22,7 @@ from hubd.fetching.counters import Outcome
 from hubd.fetching.keeping import Keeping
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.progress import Progress
+from hubd.fetching.report import Report
 from hubd.fetching.room import Reservation
 from hubd.network.conditions import RangeRefused, Resume, Validators
 from hubd.network.credentials import Credential
@@ -90,6 +91,7 @@ class Fetch:
         self.progress = Progress(handle, key)
         self._partial_key = key
         self.askers: set[int | None] = set()
+        self.is_prefetch = True  # until somebody waits for it
         self._means = means
         self._spelling = spelling
         self._refresh = refresh
@@ -106,6 +108,11 @@ class Fetch:
         """One more waits for it, who wants an archive of this digest; None: whatever there is."""
         self._demands.append(digest)
 
+    @property
+    def waited(self) -> int:
+        """How many have waited for it, those that left included."""
+        return len(self._demands)
+
     def is_seen_by(self, uid: int) -> bool:
         """Whether this user may know of it: who asked for it, and everyone once the origin gives it to anyone.
 
@@ -116,18 +123,29 @@ class Fetch:
 
     async def run(self) -> Landed:
         """Raises nothing but `HubError`s."""
+        report = Report(self._means, self)
+        try:
+            landed = await self._run()
+        except HubError as error:
+            report.failed(error)
+            raise
+        except asyncio.CancelledError:
+            report.cancelled()
+            raise
+        report.landed(landed)
+        return landed
+
+    async def _run(self) -> Landed:
         # The second look: since the caller's, another flight may have landed what this one would fetch.
         self._before = before = self._means.records.get(self.progress.key)
         lease = await self._means.find(before) if before is not None else None
         try:
             self._whole = lease is not None
-            landed = await self._land()
+            return await self._land()
         finally:
             if lease is not None:
                 # Held until now, and for a while after the answer, however long the origin took.
                 self._means.grace.keep(lease)
-        self._log(landed)
-        return landed
 
     async def _land(self) -> Landed:
         before, progress = self._before, self.progress
@@ -144,7 +162,6 @@ class Fetch:
             error = Internal("hubd failed; its log has the reason")
         if before is not None and self._whole and self._goes_on_after(error, before):
             return Landed(before, "stale", (f"this copy may be old: {error}",), error)
-        log.info("%s: %s: %s", progress.loggable, error.code, error)
         for note in getattr(error, "__notes__", ()):
             log.error("%s: %s", progress.loggable, note)
         raise error
@@ -211,7 +228,7 @@ class Fetch:
     @asynccontextmanager
     async def _open(self, known: Validators | None, partial: Partial | None = None) -> AsyncIterator[Delivery]:
         """Asks for the archive, or for what the partial lacks of it."""
-        self.progress.state = "connecting"
+        self.progress.enter("connecting")
         open_at_origin, handle = self._means.source.open, self.progress.handle
         self._partial = partial
         try:
@@ -230,6 +247,7 @@ class Fetch:
                     )
                 if not delivery.from_bytes:
                     await self._drop_partial()  # the origin has another archive by now
+                self.progress.host = delivery.final_host
                 yield delivery
         finally:
             if self._partial is not None:
@@ -248,7 +266,7 @@ class Fetch:
             await reservation.spool(delivery.total_bytes or delivery.from_bytes or 1, exact=True)
             tree = staging.attempt_tree(1)
             received, report = await self._receive_and_unpack(delivery, staging, tree, keeping, reservation)
-            self.progress.state = "publishing"
+            self.progress.enter("publishing")
             await reservation.tree(_bytes_beside(report) + await reservation.tree(0))
             leases: list[Lease] = []
             try:
@@ -306,7 +324,7 @@ class Fetch:
     ) -> tuple[Received, UnpackReport]:
         progress = self.progress
         self._goes_on = delivery.part is not None
-        progress.state = "transferring"
+        progress.enter("transferring")
         progress.total_bytes = delivery.total_bytes
         progress.resumed_bytes = progress.received_bytes = delivery.from_bytes
         if delivery.from_bytes:
@@ -333,7 +351,7 @@ class Fetch:
 
             async def receive() -> Received:
                 received = await transfer.run()
-                progress.state = "unpacking"
+                progress.enter("unpacking")
                 unpacker.finish(received.size_bytes)
                 return received
 
@@ -346,6 +364,8 @@ class Fetch:
                 raise _first(failures) from None
             finally:
                 self._means.counters.received_bytes += transfer.received_bytes
+                progress.transferred_bytes += transfer.received_bytes
+                progress.connections = max(progress.connections, transfer.most_connections)
             return receiving.result(), unpacking.result()
 
     @property
@@ -426,19 +446,6 @@ class Fetch:
         if self._demands and all(digest not in (None, manifest.digest) for digest in self._demands):
             raise DigestMismatch(f"the archive's sha256 is {manifest.digest}, and {self._demands[0]} was demanded")
         return manifest, [f"this version's archive is not the one that was fetched {before.fetched_at:%F}"]
-
-    def _log(self, landed: Landed) -> None:
-        progress = self.progress
-        log.info(
-            "%s: %s, %d bytes in %.2f s, digest %s",
-            progress.loggable,
-            landed.found,
-            progress.received_bytes - progress.resumed_bytes,
-            (datetime.now(UTC) - progress.started_at).total_seconds(),
-            landed.record.digest[:12],
-        )
-        for warning in landed.warnings:
-            log.warning("%s: %s", progress.loggable, warning)
 
 
 def _resume(partial: Partial | None) -> Resume | None:

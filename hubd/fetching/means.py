@@ -7,26 +7,29 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from hubclient.contract import handles
+from hubclient.contract.errors import Offline
 from hubclient.contract.lease import Lease
 from hubd.config import Settings
+from hubd.events import Events
 from hubd.fetching.counters import Counters
+from hubd.fetching.durations import Durations
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.room import Room
 from hubd.fetching.slots import Slots
 from hubd.fetching.threads import to_its_end
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
-from hubd.network.origins import Origins
 from hubd.network.pace import Pace
+from hubd.network.sources import ArchiveRequest, Delivery
 from hubd.store.catalog import Entry
 from hubd.store.eviction import Evictor
 from hubd.store.partials import Partials
-from hubd.store.readers import is_granted
 from hubd.store.records import MAX_SPELLINGS, Record, Records
 from hubd.store.trees import Trees
 from hubd.unpacking.supervisor import UnpackLimits
@@ -41,15 +44,26 @@ _SHORTEST_GRANT, _LONGEST_GRANT = 60.0, 10 * 365 * 86400.0  # seconds
 _CLOCK_SECONDS = 60.0  # clocks are set by less now and then
 
 
-@dataclass(frozen=True)
+class Source(Protocol):
+    """Where archives come from."""
+
+    def offline(self, handle: str, *, demanded: bool) -> Offline | None:
+        """See `Origins.offline`."""
+
+    def open(self, request: ArchiveRequest) -> AbstractAsyncContextManager[Delivery]:
+        """See `Origins.open`."""
+
+
+@dataclass(eq=False)
 class Means:
-    """`threads` run what fetches do to the disk: nothing else may keep them from it."""
+    """`settings` are those that hold now, so they are to be read when they are needed. `threads` run what fetches do to
+    the disk: nothing else may keep them from it."""
 
     settings: Settings
     trees: Trees
     records: Records
     partials: Partials
-    source: Origins
+    source: Source
     verifier: Verifier
     threads: Executor
     slots: Slots
@@ -59,6 +73,8 @@ class Means:
     users: Users
     pace: Pace = field(default_factory=Pace)
     grace: GraceLeases = field(default_factory=GraceLeases)
+    durations: Durations = field(default_factory=Durations)
+    events: Events = field(default_factory=Events)
     # Trees that a handle moved on from; they go as soon as nobody uses them.
     orphans: set[str] = field(default_factory=set)
     litter: asyncio.Event = field(default_factory=asyncio.Event)
@@ -127,7 +143,7 @@ class Means:
 
     def is_seen_by(self, entry: Entry, uid: int | None) -> bool:
         """Whether this user may know of the record; None: an administrator, who may know of all."""
-        return uid is None or entry.reader is None or (entry.reader == uid and is_granted(entry, time.time()))
+        return uid is None or entry.is_seen_by(uid)
 
     async def meant(self, key: str, uid: int | None) -> str:
         """The key of the record that a user means by a handle's key: everyone's, else the user's own.

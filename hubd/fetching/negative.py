@@ -16,8 +16,7 @@ class NegativeCache:
     Only an error's class and detail are kept: the error itself holds on to frames, and those to whole requests.
     """
 
-    def __init__(self, ttl_seconds: float) -> None:
-        self._ttl_seconds = ttl_seconds
+    def __init__(self) -> None:
         self._entries: OrderedDict[str, tuple[float, type[HubError], str]] = OrderedDict()
 
     def get(self, key: str) -> HubError | None:
@@ -31,18 +30,18 @@ class NegativeCache:
             return None
         return kind(detail)
 
-    def put(self, key: str, error: HubError, *, ttl_seconds: float | None = None) -> None:
-        """Remembers the error for `ttl_seconds`, by default the cache's own."""
+    def put(self, key: str, error: HubError, *, ttl_seconds: float) -> None:
+        """Remembers the error for so long."""
         now = time.monotonic()
         self._entries.pop(key, None)
-        self._entries[key] = (
-            now + (self._ttl_seconds if ttl_seconds is None else ttl_seconds),
-            type(error),
-            error.detail,
-        )
+        self._entries[key] = now + ttl_seconds, type(error), error.detail
         # An entry with a longer time keeps those behind it a little longer: their number is bounded all the same.
         while self._entries and (len(self._entries) > _MAX_ENTRIES or self._front_expires() <= now):
             self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self._entries.clear()
 
     def _front_expires(self) -> float:
         return next(iter(self._entries.values()))[0]

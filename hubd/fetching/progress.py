@@ -1,4 +1,7 @@
-"""How far a fetch is, for whoever wants to look."""
+"""How far a fetch is, for whoever wants to look, and how long it was at what.
+
+Law: a fetch is in one phase at a time, and the seconds of its phases add up to its age.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from hubclient.contract.errors import HubError
 from hubd.unpacking.supervisor import Unpacker
@@ -16,6 +19,7 @@ from hubd.unpacking.supervisor import Unpacker
 _log = logging.getLogger(__name__)
 
 State = Literal["queued", "connecting", "transferring", "unpacking", "publishing"]
+PHASES: tuple[State, ...] = get_args(State)
 
 _RATE_WINDOW_SECONDS = 5.0
 
@@ -33,8 +37,34 @@ class Progress:
     total_bytes: int | None = None
     unpacker: Unpacker | None = None
     trouble: str | None = None  # why the last try failed, until the next brings something
+    host: str | None = None  # that answered last, at the end of all redirects
+    tries: int = 1
+    transferred_bytes: int = 0  # by all of them
+    connections: int = 0  # at a time, the most of them
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
+    _seconds: dict[State, float] = field(default_factory=dict)  # of the phases before this one
+    _entered_at: float = field(default_factory=lambda: time.monotonic())
+    _ended_at: float | None = None
+
+    def enter(self, state: State) -> None:
+        """From now on it is at this; a phase may come again, as that of connecting does with each try."""
+        now = time.monotonic()
+        self._seconds[self.state] = self._seconds.get(self.state, 0.0) + now - self._entered_at
+        self.state, self._entered_at = state, now
+
+    def end(self) -> None:
+        """The fetch is over: its last phase lasts no longer."""
+        self._ended_at = time.monotonic()
+
+    @property
+    def seconds_by_phase(self) -> dict[str, float]:
+        """Of those that it was in, in their order. Unpacking goes on beside the transfer: its phase is what it takes
+        after that."""
+        now = self._ended_at if self._ended_at is not None else time.monotonic()
+        current = {self.state: self._seconds.get(self.state, 0.0) + now - self._entered_at}
+        spent = {**self._seconds, **current}
+        return {phase: spent[phase] for phase in PHASES if phase in spent}
 
     def on_received(self, received_bytes: int) -> None:
         """So many bytes of the archive are in the spool."""
@@ -49,6 +79,7 @@ class Progress:
     def on_pause(self, error: HubError, seconds: float) -> None:
         """A try failed, and the next comes after so many seconds."""
         self.trouble = str(error)
+        self.tries += 1
         _log.info("%s: tried again in %.1f s, at byte %d: %s", self.loggable, seconds, self.received_bytes, error)
 
     @property

@@ -38,7 +38,6 @@ from hubd.store.records import Record
 log = logging.getLogger(__name__)
 
 MAX_FLIGHTS = 4096
-_UNWRITTEN = "the cache could not be written to"
 
 # What trying again at once cannot change.
 _REMEMBERED = (UpstreamNotFound, ArchiveTooLarge, ArchiveUnsafe, NotAModule)
@@ -83,7 +82,7 @@ class Resolver:
         self.waiters = Waiters()
         self._fetches = Fetches(means, self._flights)
         self._troubles = Troubles(log)
-        self._failures = NegativeCache(means.settings.network.negative_ttl)
+        self.failures = NegativeCache()
 
     def fetches(self, uid: int | None = None) -> list[FetchFlight]:
         """Those under way; with a uid, those that this user may know of."""
@@ -122,12 +121,12 @@ class Resolver:
                     async with self.waiters.waiting(flight.work.progress.id, ask.uid):
                         landed = await flight.outcome()
                 except _REMEMBERED as error:
-                    self._failures.put(name, error)
+                    self.failures.put(name, error, ttl_seconds=self._means.settings.network.negative_ttl)
                     raise
             if landed.error is not None:
                 # The next callers get the copy at once, and not each after a timeout of its own.
                 network = self._means.settings.network
-                self._failures.put(name, landed.error, ttl_seconds=max(network.negative_ttl, network.stall_timeout))
+                self.failures.put(name, landed.error, ttl_seconds=max(network.negative_ttl, network.stall_timeout))
             self._used(landed.record, ask.handle)
             return self._answer(ask, landed.record, landed.outcome(joined), landed.warnings)
 
@@ -177,7 +176,7 @@ class Resolver:
         """Why the origin is not asked, if it is not."""
         if (error := self._means.source.offline(canonical, demanded=ask.offline)) is not None:
             return error
-        return None if ask.refresh else self._failures.get(name)
+        return None if ask.refresh else self.failures.get(name)
 
     async def _stale(self, ask: Ask, key: str, error: HubError) -> Resolution:
         """The copy that is there, however old; the error if there is none."""
@@ -200,6 +199,7 @@ class Resolver:
         ) as (flight, joined):
             flight.work.askers.add(ask.uid)
             flight.work.demand(ask.digest)
+            flight.work.is_prefetch = flight.work.is_prefetch and ask.prefetch
             if not ask.prefetch:
                 self._means.slots.promote()
             yield flight, joined
@@ -218,11 +218,8 @@ class Resolver:
         """Writes without making the caller wait: what it is told is right without it."""
 
         async def written() -> None:
-            try:
+            with self._troubles.told("the cache could not be written to"):
                 await self._means.to_its_end(write)
-                self._troubles.over(_UNWRITTEN)
-            except Exception as error:
-                self._troubles.met(_UNWRITTEN, error)
 
         self._spawn(written())
 
@@ -238,8 +235,8 @@ class Resolver:
     def _counting(self) -> Iterator[None]:
         try:
             yield
-        except HubError:
-            self._means.counters.failed += 1
+        except HubError as error:
+            self._means.counters.failed_with(error.code)
             raise
 
 

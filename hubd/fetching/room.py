@@ -14,6 +14,8 @@ from collections.abc import Callable
 from hubclient.contract.errors import ArchiveTooLarge, CacheFull, HubError
 from hubclient.contract.quantities import format_size
 from hubd.config import GB, CacheSettings
+from hubd.events import Events
+from hubd.fetching import happenings
 from hubd.fetching.counters import Counters
 from hubd.fetching.users import Users
 from hubd.store.budget import Limits, capacity_bytes, excess_bytes
@@ -49,7 +51,9 @@ class Room:
     `scanned` is set once the ledger knows all that lay in the cache at start.
     """
 
-    def __init__(self, limits: Limits, trees: Trees, evictor: Evictor, counters: Counters, users: Users) -> None:
+    def __init__(
+        self, limits: Limits, trees: Trees, evictor: Evictor, counters: Counters, users: Users, events: Events
+    ) -> None:
         self.limits = limits
         self.scanned = asyncio.Event()
         #: set when the cache may have passed its high water mark
@@ -58,6 +62,7 @@ class Room:
         self._evictor = evictor
         self._counters = counters
         self._users = users
+        self._events = events
         self._evicting = asyncio.Lock()
 
     def capacity(self) -> int:
@@ -106,6 +111,7 @@ class Room:
             self._counters.evicted += 1
             self._counters.evicted_bytes += victim.disk_bytes
             log.info("evicted %s, %d bytes, for room", victim.name[:12], victim.disk_bytes)
+            happenings.evicted(self._events, victim.entries, victim.disk_bytes, "room")
 
     def _missing(self, path: str, total_bytes: int) -> int:
         ledger = self._trees.ledger

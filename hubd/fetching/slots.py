@@ -16,20 +16,27 @@ class Slots:
     """So many turns."""
 
     def __init__(self, count: int) -> None:
-        self._free = count
-        self._for_clients = 1 if count > 1 else 0
+        self._count = count
+        self._free = count  # below zero where turns are still had that were taken away
         self._line = WaitingLine()
+
+    def resize(self, count: int) -> None:
+        """So many from now on. Who has a turn keeps it."""
+        self._free += count - self._count
+        self._count = count
+        self._line.advance()
 
     def locked(self) -> bool:
         """Whether everybody would have to wait."""
-        return self._free == 0
+        return self._free <= 0
 
     @asynccontextmanager
     async def turn(self, urgent: Callable[[], bool]) -> AsyncIterator[None]:
         """Waits for a turn, and has it for the block. `urgent`: whether a client waits for the fetch by now."""
 
         def admit() -> bool:
-            if not self._free or (self._free <= self._for_clients and not urgent()):
+            for_clients = 1 if self._count > 1 else 0
+            if self._free <= 0 or (self._free <= for_clients and not urgent()):
                 return False
             self._free -= 1
             return True
@@ -42,7 +49,7 @@ class Slots:
 
     def promote(self) -> None:
         """Somebody who waits may be urgent by now."""
-        if self._free:
+        if self._free > 0:
             self._line.advance()
 
     def _give_back(self) -> None:

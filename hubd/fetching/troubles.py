@@ -6,6 +6,8 @@ Law: a trouble that lasts is one line in the log when it begins, and one when it
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hubclient.contract.errors import HubError
 
@@ -16,6 +18,16 @@ class Troubles:
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._met: dict[str, tuple[type[BaseException], int | None]] = {}
+
+    @contextmanager
+    def told(self, what: str) -> Iterator[None]:
+        """Goes on after an error inside."""
+        try:
+            yield
+        except Exception as error:
+            self.met(what, error)
+        else:
+            self.over(what)
 
     def met(self, what: str, error: Exception) -> None:
         """`what` failed, for this reason. What is no `HubError` is a mistake of our own, told with its traceback."""

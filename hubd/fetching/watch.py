@@ -35,7 +35,6 @@ _DEBOUNCE_MS = 2000
 _FULL_LOOK_MS = 3_600_000  # for what a full queue of events has lost
 _SWEEP_SECONDS = 60.0
 _PAUSE_SECONDS = 2.0
-_UNSEEN = "the cache could not be looked at"
 
 
 async def inotify(layout: StoreLayout) -> Events:
@@ -100,11 +99,8 @@ class Watch:
 
     async def _follow(self, events: Events) -> None:
         async for paths in events:
-            try:
+            with self._troubles.told("the cache could not be looked at"):
                 await self._react(paths)
-                self._troubles.over(_UNSEEN)
-            except Exception as error:
-                self._troubles.met(_UNSEEN, error)
 
     async def _react(self, paths: Collection[str]) -> None:
         await self._means.room.scanned.wait()  # start-up puts much right itself, and fills the catalog
@@ -201,7 +197,8 @@ class _Case:
             return None
         means.trees.health.found_damaged(record.digest, *GONE)
         means.trees.measure(record.digest)
-        if record.pinned and record.reader is None:  # a private one takes its reader's credential
+        is_pinned = record.pinned or record.key in means.evictor.pins
+        if is_pinned and record.reader is None:  # a private one takes its reader's credential
             return record.spellings[-1] if record.spellings else record.handle
         if means.records.remove_without_tree(self._key):
             means.trees.health.is_gone(record.digest)

@@ -39,13 +39,19 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self.change(max_rate, prefetch_max_rate)
+
+    def change(self, max_rate: int | None, prefetch_max_rate: int | None) -> None:
+        """Other rates, for what is taken from now on."""
+        clock, sleep = self._clock, self._sleep
         self._all = _Gate(Allowance(max_rate), clock, sleep) if max_rate is not None else None
         self._prefetches = _Gate(Allowance(prefetch_max_rate), clock, sleep) if prefetch_max_rate is not None else None
         pieces = (max_rate, _PIECE_SECONDS), (prefetch_max_rate, _PREFETCH_PIECE_SECONDS)
         self._piece_bytes = min(
             (max(1, int(rate * seconds)) for rate, seconds in pieces if rate is not None), default=1
         )
-        self._clock = clock
 
     async def take(self, size_bytes: int, *, prefetch: Callable[[], bool]) -> float:
         """Returns when so many bytes that came may be used; the seconds that it waited. `prefetch`: whether they are a

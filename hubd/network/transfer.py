@@ -66,7 +66,7 @@ class Transfer:
         self._plan = Plan(delivery.from_bytes, delivery.total_bytes)
         self._ramp = Ramp(terms.connections, time.monotonic())
         self._working: dict[_Work, _Connection] = {}
-        self.received_bytes = 0  #: by this transfer, over the network
+        self.received_bytes = self.most_connections = 0  #: by this transfer, over the network; and at a time
         self._end_bytes = delivery.total_bytes  # of the whole archive, as soon as it is known
         self._held = 0  # connections that our own limits hold back
         self._may_have_holes = False
@@ -159,8 +159,7 @@ class Transfer:
         return None
 
     async def _relieve(self, now: float) -> Segment | None:
-        found = self._plan.relieve(self._usual_rate(), now)
-        if found is None:
+        if (found := self._plan.relieve(self._usual_rate(), now)) is None:
             return None
         segment, ended = found
         await self._dismiss(*(task for task, connection in self._working.items() if connection.segment is ended))
@@ -182,6 +181,7 @@ class Transfer:
         connection = _Connection(segment, place)
         task = asyncio.create_task(self._work(connection, body))
         self._working[task] = connection
+        self.most_connections = max(self.most_connections, len(self._working))
         if place is not None:
             task.add_done_callback(lambda _: place.release())
         return True

@@ -7,8 +7,11 @@ anew at start, and decides nothing that is not looked up again before something 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
+
+_CLOCK_SECONDS = 60.0  # clocks are set by less now and then
 
 
 class Entry(NamedTuple):
@@ -24,6 +27,14 @@ class Entry(NamedTuple):
     last_used: float
     reader: int | None = None  # the uid that it is for; None: everyone
     granted_until: float = 0.0  # to that one
+
+    def is_seen_by(self, uid: int) -> bool:
+        """Whether this user may know of it."""
+        return self.reader is None or (self.reader == uid and self.is_granted(time.time()))
+
+    def is_granted(self, now: float) -> bool:
+        """Whether the reader may have it at this time. A grant of a time to come is a clock's mistake."""
+        return self.granted_until > now and self.fetched_at <= now + _CLOCK_SECONDS
 
 
 class Catalog:

@@ -1,7 +1,8 @@
 """Taking modules out of the cache: to make room, or because an administrator says so.
 
 Law: a tree goes first, under the write side of its lease, then the views and the records that named it, and one change
-of this kind is made at a time. What is chosen from memory is looked up on the disk before it goes.
+of this kind is made at a time. What is chosen from memory is looked up on the disk before it goes. A pin is a record's
+own, or one that a prefetch file asks for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hubclient.contract.errors import InUse, NotFound
 from hubd.store.budget import Candidate, choose_victims
 from hubd.store.catalog import Entry
 from hubd.store.partials import Partials
+from hubd.store.pins import Pins
 from hubd.store.records import Records
 from hubd.store.trees import Trees
 
@@ -30,6 +32,7 @@ class Victim:
     last_used: float  # unix seconds
     removed: bool
     in_use: bool = False
+    entries: tuple[Entry, ...] = ()  # that named the tree
 
 
 class Removed(NamedTuple):
@@ -50,9 +53,10 @@ class Kept(NamedTuple):
 
 
 class Evictor:
-    """Removes trees with all that names them. All methods block; thread-safe."""
+    """Removes trees with all that names them. All methods block; thread-safe. `pins` are those of prefetch files."""
 
     def __init__(self, trees: Trees, records: Records, partials: Partials) -> None:
+        self.pins = Pins()
         self._trees = trees
         self._records = records
         self._partials = partials
@@ -107,13 +111,16 @@ class Evictor:
     def remove(self, key: str, *, force: bool) -> Removed:
         """Remove what is recorded of a handle, and with the last handle its tree.
 
-        Raises `NotFound`; `InUse` if a leased tree would go, unless `force`.
+        Raises `NotFound`; unless `force` also `InUse`, for what prefetch files pin, and if a leased tree would go.
         """
         with self.changing:
             record = self._records.load(key)
             entry = self._records.catalog.get(key)
             if record is None or entry is None:
                 raise NotFound("the cache has no module of this key")
+            if not force and (files := self.pins.of(key)):
+                names = ", ".join(files)
+                raise InUse(f"{entry.handle} is wanted by the prefetch file {names}, which pins it: take it out there")
             others = tuple(one.handle for one in self._records.catalog.of_digest(record.digest) if one.key != key)
             if others:
                 self._records.remove(key)
@@ -127,11 +134,15 @@ class Evictor:
         bytes_of, tree = self._trees.ledger.bytes_of, self._trees.layout.tree
         found = []
         for digest, entries in self._records.catalog.by_digest():
-            last_used, pinned = entries[0].last_used, entries[0].pinned
+            last_used, pinned = entries[0].last_used, self.is_pinned(entries[0])
             for entry in entries[1:]:
-                last_used, pinned = max(last_used, entry.last_used), pinned or entry.pinned
+                last_used, pinned = max(last_used, entry.last_used), pinned or self.is_pinned(entry)
             found.append(Candidate(digest, bytes_of(tree(digest)), last_used, False, pinned))
         return found
+
+    def is_pinned(self, entry: Entry) -> bool:
+        """Whether it stays: its record says so, or a prefetch file."""
+        return entry.pinned or entry.key in self.pins
 
     def kept(self) -> Kept:
         """What cannot go. Looks at the lease of each tree."""
@@ -170,7 +181,8 @@ class Evictor:
             # The records on the disk decide: one may have been pinned, by hand too, since the catalog was read.
             entries = self._records.catalog.of_digest(candidate.name)
             records = [self._records.load(entry.key) for entry in entries]
-            if any(record is not None and record.pinned for record in records):
+            is_wanted = any(entry.key in self.pins for entry in entries)
+            if is_wanted or any(record is not None and record.pinned for record in records):
                 return self._victim(candidate, removed=False)
             try:
                 self._trees.evict(candidate.name)
@@ -191,4 +203,5 @@ class Evictor:
             last_used=candidate.last_used,
             removed=removed,
             in_use=in_use or (not removed and self._trees.is_held(candidate.name)),
+            entries=tuple(entries),
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 _log = logging.getLogger(__name__)
 
@@ -17,6 +18,8 @@ class Health:
     def __init__(self) -> None:
         self.damaged = 0
         self.repaired = 0
+        #: is told of ``damaged`` and ``repaired`` trees, by their digests, in whatever thread that happens
+        self.tell: Callable[[str, str], None] = lambda what, digest: None
         self._known: set[str] = set()
         self._lock = threading.Lock()
 
@@ -28,6 +31,7 @@ class Health:
             self._known.add(digest)
             self.damaged += 1
         _log.warning("the tree %s is damaged: %s is not as it was published", digest, what)
+        self.tell("damaged", digest)
 
     def was_repaired(self, digest: str) -> None:
         """Its files are right again, under its name."""
@@ -35,6 +39,7 @@ class Health:
             self._known.discard(digest)
             self.repaired += 1
         _log.warning("the tree %s was repaired", digest)
+        self.tell("repaired", digest)
 
     def is_there(self, digest: str) -> None:
         """The tree was published where none was: a repair, if it was missed."""

@@ -62,7 +62,7 @@ class Partials:
         """`ledger`: that of the trees, where each place in ``staging/`` has its account."""
         self.ledger = ledger
         self._layout = layout
-        self._keep_seconds = keep_seconds
+        self.keep_seconds = keep_seconds
         self._disk = disk or Disk()
         self._boot_id = boot_id or places.boot_id()
         self._kept: dict[str, Partial] = {}
@@ -243,4 +243,4 @@ class Partials:
     def _is_expired(self, partial: Partial) -> bool:
         # A time to come is a clock's mistake, and must not keep a partial for good.
         age = datetime.now(UTC) - partial.transfer.updated_at
-        return abs(age.total_seconds()) >= self._keep_seconds
+        return abs(age.total_seconds()) >= self.keep_seconds

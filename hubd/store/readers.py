@@ -12,8 +12,6 @@ from collections.abc import Iterable
 
 from hubd.store.catalog import Entry
 
-_CLOCK_SECONDS = 60.0  # clocks are set by less now and then
-
 
 def record_key(key: str, reader: int | None, salt: str = "") -> str:
     """The key of the record of a handle's `key` that is this user's; None: everyone's, which is the handle's own.
@@ -29,14 +27,9 @@ def readers_of(entries: Iterable[Entry], now: float) -> frozenset[int] | None:
     for entry in entries:
         if entry.reader is None:
             return None
-        if is_granted(entry, now):
+        if entry.is_granted(now):
             readers.add(entry.reader)
     return frozenset(readers)
-
-
-def is_granted(entry: Entry, now: float) -> bool:
-    """Whether the reader of a private record may have it now. A grant of a time to come is a clock's mistake."""
-    return entry.granted_until > now and entry.fetched_at <= now + _CLOCK_SECONDS
 
 
 def to_be_named(readers: Iterable[int]) -> frozenset[int]:

@@ -44,7 +44,7 @@ revalidate_after = "{revalidate_seconds}s"
 stall_timeout = "5s"
 negative_ttl = "1s"
 """
-_COMPLAINTS = re.compile(r"Traceback|: internal: |never retrieved|never awaited")
+_COMPLAINTS = re.compile(r"Traceback|outcome=internal |never retrieved|never awaited")
 
 
 def run(directory: Path, *, seed: int, seconds: float, clients: int = CLIENTS) -> Journal:

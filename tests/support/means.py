@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from hubd.config import NetworkSettings, Settings
+from hubd.events import Events
 from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
 from hubd.fetching.room import Room
@@ -41,7 +42,7 @@ def means_of(
     trees, records, counters, users = Trees(layout), Records(layout), Counters(), Users()
     partials = Partials(layout, trees.ledger, 1000.0, partials_disk)
     evictor = Evictor(trees, records, partials)
-    room = Room(Limits(), trees, evictor, counters, users)
+    room = Room(Limits(), trees, evictor, counters, users, events := Events())
     room.scanned.set()
     return Means(
         settings=Settings(network=NETWORK),
@@ -56,4 +57,5 @@ def means_of(
         room=room,
         counters=counters,
         users=users,
+        events=events,
     )

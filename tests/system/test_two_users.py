@@ -54,8 +54,8 @@ def service(place: Path) -> Iterator[Path]:
         as_user.command(ALICE, *program), cwd=as_user.REPOSITORY, stderr=subprocess.PIPE, env={"PATH": os.defpath}
     )
     assert running.stderr is not None
-    ready = running.stderr.readline()
-    assert b"ready" in ready, ready + running.stderr.read()
+    told = iter(running.stderr.readline, b"")
+    assert any(b"ready" in line for line in told), "it ended before"
     yield socket
     stop(running)
     running.stderr.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hubclient import lock_file
+from hubclient.contract import lock_file
 from hubclient.contract.errors import (
     DaemonUnreachable,
     DigestMismatch,
@@ -19,7 +19,7 @@ from hubclient.contract.errors import (
     Offline,
     RequestInvalid,
 )
-from hubclient.lock_file import Locked
+from hubclient.contract.lock_file import Locked
 from hubclient.resolver import Resolver
 from tests.support.handmade_cache import FILES, HandmadeCache
 
@@ -185,5 +185,6 @@ def test_directories_of_ones_own_are_not_the_lock_files_business(tmp_path: Path,
 
 
 def test_the_parser_is_imported_only_where_a_lock_file_is_named() -> None:
-    code = "import sys, hubclient.resolving; sys.exit('tomllib' in sys.modules or 'hubclient.lock_file' in sys.modules)"
+    parser = {"tomllib", "hubclient.contract.lock_file"}
+    code = f"import sys, hubclient.resolving; sys.exit(not {parser}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

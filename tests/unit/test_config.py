@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_network
 from pathlib import Path
 from typing import get_args, get_origin
@@ -11,6 +12,7 @@ import pytest
 from hubd import config
 from hubd.__main__ import main
 from hubd.config import ConfigError
+from tests.support import uids
 
 
 def load(tmp_path: Path, text: str, *, user: bool = False) -> config.Settings:
@@ -21,7 +23,7 @@ def load(tmp_path: Path, text: str, *, user: bool = False) -> config.Settings:
 
 def test_the_example_states_the_defaults() -> None:
     example = Path(__file__).parents[2] / "config.example.toml"
-    assert config.load(str(example), user=False) == config.Settings()
+    assert config.load(str(example), user=False, is_draft=True) == config.Settings()
 
 
 def test_the_example_documents_every_setting() -> None:
@@ -164,3 +166,39 @@ def test_the_environment_may_take_a_daemon_offline(value: str | None, offline: b
     environ = {} if value is None else {"HUBD_OFFLINE": value}
     settings = config.with_environ(config.Settings(), environ)
     assert settings == config.Settings(network=config.NetworkSettings(offline=offline))
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_a_configuration_that_only_its_owner_can_write_counts(mode: int, tmp_path: Path) -> None:
+    file = tmp_path / "hubd.toml"
+    file.touch()
+    file.chmod(mode)
+    assert config.load(str(file), user=False) == config.Settings()
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o646])
+def test_the_service_refuses_a_configuration_that_others_can_write(mode: int, tmp_path: Path) -> None:
+    file = tmp_path / "hubd.toml"
+    file.touch()
+    file.chmod(mode)
+    with pytest.raises(
+        ConfigError, match=rf"hubd.toml: can be written by others \(mode {mode:04o}\): chmod it to 0644"
+    ):
+        config.load(str(file), user=False)
+    assert config.load(str(file), user=False, is_draft=True) == config.Settings()
+    assert config.load(str(file), user=True).api.idle_exit is not None, "a user's own is the user's affair"
+
+
+@uids.needs_root
+def test_the_service_refuses_a_configuration_of_another_user_or_a_foreign_group(tmp_path: Path) -> None:
+    file = tmp_path / "hubd.toml"
+    file.touch()
+    os.chown(file, 54301, 54301)
+    with pytest.raises(ConfigError, match=r"belongs to uid 54301, .*: chown it to root"):
+        config.load(str(file), user=False)
+    os.chown(file, 0, 54301)
+    file.chmod(0o664)
+    with pytest.raises(ConfigError, match=r"written by others \(mode 0664\)"):
+        config.load(str(file), user=False)
+    os.chown(file, 0, 0)
+    assert config.load(str(file), user=False) == config.Settings()

@@ -10,6 +10,7 @@ import pytest
 from hubclient.contract.errors import InUse, NotFound
 from hubclient.contract.lease import Lease
 from hubd.store.adoption import adopt
+from hubd.store.budget import Candidate
 from hubd.store.eviction import Evictor
 from hubd.store.layout import StoreLayout
 from hubd.store.ledger import disk_bytes
@@ -161,6 +162,43 @@ def test_a_record_that_was_pinned_by_hand_meanwhile_keeps_its_tree(cache: Cache)
     os.utime(path, (1000.0, 1000.0))
     assert cache.make_room(1) == []
     cache.check()
+
+
+def test_what_a_prefetch_file_pins_stays_as_long_as_it_says_so(cache: Cache) -> None:
+    cache.add("wanted", used=1000.0, content="shared")
+    cache.add("other", used=1000.0, content="shared")  # one pin keeps the tree for all of its handles
+    cache.add("plain", used=2000.0)
+    cache.evictor.pins.replace({key("wanted"): ["b.toml", "a.toml"]})
+    assert cache.make_room(10**9) == [(handle("plain"),)]
+    assert list(cache.evictor.prune(older_than=UNTIL, to_size_bytes=0, dry_run=False)) == []
+    assert cache.evictor.kept().pinned_bytes > 0
+    with pytest.raises(InUse, match=r"wanted by the prefetch file a\.toml, b\.toml"):
+        cache.evictor.remove(key("wanted"), force=False)
+    assert cache.evictor.remove(key("other"), force=False).shared_with == (handle("wanted"),)
+    cache.evictor.pins.replace({})
+    assert cache.make_room(1) == [(handle("wanted"),)]
+    cache.check()
+
+
+def test_what_a_file_pins_between_choice_and_eviction_stays(cache: Cache) -> None:
+    cache.add("late", used=1000.0)
+    victims = iter(cache.evictor.prune(older_than=UNTIL, to_size_bytes=None, dry_run=False))
+    candidates = cache.evictor.candidates
+    cache.evictor.candidates = lambda: [*candidates(), *pinned_now()]  # type: ignore[method-assign]
+
+    def pinned_now() -> list[Candidate]:
+        cache.evictor.pins.replace({key("late"): ["a.toml"]})
+        return []
+
+    assert [victim.removed for victim in victims] == [False]
+    assert cache.names() == {"late"}
+
+
+def test_force_removes_what_a_prefetch_file_pins(cache: Cache) -> None:
+    cache.add("wanted", used=1000.0)
+    cache.evictor.pins.replace({key("wanted"): ["a.toml"]})
+    assert cache.evictor.remove(key("wanted"), force=True).freed_bytes > 0
+    assert cache.names() == set()
 
 
 def test_a_tree_is_as_recent_and_as_pinned_as_its_records_together(cache: Cache) -> None:

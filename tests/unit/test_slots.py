@@ -135,3 +135,26 @@ async def test_who_is_being_cancelled_is_not_given_a_turn(one: Turns) -> None:
     one._ends["a"].set()  # both happen before either task runs again
     await settle()
     assert one.had == ["a", "c"]
+
+
+async def test_more_turns_are_had_at_once_and_fewer_when_they_come_back(three: Turns) -> None:
+    await three.ask("a", "b", "c", "d", "e")
+    assert three.had == ["a", "b", "c"]
+    three.slots.resize(4)
+    await settle()
+    assert three.had == ["a", "b", "c", "d"]
+    three.slots.resize(1)
+    for name in "abc":
+        await three.end(name)
+    assert three.had == ["a", "b", "c", "d"], "one has the only turn"
+    await three.end("d")
+    assert three.had == ["a", "b", "c", "d", "e"]
+
+
+async def test_one_turn_is_for_prefetches_too_and_of_two_one_is_not(one: Turns) -> None:
+    await one.ask("a", urgent=False)
+    await one.ask("b", urgent=False)
+    assert one.had == ["a"]
+    one.slots.resize(2)
+    await settle()
+    assert one.had == ["a"], "the last free turn of several is for clients"

@@ -95,10 +95,14 @@ async def test_a_module_whose_tree_is_gone_goes_too(tmp_path: Path, origin: Orig
         assert house.means.trees.health.damaged == 1
 
 
-async def test_a_pinned_one_is_fetched_again_at_once(tmp_path: Path, origin: Origin) -> None:
+@pytest.mark.parametrize("by_file", [False, True])
+async def test_a_pinned_one_is_fetched_again_at_once(tmp_path: Path, origin: Origin, by_file: bool) -> None:
     async with _house(tmp_path) as house:
         record = await house.fetched(origin.serve("/m/1", Answer(archive(MODULE))))
-        house.means.amend(record.key, lambda now: now and now.model_copy(update={"pinned": True}))
+        if by_file:
+            house.means.evictor.pins.replace({record.key: ["a.toml"]})
+        else:
+            house.means.amend(record.key, lambda now: now and now.model_copy(update={"pinned": True}))
         shutil.rmtree(_tree(house, record))
         await house.tell(_tree(house, record))
         async with asyncio.timeout(20):
@@ -109,7 +113,7 @@ async def test_a_pinned_one_is_fetched_again_at_once(tmp_path: Path, origin: Ori
         assert (health.damaged, health.repaired) == (1, 1)
         now = house.means.records.get(record.key)
         assert now is not None
-        assert now.pinned
+        assert now.pinned is not by_file
 
 
 def _remove(link: str) -> None:

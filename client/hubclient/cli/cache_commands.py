@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hubclient.cli.grammar import Command, Handles, HandlesOrPaths, Json
+from hubclient.cli.grammar import Command, HandlesOrPaths, Json
 from hubclient.cli.listing import Order
 from hubclient.cli.output import complaints
 from hubclient.contract.layout import is_digest
@@ -60,19 +60,28 @@ def _get(
 
 @commands.command(name="prefetch", cls=Command)
 def _prefetch(
-    handles: Handles,
+    handles: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="HANDLE|FILE",
+            help="The https:// URL of a module, kaggle:OWNER/MODEL/..., or a file that names modules: a prefetch file "
+            "(*.toml) or a lock file (*.lock).",
+            show_default=False,
+        ),
+    ],
     wait: Annotated[bool, typer.Option("--wait", help="Stay until all are there, with a bar each.")] = False,
     as_json: Json = False,
 ) -> None:
     """Have modules downloaded before they are needed.
 
     The daemon works on after hubctl has ended. Each line of stdout is the fetch, or 'cached', and the handle.
-    Without --wait they are asked for as anybody would: what wants your credential needs it.
+    Without --wait they are asked for as anybody would: what wants your credential needs it. Digests that a
+    file demands are compared with --wait. What a prefetch file says of pins and times means nothing here.
 
     Examples:
 
       hubctl prefetch https://tfhub.dev/google/nnlm-en-dim50/2
-      hubctl prefetch --wait $(cat modules.txt) && ./train.py
+      hubctl prefetch --wait modules.toml hub.lock && ./train.py
     """
     with complaints(as_json=as_json):
         from hubclient.cli.prefetch import prefetch

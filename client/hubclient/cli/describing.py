@@ -69,6 +69,7 @@ def _rows(facts: dict[str, Any], now: datetime | None) -> Iterator[tuple[str, st
     yield "fetched", time("fetched_at")
     yield "last used", time("last_used_at")
     yield "pinned", yes("pinned")
+    yield "pinned by", ", ".join(facts.get("pinned_by") or ()) or None
     yield "leased", yes("leased")
     yield "private to", of_uids([facts["reader"]]) if facts.get("reader") is not None else None
     yield "users", of_uids(facts.get("users") or ()) or None

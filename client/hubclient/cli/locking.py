@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hubclient import atomic, lock_file
+from hubclient import atomic
 from hubclient.cli.asking import Report
 from hubclient.cli.get import is_offline
 from hubclient.cli.names import module_path
 from hubclient.cli.output import emit, emit_json, exit_code_of_all, say
 from hubclient.cli.resolving import resolve_all, tell
 from hubclient.cli.wording import printable
+from hubclient.contract import lock_file
 from hubclient.contract.errors import HandleInvalid, HubError, Internal
 from hubclient.contract.handles import canonical, is_path, key
-from hubclient.lock_file import Locked
+from hubclient.contract.lock_file import Locked
 
 if TYPE_CHECKING:
     from hubclient.daemon import Daemon

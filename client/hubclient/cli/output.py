@@ -22,6 +22,7 @@ from hubclient.contract.errors import (
     DiskFull,
     HandleForbidden,
     HubError,
+    InUse,
     NotFound,
     Offline,
     UpstreamDenied,
@@ -148,6 +149,8 @@ def _next_step(error: HubError, handle: str) -> str | None:
         return (
             "set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY; the model's page at Kaggle may want consent first"
         )
+    if isinstance(error, InUse) and "prefetch file" in error.detail:
+        return "`hubctl rm --force` removes it anyway, until the file is next due"
     if isinstance(error, ArchiveCorrupt) and "looks like HTML" in error.detail:
         return "is it the URL of a web page? A handle leads to the archive itself"
     if isinstance(error, NotFound) and "cache" in error.detail and "hubctl" not in error.detail:

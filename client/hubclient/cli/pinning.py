@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hubclient.cli.asking import Report
 from hubclient.cli.get import is_offline
 from hubclient.cli.names import module_path
-from hubclient.cli.output import emit, emit_json, exit_code_of_all
+from hubclient.cli.output import emit, emit_json, exit_code_of_all, say
 from hubclient.cli.resolving import resolve_all, tell
 from hubclient.cli.wording import printable
 from hubclient.contract.errors import HubError, NotFound
@@ -40,6 +40,9 @@ def pin(daemon: Daemon, handles: Sequence[str], *, quiet: bool, as_json: bool) -
 def unpin(daemon: Daemon, handles: Sequence[str], *, as_json: bool) -> int:
     """Unpin each; the exit code."""
     modules, errors = _each(handles, lambda handle: daemon.delete(module_path(handle) + "/pin"))
+    for module in () if as_json else modules.values():
+        if files := module.get("pinned_by"):  # a daemon of before knows no files
+            say(f"hubctl: {module['handle']} stays, as long as the prefetch file {', '.join(files)} pins it")
     return _print("unpinned", handles, modules, errors, as_json=as_json)
 
 

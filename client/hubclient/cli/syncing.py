@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hubclient import lock_file, locking
+from hubclient import locking
 from hubclient.cli.asking import Report
 from hubclient.cli.get import is_offline
 from hubclient.cli.output import emit, emit_json, exit_code_of_all, say
 from hubclient.cli.resolving import resolve_all, tell
 from hubclient.cli.wording import count, printable
+from hubclient.contract import lock_file
 from hubclient.locking import Demand
 
 if TYPE_CHECKING:

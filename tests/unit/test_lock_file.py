@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hubclient import lock_file
+from hubclient.contract import lock_file
 from hubclient.contract.errors import RequestInvalid
 from hubclient.contract.handles import key
-from hubclient.lock_file import Locked
+from hubclient.contract.lock_file import Locked
 
 ONE = Locked("https://example.org/a/1", "1" * 64, "2" * 64, 300)
 TWO = Locked('https://example.org/b?name="x"&y=é', "3" * 64, "4" * 64, 0)

@@ -1,0 +1,93 @@
+"""All origins, by the settings that hold now.
+
+Law: new settings are for what is opened after them. What is open goes on by those that it began with, and their
+connections end when nothing uses them any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from hubclient.contract.errors import Offline
+from hubd.config import Settings
+from hubd.network.credentials import MachineCredentials
+from hubd.network.origins import Origins
+from hubd.network.session import Session
+from hubd.network.sources import ArchiveRequest, Delivery, HttpSource
+
+
+class Upstream:
+    """`Origins` that can be exchanged. An async context manager, which owns the connections."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Reads files of certificates and credentials. Raises `ConfigError` for one that cannot be used."""
+        self._now = Generation(settings)
+        self._closing = asyncio.TaskGroup()
+
+    def offline(self, handle: str, *, demanded: bool) -> Offline | None:
+        """See `Origins.offline`."""
+        return self._now.origins.offline(handle, demanded=demanded)
+
+    @asynccontextmanager
+    async def open(self, request: ArchiveRequest) -> AsyncIterator[Delivery]:
+        """See `Origins.open`."""
+        async with self._now.use() as origins, origins.open(request) as delivery:
+            yield delivery
+
+    async def prepare(self, settings: Settings) -> Generation:
+        """What `exchange` takes. Raises `ConfigError` for a file of certificates or credentials that cannot be used."""
+        prepared = await asyncio.to_thread(Generation, settings)
+        await prepared.start()
+        return prepared
+
+    def exchange(self, prepared: Generation) -> None:
+        """From now on, what is opened is opened by the settings that were prepared."""
+        before, self._now = self._now, prepared
+        self._closing.create_task(before.close())
+
+    async def __aenter__(self) -> Self:
+        await self._closing.__aenter__()
+        await self._now.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._now.close()
+        await self._closing.__aexit__(kind, error, trace)
+
+
+class Generation:
+    """Origins by the settings of one time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._session = Session(settings.network, settings.host, MachineCredentials(settings.credential))
+        http = HttpSource(self._session, settings.kaggle.url)
+        self.origins = Origins(http, settings.mirror, offline=settings.network.offline)
+        self._open = AsyncExitStack()
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    async def start(self) -> None:
+        await self._open.enter_async_context(self._session)
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Origins]:
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield self.origins
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def close(self) -> None:
+        """Waits until nothing uses it."""
+        await self._unused.wait()
+        await self._open.aclose()
