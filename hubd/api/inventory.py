@@ -194,10 +194,16 @@ class Inventory:
 
     def _look_at_directories(self) -> list[str]:
         """The warnings of what somebody did to the cache's directories."""
-        if os.statvfs(self._layout.root).f_flag & os.ST_RDONLY:
+        disk = os.statvfs(self._layout.root)
+        if disk.f_flag & os.ST_RDONLY:
             return [
                 f"the file system of {self._layout.root} is read-only: what is cached is served, and nothing can be "
                 "fetched, removed or pinned; the kernel also does that after an error of the disk: see dmesg"
+            ]
+        if disk.f_files and not disk.f_favail:
+            return [
+                "the file system has no inodes left, that is, too many files: nothing can be fetched before some are "
+                "gone; `hubctl prune` removes modules"
             ]
         allowed = os.R_OK | os.W_OK | os.X_OK
         lost = [path for path in self._layout.directories if not (os.path.isdir(path) and os.access(path, allowed))]
@@ -231,12 +237,6 @@ def _prefetch_file(file: FileStatus, viewer: int | None) -> messages.PrefetchFil
 def _shortages(cache: messages.CacheStatus) -> list[str]:
     """What keeps new modules from coming, though nothing is broken."""
     found = []
-    disk = os.statvfs(cache.dir)
-    if disk.f_files and not disk.f_favail:
-        found.append(
-            "the file system has no inodes left, that is, too many files: nothing can be fetched before some are gone; "
-            "`hubctl prune` removes modules"
-        )
     if cache.free_bytes <= cache.min_free_bytes:
         found.append(
             f"the disk is full: {format_size(cache.free_bytes)} are free, and cache.min_free is "
