@@ -11,7 +11,8 @@ PIP_INSTALL := -m pip install -q --disable-pip-version-check -c constraints.txt
 # and they also run on these later versions of CPython.
 CLIENT_PYTHONS := 3.12 3.13
 CLIENT_TESTS = $(wildcard $(addprefix tests/unit/test_, \
-    client_*.py errors.py handles.py layout.py lease.py listing.py lock_file.py places.py quantities.py saved_model.py))
+    client_*.py errors.py handles.py layout.py lease.py listing.py lock_file.py places.py \
+    prefetch_file.py quantities.py saved_model.py))
 
 # What one waits for before each commit: no daemon is started, TensorFlow is not imported.
 FAST_TESTS := tests/unit tests/hostile tests/test_architecture.py
@@ -22,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 WITH_PEER = HUBD_TEST_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install peer demo test test-all test-fast test-client check lint types format soak bench clean
+.PHONY: help install peer demo test test-all test-fast test-client check lint types format soak load bench clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; \
@@ -88,6 +89,10 @@ format: $(INSTALLED) ## format, and mend what lint can mend
 
 soak: $(INSTALLED) ## clients, kills, a cleaner and more at once; ARGS='--seconds 600 --seed 7'
 	$(BIN)/python -m tests.soak $(ARGS)
+
+load: $(INSTALLED) ## load the daemon until it should give in (about five minutes); ARGS='--quick', '--only hits'
+	@benchmarks/install-tools
+	$(BIN)/python -m benchmarks.load $(ARGS)
 
 # Some rows, or small archives, are not the comparison that README shows.
 BENCH_CHART = $(if $(filter --only --only=% --quick,$(ARGS)),.bench,docs)/benchmarks.svg

@@ -34,7 +34,7 @@ def busy(bench: Bench) -> Row:
             daemon.library().resolve(handle)
             for what, unit, value in _hits(daemon, handle, "alone"):
                 columns.setdefault((what, unit), []).append(value)
-            with _fetching(daemon, bench.origin.handle("medium")) as fetched:
+            with fetching(daemon, bench.origin.handle("medium")) as fetched:
                 for what, unit, value in _hits(daemon, handle, "beside fetches"):
                     columns.setdefault((what, unit), []).append(value)
             columns.setdefault(("fetched meanwhile", "modules"), []).append(float(len(fetched)))
@@ -61,7 +61,7 @@ def _hits(daemon: Daemon, handle: str, when: str) -> Iterator[tuple[str, str, fl
 
 
 @contextlib.contextmanager
-def _fetching(daemon: Daemon, handle: str) -> Iterator[list[str]]:
+def fetching(daemon: Daemon, handle: str) -> Iterator[list[str]]:
     """While the block runs, so many fetches do, each of a handle that is new; the list has their paths."""
     fetched: list[str] = []
     failures: list[BaseException] = []

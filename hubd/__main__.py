@@ -18,6 +18,8 @@ _COMMANDS = ("run", "check-config", "install", "uninstall")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; the exit code is 0 (done), 1 (failed) or 2 (usage, or a bad configuration)."""
+    if sys.stderr is None:  # it was closed, and its number is the next file's: one of the cache, else
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0] not in _COMMANDS and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "run")
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _install(options)
         return _run(options)
     except (config.ConfigError, HubError) as error:
-        print(f"hubd: {error}", file=sys.stderr)
+        logs.complain(error)
         return 2
 
 
@@ -132,7 +134,7 @@ def _run(options: argparse.Namespace) -> int:
                 logging.warning("the socket is %s, which was passed on, and not %s", place.socket, stated.socket)
         asyncio.run(serve(source, settings, place, passed))
     except (CacheUnusable, SocketUnusable, systemd.Unusable) as error:
-        print(f"hubd: {error}", file=sys.stderr)
+        logs.complain(error)
         return 1
     return 0
 

@@ -11,8 +11,10 @@ import logging
 from hubd import logs
 from hubd.api import messages
 from hubd.api.inventory import Inventory
+from hubd.api.metrics import MetricsPort
 from hubd.api.server import ApiServer, raise_file_limit
 from hubd.config import Settings
+from hubd.events import Event, administrators_alone
 from hubd.fetching.chores import Chores
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
@@ -40,6 +42,7 @@ class Applying:
         inventory: Inventory,
         chores: Chores,
         resolver: Resolver,
+        metrics_port: MetricsPort,
     ) -> None:
         self._means = means
         self._upstream = upstream
@@ -48,6 +51,7 @@ class Applying:
         self._inventory = inventory
         self._chores = chores
         self._resolver = resolver
+        self._metrics_port = metrics_port
 
     async def apply(self, settings: Settings) -> None:
         """Makes the settings hold, as far as they can while the daemon serves. Raises `ConfigError`."""
@@ -68,10 +72,15 @@ class Applying:
         logs.apply(settings.log)
         if before.network.revalidate_after != settings.network.revalidate_after:
             self._chores.views_are_old.set()
+        await self._metrics_port.listen(settings.metrics.listen)  # what goes wrong with it is a doubt, no more
 
     def told(self, state: ConfigState) -> None:
         """Of how a reload went, or the start: what status and its warnings say from now on."""
-        inventory, doubts = self._inventory, self._doubts()
+        inventory, doubts, counters = self._inventory, self._doubts(), self._means.counters
+        if state.reloads + state.failures > counters.reloads + counters.reload_failures:
+            fields = {"problem": state.problem, "restart_needed": list(state.restart_needed)}
+            self._means.events.publish(Event("reloaded", fields, administrators_alone))
+        counters.reloads, counters.reload_failures = state.reloads, state.failures
         inventory.config = messages.ConfigStatus(
             file=state.file,
             loaded_at=state.loaded_at,
@@ -93,6 +102,8 @@ class Applying:
         ]
         if most < (wanted := settings.api.connections):
             found.append(f"api.connections is {wanted}, and the limit of open files allows {most}")
+        if self._metrics_port.problem is not None:
+            found.append(self._metrics_port.problem)
         return found
 
 

@@ -204,6 +204,10 @@ class PrefetchSettings(Section):
     dir: AbsolutePath | None = PREFETCH_DIR
 
 
+class MetricsSettings(Section):
+    listen: Annotated[str, BeforeValidator(config_urls.listen_address)] | None = None
+
+
 class LogSettings(Section):
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -219,6 +223,7 @@ class Settings(Section):
     credential: tuple[CredentialSettings, ...] = ()
     kaggle: KaggleSettings = KaggleSettings()
     prefetch: PrefetchSettings = PrefetchSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     host: tuple[HostSettings, ...] = ()
     mirror: tuple[Mirror, ...] = ()

@@ -66,6 +66,16 @@ def host_pattern(value: object) -> object:
         ) from None
 
 
+def listen_address(value: object) -> object:
+    """An address of this machine and a port, ``127.0.0.1:9841`` or ``[::1]:9841``."""
+    url = urlsplit(f"//{value}")
+    with suppress(ValueError):
+        address = ip_address(url.hostname or "")
+        if isinstance(value, str) and url.port and url.netloc == value and not {"%", "@"} & {*value}:
+            return f"[{address}]:{url.port}" if address.version == 6 else f"{address}:{url.port}"
+    raise ValueError(f'must be an address and a port such as "127.0.0.1:9841" or "[::1]:9841", not {_shown(value)}')
+
+
 def is_directory(url: object) -> bool:
     """Whether a mirror's URL names a directory of this machine."""
     return isinstance(url, str) and url[:5].lower() == "file:"

@@ -26,6 +26,10 @@ def everyone(uid: int) -> bool:
     return True
 
 
+def administrators_alone(uid: int) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Event:
     """`fields` are members of its line, which JSON can tell. `is_for`: whether this user may know of it, asked when it
@@ -104,8 +108,12 @@ class Events:
         finally:
             self._watchers.remove(watcher)
 
-    def close(self) -> None:
-        """Whoever watches is told the rest, and then that it is over."""
-        self._is_closed = True
+    def dismiss(self) -> None:
+        """Whoever watches now is told the rest, and then that it is over: it may ask anew, and may not have leave."""
         for watcher in self._watchers:
             watcher.close()
+
+    def close(self) -> None:
+        """The same, for good."""
+        self._is_closed = True
+        self.dismiss()

@@ -44,6 +44,13 @@ def apply(settings: LogSettings, stream: TextIO | None = None) -> None:
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
+def complain(error: Exception) -> None:
+    """Says on stderr why the daemon does not start, which may be that no settings say how to log. To the journal it is
+    an error."""
+    mark = f"<{_PRIORITIES[logging.ERROR]}>" if leads_to_journal(sys.stderr, os.environ) else ""
+    print("\n".join(f"{mark}{line}" for line in f"hubd: {error}".split("\n")), file=sys.stderr)
+
+
 def leads_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether it is the stream that ``JOURNAL_STREAM`` names (systemd.exec(5)): a child may have inherited the variable
     and not the stream."""

@@ -22,6 +22,7 @@ from hubd.api.events import EventRoutes
 from hubd.api.fetches import FetchRoutes
 from hubd.api.inventory import Inventory
 from hubd.api.listening import ListeningSocket
+from hubd.api.metrics import MetricsPage, MetricsPort, Sources
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer
 from hubd.api.upkeep import Upkeep
@@ -53,12 +54,14 @@ from hubd.store.partials import Partials
 from hubd.store.records import Records
 from hubd.store.suspects import withdraw_suspects
 from hubd.store.trees import Trees
+from hubd.unpacking.kernel import take_turns
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 4.5
 _WATCH_SECONDS = 2.0
 _OTHER_THREADS = 32
+_TURN_SECONDS = 0.0001  # the shortest that there is: a hit does not wait until those who unpack have had theirs
 
 
 async def serve(source: Source, settings: Settings, place: Place, passed: socket.socket | None = None) -> None:
@@ -73,6 +76,7 @@ async def serve(source: Source, settings: Settings, place: Place, passed: socket
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     allocator.keep_freed_memory()
+    take_turns(_TURN_SECONDS)
     systemd.notify(f"STATUS=opening the cache {place.cache}")
     allow_network = settings.cache.allow_network_filesystem
     with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:
@@ -152,7 +156,10 @@ class _Service:
         )
         if listening.warning is not None:
             self._warn(listening.warning)
+        page = MetricsPage(Sources(self._means, self._resolver, self._inventory, self._keeper, lambda: self._server))
+        self._metrics_port = MetricsPort(page)
         others = (
+            *page.routes,
             *FetchRoutes(self._resolver).routes,
             *EventRoutes(events).routes,
             *Upkeep(self._means, self._inventory).routes,
@@ -160,12 +167,12 @@ class _Service:
         )
         app = application(Api(self._resolver, self._inventory, others).routes, os.geteuid())
         self._server = ApiServer(app, listening, max_connections=most_connections(settings))
-        self.applying = Applying(
-            self._means, upstream, threads, self._server, self._inventory, self._chores, self._resolver
-        )
+        parts = self._server, self._inventory, self._chores, self._resolver, self._metrics_port
+        self.applying = Applying(self._means, upstream, threads, *parts)
         self._watchdog = Watchdog(listening.path, threads, self._in_short)
 
     async def run(self, reloader: Reloader) -> None:
+        await self._metrics_port.listen(self._means.settings.metrics.listen)
         self.applying.told(reloader.state)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -195,6 +202,7 @@ class _Service:
                 means.verifier.stop()
                 means.events.close()
                 await self._server.stop()
+                await self._metrics_port.stop()
         finally:
             self._inventory.close()
             means.grace.release_all()

@@ -19,6 +19,7 @@ from hubclient.contract.errors import DaemonUnreachable, ShuttingDown
 from hubclient.exchange import NDJSON_CONTENT_TYPE, Channel, Died, Lost, Progress, read_events, read_json, read_stream
 from hubclient.finding import Place
 from hubclient.showing import Showing
+from hubclient.silence import Telling
 
 if TYPE_CHECKING:
     from hubclient.contract.credentials import Credential
@@ -34,12 +35,19 @@ class Daemon:
     """One daemon. Thread-safe, and safe in a forked child, which gets connections of its own."""
 
     def __init__(
-        self, place: Place, *, environ: Mapping[str, str] = os.environ, timeout_seconds: float | None = None
+        self,
+        place: Place,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        timeout_seconds: float | None = None,
+        silent: Callable[[float], None] | None = None,
     ) -> None:
-        """`timeout_seconds`: for how long the daemon may be away; None: ``HUBD_TIMEOUT``."""
+        """`timeout_seconds`: for how long the daemon may be away; None: ``HUBD_TIMEOUT``. `silent` is called when a
+        daemon that took a request has said nothing for so many seconds, in the thread that waits."""
         self._connector = _Connector(place, environ)
         self._timeout_seconds = finding.timeout_seconds(environ) if timeout_seconds is None else timeout_seconds
-        self._channel = Channel(self._connector.connect)
+        connect = self._connector.connect
+        self._channel = Channel(connect if silent is None else lambda: Telling(connect(), silent))
         self._showing = Showing(environ)
 
     @property
@@ -183,7 +191,10 @@ class _Connector:
                 return connecting.connect(self.place.socket)
             except connecting.AWAY as error:
                 if self.place.kind == "explicit" and not os.path.isdir(directory):
-                    raise DaemonUnreachable(f"there is no {directory}{starting.remedy(self.place)}") from None
+                    raise DaemonUnreachable(
+                        f"there is no {directory}{starting.remedy(self.place)}; in a container, mount that directory "
+                        "at the same path"
+                    ) from None
                 if self.place.kind == "explicit" or self._environ.get("HUBD_AUTOSTART") != "1":
                     raise Lost(f"no daemon answers on {self.place.socket}: {error.strerror}") from error
             self.place = finding.user_place(self._environ)
@@ -200,8 +211,8 @@ class _Connector:
             raise Lost(f"too many programs wait for the daemon at {self.place.socket}") from None
 
 
-def reach(environ: Mapping[str, str] = os.environ) -> Daemon:
+def reach(environ: Mapping[str, str] = os.environ, *, silent: Callable[[float], None] | None = None) -> Daemon:
     """The daemon that this environment means, found, started if need be, and answering. Raises `HubError`s."""
-    daemon = Daemon(finding.find(environ), environ=environ)
+    daemon = Daemon(finding.find(environ), environ=environ, silent=silent)
     daemon.connect()
     return daemon

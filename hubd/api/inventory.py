@@ -15,19 +15,18 @@ from hubclient.contract.layout import LAYOUT_VERSION, is_digest
 from hubclient.contract.quantities import format_size
 from hubd import __version__
 from hubd.api import messages
+from hubd.api.directories import Directories
 from hubd.api.filters import parse_all
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.watch import Watch
 from hubd.prefetching.duties import FileStatus
 from hubd.prefetching.keeper import Keeper
-from hubd.store import foreign
 from hubd.store.catalog import Entry
 
 T = TypeVar("T")
 
 _MEASURE_SECONDS = 1.0
-_FOREIGN_SECONDS = 60.0
 _MOSTLY_PINNED = 0.9
 
 
@@ -42,7 +41,7 @@ class Inventory:
         self._thread = ThreadPoolExecutor(1, "inventory")
         self._watch = watch
         self._measured: tuple[float, messages.CacheStatus] | None = None
-        self._foreign: tuple[float, list[str]] | None = None
+        self._directories = Directories(self._layout)
         self._socket = socket
         self._connections = connections
         self._started_at = datetime.now(UTC)
@@ -123,7 +122,6 @@ class Inventory:
         )
 
     async def status(self, resolver: Resolver, viewer: int | None) -> messages.Status:
-        directory_warnings = await self._in_thread(self._look_at_directories)
         counters, health = self._means.counters, self._means.trees.health
         flights = resolver.fetches(viewer)
         cache = await self._in_thread(lambda: self._as_seen_by(viewer, self._measure()))
@@ -140,12 +138,20 @@ class Inventory:
             connections=self._connections(),
             counters=messages.Counters(**vars(counters), damaged=health.damaged, repaired=health.repaired),
             config=self.config,
-            warnings=[
-                *(*self.warnings, *self.config_warnings, *_shortages(cache)),
-                *(*directory_warnings, *_troubles(self._keeper)),
-            ],
+            warnings=await self.all_warnings(cache),
             prefetch=[_prefetch_file(file, viewer) for file in self._keeper.status()],
+            offline=self._means.settings.network.offline,
         )
+
+    async def cache(self) -> messages.CacheStatus:
+        """As administrators see it, as of a moment ago. Raises `OSError` where the disk cannot be asked."""
+        return await self._in_thread(self._measure)
+
+    async def all_warnings(self, cache: messages.CacheStatus) -> list[str]:
+        """What somebody should look after, with the cache as it is."""
+        directory_warnings = await self._in_thread(self._directories.warnings)
+        own = *self.warnings, *self.config_warnings, *_shortages(cache)
+        return [*own, *directory_warnings, *_troubles(self._keeper)]
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
@@ -191,36 +197,6 @@ class Inventory:
         )
         self._measured = now, measured
         return measured
-
-    def _look_at_directories(self) -> list[str]:
-        """The warnings of what somebody did to the cache's directories."""
-        disk = os.statvfs(self._layout.root)
-        if disk.f_flag & os.ST_RDONLY:
-            return [
-                f"the file system of {self._layout.root} is read-only: what is cached is served, and nothing can be "
-                "fetched, removed or pinned; the kernel also does that after an error of the disk: see dmesg"
-            ]
-        if disk.f_files and not disk.f_favail:
-            return [
-                "the file system has no inodes left, that is, too many files: nothing can be fetched before some are "
-                "gone; `hubctl prune` removes modules"
-            ]
-        allowed = os.R_OK | os.W_OK | os.X_OK
-        lost = [path for path in self._layout.directories if not (os.path.isdir(path) and os.access(path, allowed))]
-        if lost:
-            return [
-                f"gone, or closed to uid {os.geteuid()}: {', '.join(lost)}; give hubd its access back, or restart it: "
-                "what is gone is made anew, and modules are fetched again when they are asked for"
-            ]
-        return self._look_for_foreign()
-
-    def _look_for_foreign(self) -> list[str]:
-        """The warning of entries in ``tfhub/`` that are not the store's, as of a minute ago at most."""
-        now = time.monotonic()
-        if self._foreign is None or now - self._foreign[0] >= _FOREIGN_SECONDS:
-            warning = foreign.warning(self._layout)
-            self._foreign = now, [warning] if warning is not None else []
-        return self._foreign[1]
 
 
 def _troubles(keeper: Keeper) -> list[str]:

@@ -13,6 +13,7 @@ import stat
 from contextlib import suppress
 
 from hubclient.contract import places
+from hubd.api import namespace
 from hubd.api.access import caller_of
 from hubd.config import Place
 
@@ -47,10 +48,12 @@ class ListeningSocket:
         try:
             _make_directory(os.path.dirname(path), private=place.user)
             listening = passed or _bind_alone(path, 0o600 if place.user else 0o666)
-            return cls(listening, path, cache, is_passed=passed is not None)
+            made = cls(listening, path, cache, is_passed=passed is not None)
         except OSError as error:
             remedy = "" if passed is None else "; systemctl restart hubd.socket makes it anew"
             raise SocketUnusable(f"cannot listen on {path}: {error.strerror or error}{remedy}") from error
+        made.warning = made.warning or (None if place.user else namespace.warning())
+        return made
 
     def is_ours(self) -> bool:
         """Whether the path still leads here: a logout, say, removes the directory with it."""
@@ -110,7 +113,9 @@ def _bind(path: str, mode: int) -> socket.socket:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise SocketUnusable(f"{path} is there and no socket: remove it or choose another --socket")
         if (pid := _listener(path)) is not None:
-            raise SocketUnusable(f"another daemon (pid {pid}) listens on {path}")
+            # The kernel has no number for a process of another container.
+            who = f"pid {pid}" if pid else "in another container"
+            raise SocketUnusable(f"another daemon ({who}) listens on {path}")
         os.unlink(path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:

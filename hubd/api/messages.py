@@ -398,3 +398,4 @@ class Status(Answer):
     config: ConfigStatus | None
     warnings: list[str]
     prefetch: list[PrefetchFileStatus] = Field(default_factory=list, description="the files of `prefetch.dir`")
+    offline: bool = Field(description="network.offline holds: no network is asked")

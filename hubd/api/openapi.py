@@ -62,7 +62,8 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
 def _operation(route: Route) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     if route.answer is not None or not route.events:
-        answers["application/json"] = {"schema": _ref(route.answer)}
+        is_text = route.content_type.startswith("text/")
+        answers[route.content_type] = {"schema": {"type": "string"} if is_text else _ref(route.answer)}
     if route.events:
         answers["application/x-ndjson"] = {"schema": {"oneOf": [_ref(event) for event in route.events]}}
     operation: dict[str, Any] = {

@@ -48,6 +48,7 @@ class Route:
     status: int = 200
     query: tuple[str, ...] = ()
     events: tuple[type[BaseModel], ...] = ()  # what it answers, or can answer, as lines of NDJSON
+    content_type: str = "application/json"  # of an answer that is no such lines
 
 
 def application(routes: Sequence[Route], owner_uid: int) -> web.Application:

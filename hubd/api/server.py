@@ -12,15 +12,17 @@ import os
 import resource
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from aiohttp import web
 
 from hubclient.contract.errors import PROBLEM_CONTENT_TYPE, TooBusy
 from hubd.api.access import caller_of
 from hubd.api.connection import Connection, Patience
-from hubd.api.listening import ListeningSocket
 
 log = logging.getLogger(__name__)
+
+_Socket = socket.socket
 
 _BACKLOG = 1024
 _ACCEPTED_AT_ONCE = 64
@@ -29,13 +31,19 @@ _SHUTDOWN_SECONDS = 2.0
 _REFUSAL_SECONDS = 5.0
 
 
+class Bound(Protocol):
+    """A socket that is bound, and not yet asked to listen."""
+
+    socket: _Socket
+
+
 class ApiServer:
     """Serves an application on a socket, to a limited number of connections at a time."""
 
     def __init__(
         self,
         app: web.Application,
-        listening: ListeningSocket,
+        listening: Bound,
         *,
         max_connections: int,
         patience: Patience = Patience(),  # noqa: B008 (frozen)
@@ -49,6 +57,7 @@ class ApiServer:
         self._server: asyncio.Server | None = None
         self._accepted = 0
         self._own = 0
+        self.refused = 0  #: connections past the limit
         self._refusals: set[_Refusal] = set()
 
     async def start(self) -> None:
@@ -83,6 +92,7 @@ class ApiServer:
         else:
             self._accepted += 1
             if self.connections() >= self.max_connections:
+                self.refused += 1
                 return _Refusal(self._refusals)
         return Connection(server, self._patience)
 

@@ -23,6 +23,8 @@ class Counters:
     evicted: int = 0  # trees
     evicted_bytes: int = 0  # on disk
     uses: int = 0  # direct hits that clients reported
+    reloads: int = 0  # of the configuration
+    reload_failures: int = 0
     errors: Counter[str] = field(default_factory=Counter)  # of `failed`, by code
     ended: Counter[str] = field(default_factory=Counter)  # fetches, by what they came to, failed or cancelled
 

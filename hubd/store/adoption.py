@@ -13,10 +13,9 @@ import stat
 import time
 from contextlib import suppress
 
-from hubclient.contract import places
+from hubclient.contract import mounts, places
 from hubclient.contract.layout import LAYOUT_VERSION
 from hubclient.contract.lease import Lease
-from hubd.store import mounts
 from hubd.store.disk import Disk, read_file
 from hubd.store.hold import CacheHold
 from hubd.store.layout import StoreLayout

@@ -23,7 +23,7 @@ from typing import Any
 from hubclient.contract import saved_model
 from hubclient.contract.errors import ArchiveUnsafe, DiskFull, HubError, NotAModule
 from hubd.unpacking.gzip_stream import inflate
-from hubd.unpacking.kernel import die_with_parent
+from hubd.unpacking.kernel import die_with_parent, take_turns
 from hubd.unpacking.names import ArchiveLimits, Namespace, shown
 from hubd.unpacking.spool import DaemonGone, Spool
 from hubd.unpacking.tar_reader import TarReader
@@ -68,6 +68,7 @@ def main(arguments: list[str]) -> int:
     _confine(module_bytes, memory_bytes, time_seconds)
     if not die_with_parent(int(parent_pid)):
         return EXIT_DAEMON_GONE
+    take_turns(None)  # not as the daemon, which answers
     teller = Teller(sys.stdout.fileno())
     try:
         try:

@@ -6,8 +6,10 @@ import contextlib
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,11 +48,21 @@ def hubctl(daemon: Daemon, *arguments: str, **environ: str) -> subprocess.Comple
 class Terminal:
     """A command whose stdout and stderr are one terminal."""
 
-    def __init__(self, environ: Mapping[str, str], arguments: Sequence[str]) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        arguments: Sequence[str],
+        *,
+        size: tuple[int, int] | None = None,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        """`size`: columns and lines of the terminal itself, which it can change; else the environment says them."""
         self._master, slave = pty.openpty()
+        if size is not None:
+            termios.tcsetwinsize(self._master, size[::-1])
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            env={**environ, "COLUMNS": "100", "LINES": "24"},
+            [*command, *arguments],
+            env={**environ, "COLUMNS": "100", "LINES": "24"} if size is None else environ,
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -59,10 +71,20 @@ class Terminal:
         os.close(slave)
         self.screen = ""
 
-    def read_until(self, text: str | None) -> str:
-        """All that was written so far, as soon as the text is in it; None: until the command has ended."""
+    def resize(self, columns: int, lines: int) -> None:
+        """As when somebody drags the corner of a window."""
+        termios.tcsetwinsize(self._master, (lines, columns))
+        self.process.send_signal(signal.SIGWINCH)
+
+    def echoes(self) -> bool:
+        """Whether what is typed shows up, as in a shell."""
+        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
+
+    def read_until(self, text: str | None, *, after: int = 0) -> str:
+        """All that was written so far, as soon as the text is in it, `after` so many characters; None: until the
+        command has ended."""
         deadline = time.monotonic() + SECONDS
-        while text is None or text not in self.screen:
+        while text is None or text not in self.screen[after:]:
             ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"not shown in {SECONDS} s: {text!r}; but {self.screen!r}"
             try:

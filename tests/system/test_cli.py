@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -279,16 +280,23 @@ def test_ctrl_c_gives_the_terminal_back(daemon: Daemon, origin: Origin) -> None:
     assert "Traceback" not in screen
 
 
+COLOUR = re.compile("\x1b\\[[0-9;]*(?<![0-9])[349][0-7]m")
+
+
 def test_no_color_is_respected(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    with Terminal(environ_for(shared_daemon, NO_COLOR="1"), ["get", handle]) as terminal:
-        assert "\x1b[32m" not in terminal.read_until(None)
+    for arguments in (["get", handle], ["status"], ["ls"], ["doctor"]):
+        with Terminal(environ_for(shared_daemon, NO_COLOR="1"), arguments) as terminal:
+            assert not COLOUR.search(terminal.read_until(None)), arguments
+    with Terminal(environ_for(shared_daemon), ["status"]) as terminal:
+        assert COLOUR.search(terminal.read_until(None))
 
 
 def test_a_dumb_terminal_gets_plain_lines(shared_daemon: Daemon, origin: Origin) -> None:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
-    with Terminal(environ_for(shared_daemon, TERM="dumb"), ["get", handle]) as terminal:
-        assert "\x1b" not in terminal.read_until(None)
+    for arguments in (["get", handle], ["status"], ["top", "--once"], ["help"]):
+        with Terminal(environ_for(shared_daemon, TERM="dumb"), arguments) as terminal:
+            assert "\x1b" not in terminal.read_until(None), arguments
 
 
 # ls
@@ -366,6 +374,23 @@ def test_status_of_a_daemon_that_hangs_says_so_within_seconds(shared_daemon: Dae
     assert (done.returncode, done.stdout) == (3, "")
     assert f"{shared_daemon.socket} takes connections, but has said nothing" in done.stderr
     assert took_seconds < 10  # a daemon at work may be silent for 30 s elsewhere
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["prune", "--older-than", "1d", "--dry-run"]], ids=" ".join)
+def test_a_daemon_that_hangs_is_waited_for_aloud_and_answers_when_it_goes_on(
+    shared_daemon: Daemon, arguments: list[str]
+) -> None:
+    shared_daemon.signal(signal.SIGSTOP)
+    try:
+        process = begin(shared_daemon, *arguments)
+        assert process.stderr is not None
+        told = process.stderr.readline()
+    finally:
+        shared_daemon.signal(signal.SIGCONT)
+    said, more = process.communicate(timeout=SECONDS)[1], "has said nothing for"
+    assert told == f"the daemon at {shared_daemon.socket} {more} 3 s; waiting for it (up to 30 s)\n"
+    assert process.returncode == 0
+    assert more not in said
 
 
 # prefetch

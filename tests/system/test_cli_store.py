@@ -171,7 +171,7 @@ def test_filters_are_the_daemons_and_a_bad_one_says_what_one_looks_like(daemon: 
     with held(daemon, handles[0]):
         assert handles[0] in listed(daemon, "--filter", "leased=true")
     bad = hubctl(daemon, "ls", "--filter", "colour=red")
-    assert (bad.returncode, bad.stdout) == (1, "")
+    assert (bad.returncode, bad.stdout) == (2, "")  # wrong usage, as if hubctl itself had noticed
     assert "[request-invalid]" in bad.stderr
 
 

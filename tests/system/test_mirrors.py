@@ -151,6 +151,7 @@ def test_a_directory_serves_what_is_in_it_offline_too_and_a_change_is_noticed(tm
         other = origin.serve("/other/1", Answer(ARCHIVE))
         assert daemon.resolve(other)[1]["code"] == "offline"
         assert daemon.resolve(handle.replace("/m", "/n"), offline=True)[1]["code"] == "offline"
+        assert daemon.request("GET", "/v1/status")[1]["offline"] is True
     assert origin.asked("/google/m") == origin.asked("/other/1") == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.support import fickle_disk
 from tests.support.archives import archive
 from tests.support.daemon import Daemon
 from tests.support.origin import Answer, Origin
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not fickle_disk.can_be_made(), reason="no namespaces here")
 
@@ -26,6 +28,8 @@ def test_a_disk_that_becomes_read_only_is_told_and_survived(tmp_path: Path, orig
     with Daemon(tmp_path, wrapper=fickle_disk.wrapper(tmp_path / "cache")) as daemon:
         old, new = origin.serve("/old/1", module()), origin.serve("/new/1", module(b"new"))
         key = daemon.resolve(old)[1]["key"]
+        staging = Path(f"/proc/{daemon.pid}/root{daemon.cache}/staging")
+        wait_until(lambda: not os.listdir(staging))  # what the fetch leaves is cleared away behind it
         fickle_disk.make_read_only(daemon)
         told_before = daemon.log.read_text()
         for number in range(20):

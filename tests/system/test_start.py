@@ -141,6 +141,13 @@ def test_a_bad_config_stops_the_start(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+def test_it_runs_with_stderr_closed(tmp_path: Path) -> None:
+    with Daemon(tmp_path, wrapper=["sh", "-c", 'exec "$@" 2>&-', "sh"]) as daemon:
+        assert daemon.request("GET", "/v1/status")[0] == 200
+        assert os.readlink(f"/proc/{daemon.pid}/fd/2") == os.devnull
+        assert daemon.stop() == 0
+
+
 def test_the_help_and_version_answer() -> None:
     assert "run" in hubd("--help").stdout
     assert "--cache-dir" in hubd("run", "--help").stdout

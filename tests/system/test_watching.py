@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,13 @@ def test_a_fetch_and_its_removal_are_told_as_they_happen(daemon: Daemon, origin:
         daemon.request("DELETE", f"/v1/modules/{key}")
         gone = next(told)
         assert (gone["event"], gone["handle"], gone["reason"]) == ("evicted", handle, "removed")
+
+
+def test_a_reload_is_told(daemon: Daemon) -> None:
+    with watching(daemon.socket) as told:
+        daemon.signal(signal.SIGHUP)
+        event = next(told)
+        assert (event["event"], event["problem"], event["restart_needed"]) == ("reloaded", None, [])
 
 
 def test_damage_and_its_repair_are_told(daemon: Daemon, origin: Origin) -> None:

@@ -12,7 +12,12 @@ from typer.testing import CliRunner
 import hubclient
 from hubclient.cli.app import app
 
-COMMANDS = ("exec", "get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "unpin", "verify")
+# fmt: off
+COMMANDS = (
+    "doctor", "exec", "get", "ls", "pack", "pin", "prefetch", "prune", "rm", "run", "show", "status", "top", "unpin",
+    "verify",
+)
+# fmt: on
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -56,6 +61,8 @@ def test_the_version_is_the_clients() -> None:
         ["ls", "--limit", "0"],
         ["ls", "-q", "--json"],
         ["status", "more"],
+        ["top", "--interval", "2"],
+        ["top", "--interval", "0s"],
         ["prefetch"],
         ["show"],
         ["show", "a", "b"],
@@ -76,6 +83,8 @@ def test_the_version_is_the_clients() -> None:
         ["verify"],
         ["verify", "--all", "https://h.example/m/1"],
         ["fetch"],
+        ["completion"],
+        ["completion", "tcsh"],
     ],
     ids=" ".join,
 )

@@ -75,7 +75,18 @@ def test_no_step_is_advised_that_cannot_help(capsys: pytest.CaptureFixture[str],
 
 def test_a_handle_that_the_detail_names_is_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
     complain(errors.CacheUntrusted("https://h.example/m/1 is not to be trusted"), handle="https://h.example/m/1")
-    assert capsys.readouterr().err == "hubctl: https://h.example/m/1 is not to be trusted [cache-untrusted]\n"
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == "hubctl: https://h.example/m/1 is not to be trusted [cache-untrusted]"
+
+
+# Their details say what to do, each in its own words.
+BY_DETAIL = {"request-invalid", "request-too-large", "not-found", "handle-forbidden", "access-denied"}
+
+
+@pytest.mark.parametrize("code", sorted(errors.BY_CODE.keys() - BY_DETAIL))
+def test_every_code_has_a_next_step(capsys: pytest.CaptureFixture[str], code: str) -> None:
+    complain(errors.BY_CODE[code]("this is so"))
+    assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 def test_with_json_an_error_is_one_problem_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:

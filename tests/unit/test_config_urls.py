@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hubd.config_urls import directory, handle_prefix, mirror_url, proxy_url
+from hubd.config_urls import directory, handle_prefix, listen_address, mirror_url, proxy_url
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,9 @@ from hubd.config_urls import directory, handle_prefix, mirror_url, proxy_url
         (mirror_url, "file:///srv/my%20modules", "file:///srv/my%20modules/"),
         (mirror_url, "FILE://localhost/srv/", "file:///srv/"),
         (proxy_url, "HTTP://Proxy.lan:3128/", "http://proxy.lan:3128"),
+        (listen_address, "127.0.0.1:9841", "127.0.0.1:9841"),
+        (listen_address, "0.0.0.0:65535", "0.0.0.0:65535"),
+        (listen_address, "[0:0::1]:9841", "[::1]:9841"),
     ],
 )
 def test_each_url_has_one_spelling(parse: Callable[[object], object], stated: str, parsed: str) -> None:
@@ -55,3 +58,15 @@ def test_what_is_no_such_url_is_refused_without_repeating_a_password(
 
 def test_the_path_of_a_directory_is_percent_decoded() -> None:
     assert directory("file:///srv/my%20modules/") == b"/srv/my modules/"
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        *(9841, True, None, "", ":9841", "9841", "localhost:9841", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536"),
+        *("127.0.0.1:x", "127.0.0.1: 1", "::1:9841", "[::1]", "127.0.0.1:9841/metrics", "u@127.0.0.1:1", "[::1%1]:1"),
+    ],
+)
+def test_what_is_no_address_with_a_port_is_refused(stated: object) -> None:
+    with pytest.raises(ValueError, match=r"such as \"127\.0\.0\.1:9841\""):
+        listen_address(stated)

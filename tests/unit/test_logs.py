@@ -125,6 +125,21 @@ def test_the_journal_is_recognised_by_the_stream_itself(tmp_path: Path) -> None:
     assert not logs.leads_to_journal(io.StringIO(), {"JOURNAL_STREAM": "1:2"})
 
 
+def test_why_the_daemon_does_not_start_is_an_error_in_the_journal(tmp_path: Path) -> None:
+    bad = tmp_path / "hubd.toml"
+    bad.write_text("[log]\nlevels = 1\n[limits]\narchives = 3\n")
+    bad.chmod(0o600)
+    program = (
+        "import os, sys; status = os.fstat(2); os.environ['JOURNAL_STREAM'] = f'{status.st_dev}:{status.st_ino}'\n"
+        f"from hubd.__main__ import main; sys.exit(main(['run', '--config', {str(bad)!r}]))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 2
+    first, second = ran.stderr.splitlines()
+    assert first.startswith(f"<3>hubd: {bad}: ")
+    assert second.startswith(f"<3>{bad}: ")
+
+
 def test_a_program_whose_stderr_is_the_journals_logs_for_it() -> None:
     program = (
         "import os, logging; status = os.fstat(2); os.environ['JOURNAL_STREAM'] = f'{status.st_dev}:{status.st_ino}'\n"

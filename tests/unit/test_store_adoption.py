@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hubclient.contract import places
+from hubclient.contract import mounts, places
 from hubclient.contract.lease import Lease
-from hubd.store import mounts
 from hubd.store.adoption import CacheUnusable, adopt
 from hubd.store.hold import CacheHold
 from hubd.store.layout import StoreLayout

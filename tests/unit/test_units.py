@@ -88,7 +88,8 @@ def test_the_user_and_the_directories_are_those_that_the_code_knows() -> None:
     assert f"/run/{SERVICE['RuntimeDirectory'][0]}" == places.SERVICE_DIR
     assert f"/var/cache/{SERVICE['CacheDirectory'][0]}" == places.SERVICE_CACHE
     assert f"d {places.SERVICE_DIR} 0755 hubd hubd -" in (UNITS / "hubd.tmpfiles").read_text()
-    assert f"d {os.path.dirname(config.SERVICE_FILE)} 0755 root root -" in (UNITS / "hubd.tmpfiles").read_text()
+    for directory in (os.path.dirname(config.SERVICE_FILE), config.PREFETCH_DIR):
+        assert f"d {directory} 0755 root root -" in (UNITS / "hubd.tmpfiles").read_text()
 
 
 def test_systemd_leaves_the_daemon_the_time_and_the_files_that_it_counts_on() -> None:

@@ -32,6 +32,16 @@ async def test_events_come_in_their_order_until_the_daemon_ends() -> None:
         assert await names(late) == []
 
 
+async def test_who_is_dismissed_may_watch_again() -> None:
+    happening = Events()
+    with happening.watching(ALICE) as watcher:
+        happening.dismiss()
+        assert await names(watcher) == []
+    with happening.watching(ALICE) as again:
+        happening.publish(Event("later"))
+        assert (await anext(again)).name == "later"
+
+
 async def test_a_watcher_waits_for_what_is_published_in_another_thread() -> None:
     happening = Events()
     with happening.watching(None) as watcher:

@@ -7,6 +7,7 @@ every way to end into an exit code: 0 done, 1 refused or failed, 2 usage, 3 no d
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -45,6 +46,11 @@ def _run(arguments: list[str]) -> int:
     from hubclient.cli.cached import answer_from_cache
 
     if answer_from_cache(arguments):
+        return 0
+    if arguments[:1] == ["__complete"]:
+        from hubclient.cli.completing import answer
+
+        answer(arguments[1:], os.environ)
         return 0
     try:
         from hubclient.cli.app import app

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hubclient import __version__
-from hubclient.cli import cache_commands, lock_commands, module_commands, store_commands
+from hubclient.cli import cache_commands, lock_commands, module_commands, service_commands, store_commands
 from hubclient.cli.grammar import Group
 from hubclient.cli.output import emit
 
@@ -18,11 +18,13 @@ app = typer.Typer(
     name="hubctl",
     cls=Group,
     no_args_is_help=True,
+    add_completion=False,  # `hubctl completion` is the one way
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache_commands.commands)
+app.add_typer(service_commands.commands)
 app.add_typer(module_commands.commands)
 app.add_typer(store_commands.commands)
 app.add_typer(lock_commands.commands)

@@ -12,7 +12,8 @@ import typer
 
 from hubclient.cli.grammar import Command, HandlesOrPaths, Json
 from hubclient.cli.listing import Order
-from hubclient.cli.output import complaints
+from hubclient.cli.output import EXIT_USAGE, complain, complaints
+from hubclient.contract.errors import RequestInvalid
 from hubclient.contract.layout import is_digest
 
 commands = typer.Typer()
@@ -136,21 +137,8 @@ def _ls(
         from hubclient.cli.reaching import reach_aloud
 
         daemon = reach_aloud(quiet=quiet or as_json)
-        ls(daemon, filters=filters or (), order=sort, limit=limit, quiet=quiet, as_json=as_json)
-
-
-@commands.command(name="status", cls=Command)
-def _status(as_json: Json = False) -> None:
-    """Tell whether the daemon is well, and what it does.
-
-    It does not start one: without a daemon the exit code is 3.
-
-    Examples:
-
-      hubctl status
-      hubctl status --json | jq .status.cache.free_bytes
-    """
-    with complaints(as_json=as_json):
-        from hubclient.cli.status import status
-
-        status(os.environ, as_json=as_json)
+        try:
+            ls(daemon, filters=filters or (), order=sort, limit=limit, quiet=quiet, as_json=as_json)
+        except RequestInvalid as error:  # of all that is asked, only the filters are the user's own words
+            complain(error, as_json=as_json)
+            raise typer.Exit(EXIT_USAGE) from None

@@ -5,6 +5,7 @@ Law: an option that several commands have means the same in each, and is written
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -74,3 +75,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but resu
 def tags_of(text: str | None) -> list[str] | None:
     """The tags that `Tags` names; None for no choice."""
     return None if text is None else [tag for tag in text.split(",") if tag]
+
+
+def quantity(parse: Callable[[str], float]) -> Callable[[str], float]:
+    """The parser of an option that is a quantity: what is none is wrong usage."""
+
+    def parser(text: str) -> float:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parser

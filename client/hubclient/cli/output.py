@@ -18,6 +18,7 @@ from hubclient.contract.errors import (
     AccessDenied,
     AddressForbidden,
     ArchiveCorrupt,
+    CacheUntrusted,
     DigestMismatch,
     DiskFull,
     HandleForbidden,
@@ -31,6 +32,7 @@ from hubclient.contract.errors import (
 from hubclient.contract.handles import is_kaggle
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 EXIT_UPSTREAM_NOT_FOUND = 4
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -39,6 +41,11 @@ _LASTING = ("network.", "its certificate", "the proxy refuses")
 _NEXT_STEPS = {
     "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, a path, or "
     "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION",
+    "daemon-unreachable": "`hubctl doctor` looks for the reason",
+    "archive-unsafe": "tell whoever publishes the module; `hubctl pack DIR` makes archives that are accepted",
+    "archive-too-large": "the daemon's settings say how much it takes: [limits] archive and module, [cache] max_size",
+    "cache-untrusted": "`hubctl doctor` looks at who could write there",
+    "cache-unreachable": "`hubctl help containers` says what to mount",
     "address-forbidden": "the daemon's settings say which addresses it may contact: [network] allow_private_addresses",
     "upstream-denied": "check the handle; if the host knows you, put a credential for it into "
     "~/.config/hubclient/credentials.toml or ~/.netrc",
@@ -165,6 +172,8 @@ def _next_step(error: HubError, handle: str) -> str | None:
         return None  # it is not over by itself, and the detail says what is
     if isinstance(error, AccessDenied) and "administrators" in error.detail:
         return "run hubctl as root, or as the user that the daemon runs as"
+    if isinstance(error, CacheUntrusted) and "TFHUB_CACHE_DIR" in error.detail:
+        return None  # the detail says what to do
     if isinstance(error, DiskFull) and (cache := finding.find(os.environ).cache) is not None:
         return f"{step}; the cache is {cache}"
     return step

@@ -5,30 +5,17 @@ Law: this file parses and explains; what a command does is in a file of its own,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from hubclient.cli.grammar import Command, Handles, Json, Quiet
+from hubclient.cli.grammar import Command, Handles, Json, Quiet, quantity
 from hubclient.cli.output import complaints
 from hubclient.contract.quantities import parse_seconds, parse_size
 
 commands = typer.Typer()
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-
-
-def _quantity(parse: Callable[[str], float]) -> Callable[[str], float]:
-    """The parser of an option that is a quantity: what is none is wrong usage."""
-
-    def parser(text: str) -> float:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
-
-    return parser
 
 
 @commands.command(name="rm", cls=Command)
@@ -100,7 +87,7 @@ def _prune(
         typer.Option(
             metavar="TIME",
             help="What nobody has used for so long: 30d, 12h.",
-            parser=_quantity(parse_seconds),
+            parser=quantity(parse_seconds),
             show_default=False,
         ),
     ] = None,
@@ -109,7 +96,7 @@ def _prune(
         typer.Option(
             metavar="SIZE",
             help="The least recently used, until the cache takes so much: 50GB, 800MiB.",
-            parser=_quantity(parse_size),
+            parser=quantity(parse_size),
             show_default=False,
         ),
     ] = None,

@@ -1,0 +1,100 @@
+"""What the daemon says of itself at one moment, and what changed between two of them.
+
+Law: looking changes nothing. No daemon is started for it, and none that hangs is waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hubclient import finding
+from hubclient.cli.asking import Answered, Failed, ask_all
+from hubclient.connecting import connect_to_users
+from hubclient.contract.errors import DaemonUnreachable
+from hubclient.daemon import Daemon, reach
+
+SILENCE_SECONDS = 4.0  # a daemon that is well answers in milliseconds
+
+_FROM_CACHE = ("hits", "stale", "uses")
+_DOWNLOADED = ("fetched", "joined", "failed")
+
+
+class NotRunning(DaemonUnreachable):
+    """The user's own daemon does not run, which is nobody's fault: whoever needs it starts it."""
+
+
+class Snapshot(NamedTuple):
+    """The API's Status and Fetches, and when they came (`time.monotonic`)."""
+
+    status: dict[str, Any]
+    fetches: list[dict[str, Any]]
+    at_seconds: float
+
+
+class Rates(NamedTuple):
+    """What happened between two snapshots. `cached` is the part that no download was needed for; None: of nothing."""
+
+    seconds: float
+    answers_per_second: float
+    received_bytes_per_second: float
+    cached: float | None
+
+
+def reach_running(environ: Mapping[str, str]) -> Daemon:
+    """The daemon of this environment, if it runs. Raises `DaemonUnreachable` when there is none, at once; `NotRunning`
+    if it is one that would be started."""
+    place = finding.find(environ)
+    # Nobody is started, and nobody is waited for unless the user says for how long.
+    looking = {**environ, "HUBD_AUTOSTART": "0", "HUBD_TIMEOUT": environ.get("HUBD_TIMEOUT") or "0"}
+    if place.kind == "user":
+        connection = connect_to_users(place, looking)
+        if connection is None:
+            raise NotRunning(
+                f"no daemon runs for the cache {place.cache}: `hubctl get HANDLE` starts one, or run `hubd run --user`"
+            )
+        connection.close()
+    try:
+        return reach(looking)
+    except DaemonUnreachable as error:
+        where = f"; its cache is {place.cache}" if place.cache is not None else ""
+        raise DaemonUnreachable(f"{error.detail}{where}") from error
+
+
+def take(daemon: Daemon) -> Snapshot:
+    """Ask for status and fetches. Raises `DaemonUnreachable` when the daemon says neither in `SILENCE_SECONDS`."""
+    paths = ("/v1/status", "/v1/fetches")
+    deadline = time.monotonic() + SILENCE_SECONDS
+    answers: dict[int, dict[str, Any]] = {}
+    for event in ask_all(paths, lambda path, _: daemon.get(path)):
+        match event:
+            case Answered(number, result, _):
+                answers[number] = result
+            case Failed(_, error):
+                raise error
+        if len(answers) < len(paths) and time.monotonic() > deadline:
+            raise DaemonUnreachable(
+                f"the daemon at {daemon.place.socket} takes connections, but has said nothing for "
+                f"{SILENCE_SECONDS:.0f} s: it is stopped, or hangs; see its log, and restart it"
+            )
+    return Snapshot(answers[0], answers[1]["fetches"], time.monotonic())
+
+
+def rates(before: Snapshot, after: Snapshot) -> Rates | None:
+    """What happened in between; None when that cannot be told: another daemon counts, or no time has passed."""
+    seconds = after.at_seconds - before.at_seconds
+    if before.status["started_at"] != after.status["started_at"] or seconds <= 0:
+        return None
+    then, now = before.status["counters"], after.status["counters"]
+    known = (*_FROM_CACHE, *_DOWNLOADED, "received_bytes")  # a newer daemon has others, of whatever kind
+    changes = {name: max(0, now.get(name, 0) - then.get(name, 0)) for name in known}
+    answers = sum(changes[name] for name in (*_FROM_CACHE, *_DOWNLOADED))
+    return Rates(seconds, answers / seconds, changes["received_bytes"] / seconds, cached_part(changes))
+
+
+def cached_part(counters: Mapping[str, int]) -> float | None:
+    """Of all that programs asked for, the part that was there already, 0 to 1; None when nobody asked."""
+    cached = sum(counters.get(name, 0) for name in _FROM_CACHE)
+    asked = cached + sum(counters.get(name, 0) for name in _DOWNLOADED)
+    return cached / asked if asked else None

@@ -1,0 +1,177 @@
+"""``GET /metrics``: on the socket, and where the settings say so on a TCP port that has nothing else.
+
+Law: however often it is asked for, the figures are gathered once a second at most, beside the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from hubd.api.access import Level
+from hubd.api.errors import problems
+from hubd.api.inventory import Inventory
+from hubd.api.routes import Route
+from hubd.api.server import ApiServer
+from hubd.fetching.means import Means
+from hubd.fetching.resolver import Resolver
+from hubd.figures import Cache, Snapshot
+from hubd.prefetching.keeper import Keeper
+
+log = logging.getLogger(__name__)
+
+_GATHER_SECONDS = 1.0
+_LEASES_SECONDS = 10.0
+_TCP_CONNECTIONS = 16
+_BACKLOG = 16
+_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the figures come from."""
+
+    means: Means
+    resolver: Resolver
+    inventory: Inventory
+    keeper: Keeper
+    server: Callable[[], ApiServer]
+
+
+class MetricsPage:
+    """The page, as of a second ago at most."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._gathering = asyncio.Lock()
+        self._page: tuple[float, bytes] | None = None
+        self._leased: tuple[float, tuple[int, int]] | None = None
+        path, summary = "/metrics", "Figures for Prometheus"
+        self.routes: tuple[Route, ...] = (
+            Route("GET", path, Level.USER, self.answer, summary, None, content_type="text/plain"),
+        )
+
+    async def answer(self, _: web.Request) -> web.StreamResponse:
+        async with self._gathering:
+            now = time.monotonic()
+            if self._page is None or now - self._page[0] >= _GATHER_SECONDS:
+                self._page = now, await self._gather()
+            page = self._page[1]
+        return web.Response(body=page, headers={"Content-Type": _CONTENT_TYPE, "Cache-Control": "no-store"})
+
+    async def _gather(self) -> bytes:
+        sources, means, server = self._sources, self._sources.means, self._sources.server()
+        flights, config, health = sources.resolver.fetches(), sources.inventory.config, means.trees.health
+        cache, warnings = await self._look()
+        snapshot = Snapshot(
+            counters=means.counters,
+            durations=means.durations,
+            damaged=health.damaged,
+            repaired=health.repaired,
+            fetches=Counter(flight.work.progress.state for flight in flights),
+            waiters=sum(flight.waiters for flight in flights),
+            connections=server.connections(),
+            max_connections=server.max_connections,
+            refused_connections=server.refused,
+            warnings=warnings,
+            config_loaded_at=config.loaded_at.timestamp() if config is not None else math.nan,
+            config_is_taken=config is not None and config.problem is None,
+            cache=cache,
+            prefetch_files=Counter(file.state for file in sources.keeper.status()),
+        )
+        return await asyncio.to_thread(_shown, snapshot)
+
+    async def _look(self) -> tuple[Cache | None, int]:
+        """The cache, and how many warnings there are; None when its disk cannot be asked, which is a warning too."""
+        means, inventory = self._sources.means, self._sources.inventory
+        try:
+            status = await inventory.cache()
+            warnings = len(await inventory.all_warnings(status))
+            leased_trees, leased_bytes = await asyncio.to_thread(self._leases)
+            cache = Cache(
+                modules=len(means.records.catalog) - len(means.records.catalog.private()),
+                used_bytes=status.used_bytes,
+                capacity_bytes=means.room.capacity(),
+                pinned_bytes=status.pinned_bytes,
+                in_flight_bytes=status.in_flight_bytes,
+                partial_bytes=status.partial_bytes,
+                leased_bytes=leased_bytes,
+                leased_trees=leased_trees,
+                free_bytes=status.free_bytes,
+                min_free_bytes=status.min_free_bytes,
+                max_size_bytes=status.max_size_bytes,
+            )
+        except OSError as error:
+            log.debug("the cache could not be looked at for the metrics: %s", error)
+            return None, 1
+        return cache, warnings
+
+    def _leases(self) -> tuple[int, int]:
+        """How many trees somebody holds, and their bytes on disk, as of some seconds ago: each is a file to open."""
+        now = time.monotonic()
+        if self._leased is None or now - self._leased[0] >= _LEASES_SECONDS:
+            means = self._sources.means
+            held = [tree.size_bytes for tree in means.evictor.candidates() if means.trees.is_held(tree.name)]
+            self._leased = now, (len(held), sum(held))
+        return self._leased[1]
+
+
+def _shown(snapshot: Snapshot) -> bytes:
+    from hubd import metrics  # whom nobody scrapes does without it
+
+    return metrics.text(snapshot)
+
+
+class MetricsPort:
+    """The page on a TCP port, for whoever can reach it. `warn` tells the administrator when that cannot be had."""
+
+    def __init__(self, page: MetricsPage) -> None:
+        self._page = page
+        self._address: str | None = None
+        self._server: ApiServer | None = None
+        self.problem: str | None = None  #: why it is not there, if it should be
+
+    async def listen(self, address: str | None) -> None:
+        """Be at ``host:port`` from now on, and nowhere else; None: nowhere. A failure is a `problem`, and no error."""
+        if address == self._address and self.problem is None:
+            return
+        await self.stop()
+        self._address = address
+        if address is None:
+            return
+        try:
+            listening = _Listening(address)
+        except OSError as error:
+            self.problem = f"metrics.listen: cannot listen on {address}: {os.strerror(error.errno or 0)}"
+            log.warning("%s", self.problem)
+            return
+        app = web.Application(middlewares=[problems])
+        app.router.add_get("/metrics", self._page.answer)
+        self._server = ApiServer(app, listening, max_connections=_TCP_CONNECTIONS)
+        await self._server.start()
+        log.info("metrics on http://%s/metrics", address)
+
+    async def stop(self) -> None:
+        server, self._server = self._server, None
+        self._address = self.problem = None
+        if server is not None:
+            await server.stop()
+
+
+class _Listening:
+    """A bound TCP socket."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+        self.socket = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
+        self.socket.setblocking(False)

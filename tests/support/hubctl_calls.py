@@ -1,0 +1,35 @@
+"""Calls of hubctl in texts for people, and whether hubctl has what they name."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import typer
+
+from hubclient.cli.app import app
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_QUOTED = re.compile(r"`(hubctl [^`]+)`")
+
+
+def commands(text: str) -> list[str]:
+    """Every call of hubctl in blocks and between backticks."""
+    lines = [line for kind, block in BLOCK.findall(text) if kind in ("", "sh") for line in block.splitlines()]
+    calls = [line[line.index("hubctl ") :] for line in lines if re.search(r"(^|sudo |then: )hubctl ", line)]
+    return [*calls, *_QUOTED.findall(BLOCK.sub("", text))]
+
+
+def complaint(call: str) -> str | None:
+    """What is wrong with the call's name or options; None when nothing is."""
+    words = shlex.split(call, comments=True)[1:]
+    words = words[: words.index("--")] if "--" in words else words
+    known = {command.name: command for command in typer.main.get_group(app).commands.values()}
+    name, *arguments = words
+    if name == "--help":
+        return None
+    if name not in known:
+        return f"hubctl has no command {name!r}"
+    options = {opt for param in known[name].params for opt in (*param.opts, *param.secondary_opts)} | {"--help", "-h"}
+    unknown = [word for word in arguments if word.startswith("-") and word.partition("=")[0] not in options]
+    return f"hubctl {name} has no {unknown}" if unknown else None
