@@ -23,7 +23,8 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 WITH_PEER = HUBD_TEST_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install peer demo test test-all test-fast test-client check lint types format soak load bench clean
+.PHONY: help install peer demo test test-all test-fast test-client test-system check lint types format soak load bench \
+    clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; \
@@ -74,6 +75,9 @@ test-client-%: client/pyproject.toml constraints.txt
 	    echo "SKIPPED: no CPython $* on this machine, so the client was not tested on it" >&2; \
 	fi
 
+test-system: $(INSTALLED) ## boot a Debian with systemd, and do all with the service (as root; about two minutes)
+	$(BIN)/python -m pytest -x -p no:cacheprovider tests/booted
+
 check: lint types test-fast ## format, lint, types and fast tests: before each commit, under a minute
 
 lint: $(INSTALLED) ## check format and lint
@@ -102,5 +106,5 @@ bench: $(INSTALLED) $(PEER)/.installed ## measure and draw hubd beside its peers
 	$(BIN)/python -m benchmarks --peer-python $(PEER)/bin/python --chart $(BENCH_CHART) $(ARGS)
 
 clean: ## remove everything that was built
-	rm -rf .venv .venv-* .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist client/build client/dist
+	rm -rf .venv .venv-* .bench .booted .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist client/build client/dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -22,6 +22,7 @@ from hubd.fetching.room import limits_of
 from hubd.fetching.threads import GrowingPool
 from hubd.network.upstream import Upstream
 from hubd.reload import ConfigState
+from hubd.store import entrance
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,11 @@ class Applying:
         means = self._means
         limits = await asyncio.to_thread(limits_of, settings.cache, means.trees.layout.root)
         prepared = await self._upstream.prepare(settings)
+        try:
+            await asyncio.to_thread(entrance.settle, means.trees.layout.root, settings.access)
+        except BaseException:
+            await prepared.close()
+            raise
         before, means.settings = means.settings, settings
         self._upstream.exchange(prepared)
         means.room.limits = limits
@@ -70,6 +76,8 @@ class Applying:
         self._server.max_connections = most_connections(settings)
         self._resolver.failures.clear()  # by these settings they may go well
         logs.apply(settings.log)
+        if before.access != settings.access:
+            means.events.dismiss()
         if before.network.revalidate_after != settings.network.revalidate_after:
             self._chores.views_are_old.set()
         await self._metrics_port.listen(settings.metrics.listen)  # what goes wrong with it is a doubt, no more

@@ -29,7 +29,7 @@ from pydantic import (
 from hubclient.contract import credentials, handles, places
 from hubclient.contract.errors import HandleInvalid
 from hubclient.contract.quantities import parse_seconds, parse_size
-from hubd import config_urls, trusted
+from hubd import config_access, config_urls, trusted
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -72,6 +72,8 @@ Share = Annotated[float, BeforeValidator(parse_percent)]
 AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
 HostPattern = Annotated[str, BeforeValidator(config_urls.host_pattern)]
 Network = IPv4Network | IPv6Network
+Uid = Annotated[int, BeforeValidator(config_access.uid)]
+Gid = Annotated[int, BeforeValidator(config_access.gid)]
 
 KAGGLE_URL = f"https://{handles.KAGGLE_HOST}"
 
@@ -179,6 +181,23 @@ class LimitSettings(Section):
     path: Size = 1 * KB
     unpack_memory: Size = 512 * MB
     unpack_time: Seconds = 1800.0
+    user_fetches: Annotated[int, Field(ge=1)] = 64
+    user_prefetches: Annotated[int, Field(ge=1)] = 1000
+    user_bytes: Annotated[Size, Field(gt=0)] | None = None
+
+
+class AccessSettings(Section):
+    """Who may do what, beside root and the daemon's own user, who may do everything."""
+
+    users: tuple[Uid, ...] = ()
+    groups: tuple[Gid, ...] = ()
+    admin_users: tuple[Uid, ...] = ()
+    admin_groups: tuple[Gid, ...] = Field(default_factory=config_access.admin_groups)
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether only some may ask for modules."""
+        return bool(self.users or self.groups)
 
 
 class CredentialSettings(Section):
@@ -220,6 +239,7 @@ class Settings(Section):
     api: ApiSettings = ApiSettings()
     network: NetworkSettings = NetworkSettings()
     limits: LimitSettings = LimitSettings()
+    access: AccessSettings = AccessSettings()
     credential: tuple[CredentialSettings, ...] = ()
     kaggle: KaggleSettings = KaggleSettings()
     prefetch: PrefetchSettings = PrefetchSettings()
@@ -279,9 +299,12 @@ def load(file: str | None, *, user: bool, is_draft: bool = False) -> Settings:
         if isinstance(stated.get(section, {}), dict):
             merged[section] = {**values, **stated.get(section, {})}
     try:
-        return Settings.model_validate(merged)
+        settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise ConfigError("\n".join(_complaint(file or "defaults", e["loc"], e) for e in error.errors())) from None
+    if user and settings.access != AccessSettings():
+        raise ConfigError(f"{file}: access: a user's own daemon is for that user and root alone: remove the section")
+    return settings
 
 
 def with_environ(settings: Settings, environ: Mapping[str, str]) -> Settings:

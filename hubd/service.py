@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from hubclient.contract.errors import HubError
 from hubd import allocator, systemd
+from hubd.api.access import Gate, Policy
 from hubd.api.events import EventRoutes
 from hubd.api.fetches import FetchRoutes
 from hubd.api.inventory import Inventory
@@ -46,7 +47,7 @@ from hubd.network.pace import Pace
 from hubd.network.upstream import Upstream
 from hubd.prefetching.keeper import Keeper
 from hubd.reload import Reloader, Source
-from hubd.store import recovery
+from hubd.store import entrance, recovery
 from hubd.store.adoption import adopt
 from hubd.store.eviction import Evictor
 from hubd.store.hold import CacheHold
@@ -80,6 +81,7 @@ async def serve(source: Source, settings: Settings, place: Place, passed: socket
     systemd.notify(f"STATUS=opening the cache {place.cache}")
     allow_network = settings.cache.allow_network_filesystem
     with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:
+        entrance.settle(hold.layout.root, settings.access)
         trees = Trees(hold.layout)
         partials = Partials(hold.layout, trees.ledger, settings.cache.keep_partial)
         recovery.clear(hold.layout, partials)
@@ -90,7 +92,7 @@ async def serve(source: Source, settings: Settings, place: Place, passed: socket
         try:
             async with upstream:
                 store = _Store(hold, trees, Records(hold.layout), partials)
-                service = _Service(settings, store, upstream, threads, listening)
+                service = _Service(settings, store, upstream, threads, listening, is_private=place.user)
                 await service.run(Reloader(source, settings, place, service.applying.apply, service.applying.told))
         finally:
             listening.close()
@@ -120,6 +122,8 @@ class _Service:
         upstream: Upstream,
         threads: GrowingPool,
         listening: ListeningSocket,
+        *,
+        is_private: bool,
     ) -> None:
         self._listening = listening
         self._has_terminal = has_terminal()
@@ -165,7 +169,8 @@ class _Service:
             *Upkeep(self._means, self._inventory).routes,
             *Verifying(self._means, self._resolver).routes,
         )
-        app = application(Api(self._resolver, self._inventory, others).routes, os.geteuid())
+        gate = Gate(lambda: Policy(self._means.settings.access, os.geteuid(), is_private))
+        app = application(Api(self._resolver, self._inventory, others).routes, gate)
         self._server = ApiServer(app, listening, max_connections=most_connections(settings))
         parts = self._server, self._inventory, self._chores, self._resolver, self._metrics_port
         self.applying = Applying(self._means, upstream, threads, *parts)

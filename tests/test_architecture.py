@@ -29,7 +29,7 @@ LAYERS = (
     {"store", "unpacking", "network"},
     {"logs", "unit_files"},
     {"config", "allocator", "systemd", "events"},
-    {"config_urls", "trusted"},
+    {"config_access", "config_urls", "trusted"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 

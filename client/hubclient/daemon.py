@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubclient import connecting, finding, starting
-from hubclient.contract.errors import DaemonUnreachable, ShuttingDown
+from hubclient.contract.errors import DaemonUnreachable, ShuttingDown, TooBusy
 from hubclient.exchange import NDJSON_CONTENT_TYPE, Channel, Died, Lost, Progress, read_events, read_json, read_stream
 from hubclient.finding import Place
 from hubclient.showing import Showing
@@ -101,7 +101,8 @@ class Daemon:
         """The API's Resolved; `progress` gets the API's Fetch again and again while it is downloaded.
 
         It may take as long as the daemon says that it works on it, which it does every few seconds.
-        `timeout_seconds`: for how long the daemon may be away, if not for this object's time. Raises `HubError`s.
+        `timeout_seconds`: for how long the daemon may be away, or too busy, if not for this object's time. Raises
+        `HubError`s.
 
         What a host refuses is asked for once more with the user's own credential for it, as `Showing` says.
         """
@@ -126,7 +127,7 @@ class Daemon:
                 read = partial(read_stream, heard=heard)
                 return self._channel.ask("POST", "/v1/resolve", asked, accept, read, check)
 
-            return self._repeat(ask, timeout_seconds)
+            return self._repeat(ask, timeout_seconds, waits_its_turn=True)
 
         return resolve(None) if offline else self._showing.ask(handle, resolve)
 
@@ -147,8 +148,17 @@ class Daemon:
     def _require_confidant(self, connection: socket.socket) -> None:
         connecting.require_confidant(connection, self.place)
 
-    def _repeat(self, ask: Callable[[Callable[[], None]], T], timeout_seconds: float | None = None) -> T:
-        """Ask until there is an answer, or until nobody was there for the timeout, or the daemon died too often."""
+    def _repeat(
+        self,
+        ask: Callable[[Callable[[], None]], T],
+        timeout_seconds: float | None = None,
+        *,
+        waits_its_turn: bool = False,
+    ) -> T:
+        """Ask until there is an answer, or until nobody was there for the timeout, or the daemon died too often.
+
+        With `waits_its_turn` a daemon that is too busy counts as one that is away, and is asked again when it says.
+        """
         timeout_seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
         away_since: float | None = None
         pause_seconds = _FIRST_PAUSE_SECONDS
@@ -161,7 +171,10 @@ class Daemon:
         while True:
             try:
                 return ask(alive)
-            except (Lost, ShuttingDown) as error:
+            except (Lost, ShuttingDown, TooBusy) as error:
+                is_busy = isinstance(error, TooBusy)
+                if is_busy and not waits_its_turn:
+                    raise
                 now = time.monotonic()
                 away_since = now if away_since is None else away_since
                 deaths += isinstance(error, Died)
@@ -171,8 +184,12 @@ class Daemon:
                     ) from error
                 left_seconds = away_since + timeout_seconds - now
                 if left_seconds <= 0:
+                    if is_busy:
+                        raise
                     raise DaemonUnreachable(f"{error}{starting.remedy(self.place)}") from error
-            time.sleep(min(random.uniform(0, pause_seconds), left_seconds))  # noqa: S311 (jitter, no secret)
+                at_least_seconds = float(error.retry_after_seconds) if isinstance(error, TooBusy) else 0.0
+            pause = at_least_seconds + random.uniform(0, pause_seconds)  # noqa: S311 (jitter, no secret)
+            time.sleep(min(pause, left_seconds))
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
 

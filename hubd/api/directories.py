@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import time
 
+from hubd.api.users import entrance_warnings
+from hubd.fetching.means import Means
 from hubd.store import foreign
-from hubd.store.layout import StoreLayout
 
 _FOREIGN_SECONDS = 60.0
 
@@ -17,8 +18,10 @@ _FOREIGN_SECONDS = 60.0
 class Directories:
     """Looks at them, in a thread."""
 
-    def __init__(self, layout: StoreLayout) -> None:
-        self._layout = layout
+    def __init__(self, means: Means, socket: str) -> None:
+        self._means = means
+        self._layout = means.trees.layout
+        self._socket = socket
         self._foreign: tuple[float, list[str]] | None = None
 
     def warnings(self) -> list[str]:
@@ -41,7 +44,7 @@ class Directories:
                 f"gone, or closed to uid {os.geteuid()}: {', '.join(lost)}; give hubd its access back, or restart it: "
                 "what is gone is made anew, and modules are fetched again when they are asked for"
             ]
-        return self._look_for_foreign()
+        return [*entrance_warnings(self._means, self._socket), *self._look_for_foreign()]
 
     def _look_for_foreign(self) -> list[str]:
         """The warning of entries in ``tfhub/`` that are not the store's, as of a minute ago at most."""

@@ -15,6 +15,7 @@ from hubclient.contract.errors import (
     NotFound,
     RequestInvalid,
     RequestTooLarge,
+    TooBusy,
 )
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def problem_answer(error: HubError) -> web.Response:
-    return web.Response(
-        status=error.status, body=json.dumps(error.problem()).encode(), content_type=PROBLEM_CONTENT_TYPE
-    )
+    headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, TooBusy) else None
+    body = json.dumps(error.problem()).encode()
+    return web.Response(status=error.status, body=body, content_type=PROBLEM_CONTENT_TYPE, headers=headers)
 
 
 def no_http() -> RequestInvalid:

@@ -35,7 +35,7 @@ class FetchRoutes:
         )
 
     async def look(self, request: web.Request) -> web.StreamResponse:
-        return answer(fetch_message(self._flight(request)))
+        return answer(fetch_message(self._flight(request), self._resolver, viewer(request)))
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         flight, uid = self._flight(request), viewer(request)

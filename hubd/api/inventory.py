@@ -17,6 +17,7 @@ from hubd import __version__
 from hubd.api import messages
 from hubd.api.directories import Directories
 from hubd.api.filters import parse_all
+from hubd.api.users import access_status, user_statuses
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.watch import Watch
@@ -41,7 +42,7 @@ class Inventory:
         self._thread = ThreadPoolExecutor(1, "inventory")
         self._watch = watch
         self._measured: tuple[float, messages.CacheStatus] | None = None
-        self._directories = Directories(self._layout)
+        self._directories = Directories(means, socket)
         self._socket = socket
         self._connections = connections
         self._started_at = datetime.now(UTC)
@@ -141,6 +142,9 @@ class Inventory:
             warnings=await self.all_warnings(cache),
             prefetch=[_prefetch_file(file, viewer) for file in self._keeper.status()],
             offline=self._means.settings.network.offline,
+            queue=self._means.slots.waiting,
+            access=access_status(self._means, viewer),
+            users=user_statuses(self._means, resolver, viewer),
         )
 
     async def cache(self) -> messages.CacheStatus:

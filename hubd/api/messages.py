@@ -104,6 +104,9 @@ class Fetch(Answer):
     trouble: str | None = Field(description="why the last try failed, while the next is waited for; null if none did")
     waiters: int
     is_prefetch: bool = Field(False, description="nobody waits for it")
+    users: list[int] = Field(
+        default_factory=list, description="the uids that wait for it; only administrators see others than themselves"
+    )
     started_at: datetime
     seconds_by_phase: dict[str, float] = Field(
         description="how long it has been at what; unpacking goes on beside the transfer, and counts from its end"
@@ -118,6 +121,7 @@ class Problem(Answer):
     code: str
     detail: str
     retryable: bool
+    retry_after_seconds: int | None = Field(None, description="of too-busy: when it may be over")
 
 
 class ProgressEvent(Answer):
@@ -383,6 +387,22 @@ class PrefetchFileStatus(Answer):
     next_run_at: datetime | None = Field(description="when something is due next; null: never")
 
 
+class UserStatus(Answer):
+    """What one user has under way, and was answered since the daemon started."""
+
+    uid: int
+    fetches: int = Field(description="that it started and that are under way, prefetches included")
+    queued: int = Field(description="of these, those that have not had their turn")
+    in_flight_bytes: int = Field(description="on disk, set aside for them")
+    hits: int = Field(description="answers that the cache had, those that clients found by themselves included")
+    answers: int = Field(description="all answers, hits included")
+
+
+class AccessStatus(Answer):
+    level: Literal["user", "admin"] = Field(description="what the asker may")
+    restricted: bool = Field(description="only some users may ask for modules")
+
+
 class Status(Answer):
     version: str
     pid: int
@@ -399,3 +419,6 @@ class Status(Answer):
     warnings: list[str]
     prefetch: list[PrefetchFileStatus] = Field(default_factory=list, description="the files of `prefetch.dir`")
     offline: bool = Field(description="network.offline holds: no network is asked")
+    queue: int = Field(0, description="fetches that wait for a turn, whoever asked for them")
+    access: AccessStatus
+    users: list[UserStatus] = Field(default_factory=list, description="an administrator sees all, a user itself")

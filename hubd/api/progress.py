@@ -24,7 +24,8 @@ _SEND_SECONDS = 30.0  # that a client may leave a line unread
 _WAITING = messages.WaitingEvent()
 
 
-def fetch_message(flight: FetchFlight) -> messages.Fetch:
+def fetch_message(flight: FetchFlight, resolver: Resolver, viewer: int | None) -> messages.Fetch:
+    """As the viewer (a uid; None: an administrator) may see it."""
     progress = flight.work.progress
     return messages.Fetch(
         id=progress.id,
@@ -39,6 +40,7 @@ def fetch_message(flight: FetchFlight) -> messages.Fetch:
         trouble=progress.trouble,
         waiters=flight.waiters,
         is_prefetch=not flight.is_urgent,
+        users=resolver.waiters.uids(progress.id, viewer),
         started_at=progress.started_at,
         seconds_by_phase=progress.seconds_by_phase,
     )
@@ -59,7 +61,7 @@ def resolved_message(resolution: Resolution) -> messages.Resolved:
     )
 
 
-async def stream(request: web.Request, resolver: Resolver, ask: Ask) -> web.StreamResponse:
+async def stream(request: web.Request, resolver: Resolver, ask: Ask, viewer: int | None) -> web.StreamResponse:
     """Answers with the events of one resolve; what the cache has is told in a single line at once."""
     if (found := await resolver.look(ask)) is not None:
         event = messages.ResolvedEvent(result=resolved_message(found))
@@ -76,8 +78,9 @@ async def stream(request: web.Request, resolver: Resolver, ask: Ask) -> web.Stre
             # One step, so that whoever boards at once is told of a flight first.
             await asyncio.wait({fetching}, timeout=0)
             while not fetching.done():
-                flight = flights[0] if flights else None
-                await send(response, messages.ProgressEvent(fetch=fetch_message(flight)) if flight else _WAITING)
+                flight = flights[-1] if flights else None
+                told = messages.ProgressEvent(fetch=fetch_message(flight, resolver, viewer)) if flight else _WAITING
+                await send(response, told)
                 watchers = flight.waiters if flight is not None else 0
                 pause = min(_SLOWEST_SECONDS, max(_FASTEST_SECONDS, watchers / _LINES_PER_SECOND))
                 await asyncio.wait({fetching}, timeout=pause)

@@ -14,23 +14,21 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from hubclient.contract import handles
-from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid, RequestTooLarge
+from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid
 from hubd import __version__
 from hubd.api import messages, progress
-from hubd.api.access import Caller, Level, caller_of
-from hubd.api.bodies import Bodies
+from hubd.api.access import Caller, Gate, Level, caller_of
+from hubd.api.bodies import MAX_BODY_BYTES, Bodies
 from hubd.api.errors import as_hub_error, problems
 from hubd.api.inventory import Inventory
 from hubd.api.openapi import encoded
 from hubd.fetching.resolver import Ask, Resolver
 
-MAX_BODY_BYTES = 1 << 20
-BODY_TIMEOUT_SECONDS = 30.0
 _WAITING_SECONDS = 4.0  # a line goes out so often, so that a long work differs from a dead daemon
 
 M = TypeVar("M", bound=BaseModel)
 
-_VIEWER = "viewer"
+_CALLER, _VIEWER = "caller", "viewer"
 _BODIES = web.AppKey("bodies", Bodies)
 
 
@@ -51,23 +49,25 @@ class Route:
     content_type: str = "application/json"  # of an answer that is no such lines
 
 
-def application(routes: Sequence[Route], owner_uid: int) -> web.Application:
-    """The routes as a web application that knows its callers from the kernel."""
+def application(routes: Sequence[Route], gate: Gate) -> web.Application:
+    """The routes as a web application that knows its callers from the kernel, and lets in whom the gate does."""
     app = web.Application(middlewares=[problems], client_max_size=MAX_BODY_BYTES)
     app[_BODIES] = Bodies()
     for route in routes:
-        app.router.add_route(route.method, route.path, _guarded(route, owner_uid))
+        app.router.add_route(route.method, route.path, _guarded(route, gate))
     return app
 
 
-def _guarded(route: Route, owner_uid: int) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _guarded(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(request: web.Request) -> web.StreamResponse:
-        caller = _caller(request)
-        if (level := caller.level(owner_uid)) < route.level:
-            raise AccessDenied(f"{route.method} {route.path} is for administrators")
+        if (peer := request.get_extra_info("socket")) is None:
+            raise AccessDenied("the caller has left")
+        who = caller_of(peer)
+        level = gate.admit(who, route.level, f"{route.method} {route.path}")
         if unknown := set(request.query) - set(route.query):
             raise RequestInvalid(f"{route.path} takes no ?{min(unknown)[:80]} (hubd {__version__})")
-        request[_VIEWER] = None if level >= Level.ADMIN else caller.uid
+        request[_CALLER] = who
+        request[_VIEWER] = None if level >= Level.ADMIN else who.uid
         return await route.handler(request)
 
     return handler
@@ -79,12 +79,10 @@ def viewer(request: web.Request) -> int | None:
     return uid
 
 
-def _caller(request: web.Request) -> Caller:
-    """Who asks. Raises `AccessDenied` when it has left already."""
-    peer = request.get_extra_info("socket")
-    if peer is None:
-        raise AccessDenied("the caller is unknown")
-    return caller_of(peer)
+def caller(request: web.Request) -> Caller:
+    """Who asks, whom the gate has let in."""
+    found: Caller = request[_CALLER]
+    return found
 
 
 class Api:
@@ -141,26 +139,32 @@ class Api:
         )
 
     async def resolve(self, request: web.Request) -> web.StreamResponse:
-        uid = _caller(request).uid
         asked = await body(request, messages.ResolveRequest)
-        credential = asked.credential.credential if asked.credential is not None else None
-        ask = Ask(asked.handle, asked.hex_digest, asked.refresh, asked.offline, uid, credential)
+        ask = Ask(
+            asked.handle,
+            asked.hex_digest,
+            asked.refresh,
+            asked.offline,
+            uid=caller(request).uid,
+            credential=asked.credential.credential if asked.credential is not None else None,
+            is_limited=viewer(request) is not None,
+        )
         if progress.CONTENT_TYPE in request.headers.get("Accept", ""):
-            return await progress.stream(request, self._resolver, ask)
+            return await progress.stream(request, self._resolver, ask, viewer(request))
         resolution = await self._resolver.look(ask) or await self._resolver.fetch(ask)
         return answer(progress.resolved_message(resolution))
 
     async def prefetch(self, request: web.Request) -> web.StreamResponse:
-        uid = _caller(request).uid
         asked = await body(request, messages.PrefetchRequest)
-        fetches = [await self._prefetch(handle, uid) for handle in dict.fromkeys(asked.handles)]
+        fetches = [await self._prefetch(handle, request) for handle in dict.fromkeys(asked.handles)]
         return answer(messages.Prefetched(fetches=fetches), 202)
 
-    async def _prefetch(self, handle: str, uid: int) -> messages.PrefetchAccepted:
+    async def _prefetch(self, handle: str, request: web.Request) -> messages.PrefetchAccepted:
         key = fetch = problem = None
         try:
             key = handles.key(handles.canonical(handle))
-            fetch = await self._resolver.prefetch(handle, uid)
+            is_limited = viewer(request) is not None
+            fetch = await self._resolver.prefetch(handle, caller(request).uid, is_limited=is_limited)
         except HubError as error:
             problem = messages.Problem(**error.problem())
         return messages.PrefetchAccepted(handle=handle, key=key, id=fetch, problem=problem)
@@ -168,13 +172,14 @@ class Api:
     async def uses(self, request: web.Request) -> web.StreamResponse:
         # Reported by clients that hang up at once. That cancels what is awaited here, and comes at the earliest one
         # turn of the loop after the request: by then its body, which came with it, has been passed on.
-        uid = _caller(request).uid
+        uid = caller(request).uid
         asked = await body(request, messages.UsesRequest)
         return answer(messages.Used(counted=await self._resolver.used_by(uid, asked.keys)), 202)
 
     async def fetches(self, request: web.Request) -> web.StreamResponse:
-        flights = self._resolver.fetches(viewer(request))
-        return answer(messages.Fetches(fetches=[progress.fetch_message(flight) for flight in flights]))
+        who, resolver = viewer(request), self._resolver
+        flights = [progress.fetch_message(flight, resolver, who) for flight in resolver.fetches(who)]
+        return answer(messages.Fetches(fetches=flights))
 
     async def modules(self, request: web.Request) -> web.StreamResponse:
         limit = request.query.get("limit", "100")
@@ -228,18 +233,7 @@ def answer(message: messages.Answer, status: int = 200) -> web.Response:
 
 async def body(request: web.Request, model: type[M]) -> M:
     """The request's body as a message. A body that does not come in time costs its sender the connection."""
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise RequestTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
-    try:
-        async with (
-            asyncio.timeout(BODY_TIMEOUT_SECONDS),
-            request.app[_BODIES].turn(_caller(request).uid, request.content_length),
-        ):
-            body = await request.read()
-    except web.RequestPayloadError:
-        raise RequestInvalid("the body is not encoded as its headers say") from None
-    except TimeoutError:
-        raise RequestInvalid(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} s") from None
+    body = await request.app[_BODIES].read(request, caller(request).uid)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

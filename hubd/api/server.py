@@ -19,6 +19,7 @@ from aiohttp import web
 from hubclient.contract.errors import PROBLEM_CONTENT_TYPE, TooBusy
 from hubd.api.access import caller_of
 from hubd.api.connection import Connection, Patience
+from hubd.api.guests import Guests
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class ApiServer:
         self._own = 0
         self.refused = 0  #: connections past the limit
         self._refusals: set[_Refusal] = set()
+        self._guests = Guests()
 
     async def start(self) -> None:
         await self._runner.setup()
@@ -87,14 +89,17 @@ class ApiServer:
     def _admit(self, peer: socket.socket) -> asyncio.Protocol:
         server = self._runner.server
         assert isinstance(server, web.Server)
-        if caller_of(peer).pid == os.getpid():  # it asks once, whether it still answers: also when all places are taken
+        caller, present = caller_of(peer), server.connections
+        if caller.pid == os.getpid():  # it asks once, whether it still answers: also when all places are taken
             self._own += 1
         else:
             self._accepted += 1
-            if self.connections() >= self.max_connections:
+            if not self._guests.may_come(caller.uid, present, self.max_connections):
                 self.refused += 1
                 return _Refusal(self._refusals)
-        return Connection(server, self._patience)
+        connection = Connection(server, self._patience)
+        self._guests.came(connection, caller.uid, present)
+        return connection
 
 
 class _Door(asyncio.Protocol):
@@ -127,9 +132,10 @@ class _Refusal(asyncio.Protocol):
             transport.close()  # politeness has its limit too
 
     def data_received(self, data: bytes) -> None:
-        error = TooBusy("hubd has all the connections that api.connections allows")
+        error = TooBusy("hubd has all the connections that api.connections allows, or that one user may have of them")
         body = json.dumps(error.problem()).encode()
-        head = f"HTTP/1.1 {error.status} {error.code}\r\nContent-Type: {PROBLEM_CONTENT_TYPE}\r\nRetry-After: 1\r\n"
+        head = f"HTTP/1.1 {error.status} {error.code}\r\nContent-Type: {PROBLEM_CONTENT_TYPE}\r\n"
+        head += f"Retry-After: {error.retry_after_seconds}\r\n"
         self._transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
         self._transport.close()
 

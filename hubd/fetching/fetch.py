@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -24,6 +25,7 @@ from hubd.fetching.means import Means, lacks
 from hubd.fetching.progress import Progress
 from hubd.fetching.report import Report
 from hubd.fetching.room import Reservation
+from hubd.fetching.shares import Shares
 from hubd.network.conditions import RangeRefused, Resume, Validators
 from hubd.network.credentials import Credential
 from hubd.network.patience import Patience
@@ -31,6 +33,7 @@ from hubd.network.segments import Ranges
 from hubd.network.sources import ArchiveRequest, Delivery
 from hubd.network.terms import Changed, Hooks, Received, Terms, check_announced
 from hubd.network.transfer import Transfer
+from hubd.network.waiting_line import User
 from hubd.store.disk import from_os_error
 from hubd.store.manifest import FileEntry, Manifest, content_digest
 from hubd.store.partials import Partial
@@ -92,6 +95,12 @@ class Fetch:
         self._partial_key = key
         self.askers: set[int | None] = set()
         self.is_prefetch = True  # until somebody waits for it
+        self.starter: User = None
+        self.starter_uid: int | None = None
+        self.started_as_prefetch = False
+        self._shares: Shares | None = None
+        self._reservation: Reservation | None = None
+        self._waiting: Counter[User] = Counter()
         self._means = means
         self._spelling = spelling
         self._refresh = refresh
@@ -112,6 +121,30 @@ class Fetch:
     def waited(self) -> int:
         """How many have waited for it, those that left included."""
         return len(self._demands)
+
+    def start_for(self, user: User, uid: int | None, shares: Shares, *, is_prefetch: bool) -> None:
+        """It counts as this user's, of this uid; to be said before it runs."""
+        self.starter, self.starter_uid, self._shares, self.started_as_prefetch = user, uid, shares, is_prefetch
+
+    @contextmanager
+    def waited_for_by(self, user: User) -> Iterator[None]:
+        """For the block this user waits for it."""
+        self._waiting[user] += 1
+        try:
+            yield
+        finally:
+            self._waiting[user] -= 1
+            if not self._waiting[user]:
+                del self._waiting[user]
+
+    def users(self) -> Collection[User]:
+        """Who waits for it now."""
+        return self._waiting.keys()
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What is set aside for it on the disk."""
+        return self._reservation.reserved_bytes if self._reservation is not None else 0
 
     def is_seen_by(self, uid: int) -> bool:
         """Whether this user may know of it: who asked for it, and everyone once the origin gives it to anyone.
@@ -177,9 +210,9 @@ class Fetch:
                     # Nobody may force downloads of what cannot change, and there is nothing to ask with.
                     return Landed(before, "hit", ("the origin gave no validator to ask for changes with",))
                 known = None
-        if known is not None and means.slots.locked():
+        if known is not None and not means.slots.has_turn_for(self.is_urgent, self.users):
             # A question takes nobody's turn; only an answer with a new archive waits for its own.
-            async with means.asking, self._open(known) as delivery:
+            async with means.asking.turn(self.is_urgent, self.users), self._open(known) as delivery:
                 if delivery.body is None:
                     return await means.to_its_end(lambda: self._confirm(delivery.validators))
         landed = await self._ask_in_turn(known, self._confirmed)
@@ -193,7 +226,7 @@ class Fetch:
         `unchanged`'s to judge.
         """
         means = self._means
-        async with means.slots.turn(self.is_urgent):
+        async with means.slots.turn(self.is_urgent, self.users):
             while True:
                 try:
                     async with self._open(known, means.partials.claim(self._partial_key)) as delivery:
@@ -229,22 +262,16 @@ class Fetch:
     async def _open(self, known: Validators | None, partial: Partial | None = None) -> AsyncIterator[Delivery]:
         """Asks for the archive, or for what the partial lacks of it."""
         self.progress.enter("connecting")
-        open_at_origin, handle = self._means.source.open, self.progress.handle
+        open_at_origin = self._means.source.open
         self._partial = partial
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    delivery = await stack.enter_async_context(
-                        open_at_origin(
-                            ArchiveRequest(handle, known, _resume(partial), self.is_urgent, self._credential)
-                        )
-                    )
+                    delivery = await stack.enter_async_context(open_at_origin(self._request(known, _resume(partial))))
                 except RangeRefused as refused:
                     log.info("%s: the rest was asked for, and the answer came %s", self.progress.loggable, refused)
                     await self._drop_partial()
-                    delivery = await stack.enter_async_context(
-                        open_at_origin(ArchiveRequest(handle, known, None, self.is_urgent, self._credential))
-                    )
+                    delivery = await stack.enter_async_context(open_at_origin(self._request(known, None)))
                 if not delivery.from_bytes:
                     await self._drop_partial()  # the origin has another archive by now
                 self.progress.host = delivery.final_host
@@ -252,6 +279,10 @@ class Fetch:
         finally:
             if self._partial is not None:
                 self._means.partials.give_back(self._partial)
+
+    def _request(self, known: Validators | None, resume: Resume | None) -> ArchiveRequest:
+        handle, credential = self.progress.handle, self._credential
+        return ArchiveRequest(handle, known, resume, self.is_urgent, credential, users=self.users)
 
     async def _drop_partial(self) -> None:
         partial, self._partial = self._partial, None
@@ -262,8 +293,9 @@ class Fetch:
     async def _take(self, delivery: Delivery) -> Landed:
         async with self._staging(delivery) as (staging, keeping):
             check_announced(delivery.total_bytes, self._means.settings.limits.archive)
-            reservation = Reservation(self._means.room, self._means.trees, staging.path)
-            await reservation.spool(delivery.total_bytes or delivery.from_bytes or 1, exact=True)
+            reservation = Reservation(self._means.room, self._means.trees, staging.path, self._allow)
+            self._reservation = reservation
+            await reservation.announced(delivery.total_bytes or delivery.from_bytes or 1, delivery.from_bytes)
             tree = staging.attempt_tree(1)
             received, report = await self._receive_and_unpack(delivery, staging, tree, keeping, reservation)
             self.progress.enter("publishing")
@@ -274,6 +306,9 @@ class Fetch:
             finally:
                 for lease in leases:
                     self._means.grace.keep(lease)
+
+    def _allow(self, total_bytes: int) -> int | None:
+        return self._shares.require_bytes(self, total_bytes) if self._shares is not None else None
 
     @asynccontextmanager
     async def _staging(self, delivery: Delivery) -> AsyncIterator[tuple[Staging, Keeping]]:
@@ -289,6 +324,7 @@ class Fetch:
             # Also when the cancellation struck while it was being made.
             for _, keeping in made:
                 await self._means.to_its_end(functools.partial(keeping.leave, ended_by))
+            self._reservation = None
             self._means.litter.set()
 
     def _stage(self, delivery: Delivery) -> tuple[Staging, Keeping]:

@@ -22,6 +22,7 @@ from hubd.fetching.durations import Durations
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.room import Room
 from hubd.fetching.slots import Slots
+from hubd.fetching.tallies import Tallies
 from hubd.fetching.threads import to_its_end
 from hubd.fetching.users import Users
 from hubd.fetching.verifier import Verifier
@@ -78,7 +79,8 @@ class Means:
     # Trees that a handle moved on from; they go as soon as nobody uses them.
     orphans: set[str] = field(default_factory=set)
     litter: asyncio.Event = field(default_factory=asyncio.Event)
-    asking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_ASKING_AT_ONCE))
+    asking: Slots = field(default_factory=lambda: Slots(_ASKING_AT_ONCE))
+    tallies: Tallies = field(default_factory=Tallies)
 
     def direct_until(self, record: Record) -> float:
         """Until when (Unix seconds) a record is answered without its origin, and from its views without the daemon."""
@@ -187,6 +189,7 @@ class Means:
             if number % _TOUCHED_AT_ONCE == 0:
                 await asyncio.sleep(0)  # others need the event loop too
         self.counters.uses += counted
+        self.tallies.used(uid, counted)
         return counted
 
     async def to_its_end(self, function: Callable[[], T]) -> T:

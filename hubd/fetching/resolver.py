@@ -27,17 +27,21 @@ from hubclient.contract.errors import (
 from hubd.fetching.counters import Outcome
 from hubd.fetching.fetch import Fetch, Landed
 from hubd.fetching.flights import Flight, Flights
-from hubd.fetching.means import Means, lacks
+from hubd.fetching.means import Means
 from hubd.fetching.negative import NegativeCache
 from hubd.fetching.private import Fetches
-from hubd.fetching.troubles import Troubles
+from hubd.fetching.recency import Recency
+from hubd.fetching.shares import OWN_LIMITS, Shares
 from hubd.fetching.waiters import Waiters
 from hubd.network.credentials import Credential
+from hubd.network.waiting_line import User
 from hubd.store.records import Record
 
 log = logging.getLogger(__name__)
 
 MAX_FLIGHTS = 4096
+_MAX_PREFETCHES = 3072  # of these, so that those that are waited for can begin
+_ROUNDS = 5
 
 # What trying again at once cannot change.
 _REMEMBERED = (UpstreamNotFound, ArchiveTooLarge, ArchiveUnsafe, NotAModule)
@@ -48,7 +52,7 @@ FetchFlight = Flight[Fetch, Landed]
 @dataclass(frozen=True)
 class Ask:
     """What a caller wants. `digest`: hex sha256 that the archive must have; `uid`, `credential`: who asks, if known;
-    `prefetch`: nobody waits for it."""
+    `prefetch`: nobody waits for it; `is_limited`: the limits of users hold for it."""
 
     handle: str
     digest: str | None = None
@@ -57,6 +61,12 @@ class Ask:
     uid: int | None = None
     credential: Credential | None = None
     prefetch: bool = False
+    is_limited: bool = False
+
+    @property
+    def user(self) -> User:
+        """Whose turns and room it takes; None: those of administrators and of the daemon itself."""
+        return self.uid if self.is_limited else None
 
 
 @dataclass(frozen=True)
@@ -81,8 +91,11 @@ class Resolver:
         self._flights: Flights[str, Fetch, Landed] = Flights(spawn)
         self.waiters = Waiters()
         self._fetches = Fetches(means, self._flights)
-        self._troubles = Troubles(log)
+        self._recency = Recency(means, spawn)
         self.failures = NegativeCache()
+        self._shares = Shares(
+            lambda: means.settings.limits, lambda: (flight.work for flight in self._flights.running())
+        )
 
     def fetches(self, uid: int | None = None) -> list[FetchFlight]:
         """Those under way; with a uid, those that this user may know of."""
@@ -99,7 +112,7 @@ class Resolver:
             if lease is None:
                 return None
             self._means.grace.keep(lease)
-            self._used(record, ask.handle)
+            self._recency.used(record, ask.handle)
             return self._answer(ask, record, "hit")
 
     async def fetch(self, ask: Ask, watch: Callable[[FetchFlight], None] | None = None) -> Resolution:
@@ -114,25 +127,30 @@ class Resolver:
                 return await self._stale(ask, key, offline)
             if ask.credential is not None:
                 await self._means.to_its_end(self._means.records.salt)  # the first time it is made, which takes a while
-            async with self._board(name, canonical, key, ask) as (flight, joined):
-                if watch is not None:
-                    watch(flight)
-                try:
-                    async with self.waiters.waiting(flight.work.progress.id, ask.uid):
-                        landed = await flight.outcome()
-                except _REMEMBERED as error:
-                    self.failures.put(name, error, ttl_seconds=self._means.settings.network.negative_ttl)
-                    raise
-            if landed.error is not None:
+            for rounds_left in reversed(range(_ROUNDS)):
+                async with self._board(name, canonical, key, ask) as (flight, joined):
+                    if watch is not None:
+                        watch(flight)
+                    try:
+                        async with self.waiters.waiting(flight.work.progress.id, ask.uid):
+                            landed = await flight.outcome()
+                            break
+                    except OWN_LIMITS:
+                        if not (joined and rounds_left and flight.work.starter != ask.user):
+                            raise  # else it was another user's limit, and the caller begins anew
+                    except _REMEMBERED as error:
+                        self.failures.put(name, error, ttl_seconds=self._means.settings.network.negative_ttl)
+                        raise
+            if landed.error is not None and not isinstance(landed.error, OWN_LIMITS):
                 # The next callers get the copy at once, and not each after a timeout of its own.
                 network = self._means.settings.network
                 self.failures.put(name, landed.error, ttl_seconds=max(network.negative_ttl, network.stall_timeout))
-            self._used(landed.record, ask.handle)
+            self._recency.used(landed.record, ask.handle)
             return self._answer(ask, landed.record, landed.outcome(joined), landed.warnings)
 
-    async def prefetch(self, handle: str, uid: int | None = None) -> str | None:
+    async def prefetch(self, handle: str, uid: int | None = None, *, is_limited: bool = False) -> str | None:
         """Starts the fetch of a handle; its id, or None when the module is there. Raises `HubError`s."""
-        ask = Ask(handle, uid=uid, prefetch=True)
+        ask = Ask(handle, uid=uid, prefetch=True, is_limited=is_limited)
         if await self.look(ask) is not None:
             return None
         started: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
@@ -189,39 +207,22 @@ class Resolver:
 
     @asynccontextmanager
     async def _board(self, name: str, canonical: str, key: str, ask: Ask) -> AsyncIterator[tuple[FetchFlight, bool]]:
-        if len(self._flights) >= MAX_FLIGHTS:
-            raise TooBusy(f"{MAX_FLIGHTS} fetches are waiting already")
-        work, refresh = self._fetches.work, ask.refresh or ask.digest is not None
-        async with self._flights.board(
-            name,
-            lambda: work(canonical, key, ask.uid, ask.credential, spelling=ask.handle, refresh=refresh),
-            urgent=not ask.prefetch,
-        ) as (flight, joined):
+        def start() -> Fetch:
+            if len(self._flights) >= (_MAX_PREFETCHES if ask.prefetch and ask.is_limited else MAX_FLIGHTS):
+                raise TooBusy(f"{len(self._flights)} fetches are waiting already")
+            self._shares.require_start(ask.user, is_prefetch=ask.prefetch)
+            refresh = ask.refresh or ask.digest is not None
+            work = self._fetches.work(canonical, key, ask.uid, ask.credential, spelling=ask.handle, refresh=refresh)
+            work.start_for(ask.user, ask.uid, self._shares, is_prefetch=ask.prefetch)
+            return work
+
+        async with self._flights.board(name, start, urgent=not ask.prefetch) as (flight, joined):
             flight.work.askers.add(ask.uid)
             flight.work.demand(ask.digest)
             flight.work.is_prefetch = flight.work.is_prefetch and ask.prefetch
-            if not ask.prefetch:
+            with flight.work.waited_for_by(ask.user):
                 self._means.slots.promote()
-            yield flight, joined
-
-    def _used(self, record: Record, spelling: str) -> None:
-        """Recency, and views that are missing or wrong."""
-        means, key = self._means, record.key
-        means.records.touch(key)
-        direct_until = means.direct_until(record)
-        if lacks(record, spelling):
-            self._behind(lambda: means.add_spelling(key, spelling))
-        elif not means.records.views_are_right(record, direct_until=direct_until):
-            self._behind(lambda: means.records.mend_views(record, direct_until=direct_until))
-
-    def _behind(self, write: Callable[[], object]) -> None:
-        """Writes without making the caller wait: what it is told is right without it."""
-
-        async def written() -> None:
-            with self._troubles.told("the cache could not be written to"):
-                await self._means.to_its_end(write)
-
-        self._spawn(written())
+                yield flight, joined
 
     def _answer(self, ask: Ask, record: Record, outcome: Outcome, warnings: tuple[str, ...] = ()) -> Resolution:
         if ask.digest is not None and ask.digest != record.digest:
@@ -229,6 +230,7 @@ class Resolver:
         self._means.counters.answered(outcome)
         if ask.uid is not None and not ask.prefetch:
             self._means.users.saw(ask.uid, record.key)
+            self._means.tallies.answered(ask.uid, outcome)
         return Resolution(record, self._means.trees.layout.module(record.digest), outcome, warnings)
 
     @contextmanager

@@ -76,14 +76,7 @@ class Room:
 
         What was set aside. Raises `ArchiveTooLarge` for what could never fit, be it only announced, and `CacheFull`.
         """
-        if self.limits.max_size_bytes is not None:
-            least_bytes = max(total_bytes, announced_bytes)
-            if least_bytes > self.limits.max_size_bytes:
-                raise ArchiveTooLarge(
-                    f"the module needs {format_size(least_bytes)} or more, and the whole cache may take "
-                    f"{format_size(self.limits.max_size_bytes)} (cache.max_size)"
-                )
-            await self.scanned.wait()
+        await self._require_possible(max(total_bytes, announced_bytes))
         for wanted in (wish_bytes, total_bytes):
             if wanted >= total_bytes and self._missing(path, wanted) <= 0:
                 return self._take(path, wanted)
@@ -96,6 +89,32 @@ class Room:
                 if self._missing(path, total_bytes) <= 0:
                     return self._take(path, total_bytes)
         raise await self._full(path, total_bytes)
+
+    async def is_free(self, path: str, total_bytes: int) -> bool:
+        """Whether nothing has to go so that the path has so many bytes in all. Nothing goes, and nothing is set aside.
+
+        Raises `ArchiveTooLarge` and `CacheFull` as `reserve` would.
+        """
+        await self._require_possible(total_bytes)
+        if self._missing(path, total_bytes) <= 0:
+            return True
+        async with self._evicting:
+            await self.scanned.wait()
+            await asyncio.to_thread(self._trees.ledger.look_again)
+            if self._missing(path, total_bytes) <= 0:
+                return True
+            if await asyncio.to_thread(self._evictor.could_make_room, lambda: self._missing(path, total_bytes)):
+                return False
+        raise await self._full(path, total_bytes)
+
+    async def _require_possible(self, total_bytes: int) -> None:
+        if self.limits.max_size_bytes is not None:
+            if total_bytes > self.limits.max_size_bytes:
+                raise ArchiveTooLarge(
+                    f"the module needs {format_size(total_bytes)} or more, and the whole cache may take "
+                    f"{format_size(self.limits.max_size_bytes)} (cache.max_size)"
+                )
+            await self.scanned.wait()
 
     async def make_ahead(self) -> None:
         """Bring the cache down to its low water mark, if it is past the high one. Raises `HubError`s."""
@@ -139,8 +158,14 @@ class Room:
 class Reservation:
     """What one fetch has set aside: for its spool and for its tree."""
 
-    def __init__(self, room: Room, trees: Trees, path: str) -> None:
-        """`path`: of its directory in ``staging/``, which has an account."""
+    def __init__(
+        self, room: Room, trees: Trees, path: str, allow: Callable[[int], int | None] = lambda total_bytes: None
+    ) -> None:
+        """`path`: of its directory in ``staging/``, which has an account. `allow` says how much more than so many bytes
+        it may have in all (None: any), or raises a `HubError` when that is too much already."""
+        #: what is set aside, or being made room for
+        self.reserved_bytes = 0
+        self._allow = allow
         self._room = room
         self._ledger = trees.ledger
         self._path = path
@@ -148,11 +173,20 @@ class Reservation:
         self._tree_bytes = 0
         self._raising = asyncio.Lock()  # both parts grow at the same time, and are one account
 
-    async def spool(self, size_bytes: int, *, exact: bool = False) -> None:
-        """Room for a spool of this size, and unless `exact` for some more, so that few steps are taken."""
-        if size_bytes <= self._spool_bytes:
-            return
-        step_bytes = 0 if exact else min(max(size_bytes, _FIRST_STEP_BYTES), _LARGEST_STEP_BYTES)
+    async def announced(self, size_bytes: int, received_bytes: int) -> None:
+        """Room for a spool that is announced to have this size, if nothing has to go for it; else for what of it was
+        received already, and the rest as it comes: a server may announce what it never sends."""
+        total_bytes = size_bytes + self._tree_bytes + _BESIDE_BYTES
+        self._allow(total_bytes)
+        is_free = await self._room.is_free(self._path, total_bytes)
+        await self._grow_spool(size_bytes if is_free else max(received_bytes, 1), 0)
+
+    async def spool(self, size_bytes: int) -> None:
+        """Room for a spool of this size, and for some more, so that few steps are taken."""
+        if size_bytes > self._spool_bytes:
+            await self._grow_spool(size_bytes, min(max(size_bytes, _FIRST_STEP_BYTES), _LARGEST_STEP_BYTES))
+
+    async def _grow_spool(self, size_bytes: int, step_bytes: int) -> None:
         async with self._raising:
             self._spool_bytes = await self._reserve(size_bytes, self._tree_bytes, step_bytes, size_bytes)
 
@@ -171,10 +205,12 @@ class Reservation:
     async def _reserve(self, size_bytes: int, other_bytes: int, step_bytes: int, announced_bytes: int) -> int:
         other_bytes += _BESIDE_BYTES
         total_bytes = size_bytes + other_bytes
-        reserved_bytes = await self._room.reserve(
+        left_bytes = self._allow(total_bytes)
+        self.reserved_bytes = max(self.reserved_bytes, total_bytes)
+        self.reserved_bytes = await self._room.reserve(
             self._path,
             total_bytes,
-            wish_bytes=total_bytes + step_bytes,
+            wish_bytes=total_bytes + (step_bytes if left_bytes is None else min(step_bytes, left_bytes)),
             announced_bytes=announced_bytes + other_bytes,
         )
-        return reserved_bytes - other_bytes
+        return self.reserved_bytes - other_bytes

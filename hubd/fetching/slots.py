@@ -1,15 +1,17 @@
 """Turns of fetches: so many run at a time.
 
-Law: a fetch that a client waits for goes before a prefetch, whichever came first. Where there is more than one turn,
-the last free one is for clients alone: so none waits for the end of a long prefetch where only prefetches run.
+Law: a fetch that a client waits for goes before a prefetch, whichever came first, and among equals users take turns.
+Where there is more than one turn, the last free one is for clients alone, and for a user who has none: so nobody waits
+for the end of a long prefetch where only prefetches run, nor of another user's fetches, however many and slow.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
-from hubd.network.waiting_line import WaitingLine
+from hubd.network.waiting_line import User, WaitingLine, nobody
 
 
 class Slots:
@@ -19,39 +21,63 @@ class Slots:
         self._count = count
         self._free = count  # below zero where turns are still had that were taken away
         self._line = WaitingLine()
+        self._turns: Counter[User] = Counter()  # that each user has
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a turn."""
+        return len(self._line)
 
     def resize(self, count: int) -> None:
         """So many from now on. Who has a turn keeps it."""
         self._free += count - self._count
         self._count = count
-        self._line.advance()
+        self.promote()
 
     def locked(self) -> bool:
         """Whether everybody would have to wait."""
         return self._free <= 0
 
+    def has_turn_for(self, urgent: Callable[[], bool], users: Callable[[], Collection[User]] = nobody) -> bool:
+        """Whether `turn` would not wait."""
+        kept = 1 if self._count > 1 else 0
+        if self._free > kept:
+            return True
+        return self._free > 0 and urgent() and self._may_have_last(users())
+
     @asynccontextmanager
-    async def turn(self, urgent: Callable[[], bool]) -> AsyncIterator[None]:
-        """Waits for a turn, and has it for the block. `urgent`: whether a client waits for the fetch by now."""
+    async def turn(
+        self, urgent: Callable[[], bool], users: Callable[[], Collection[User]] = nobody
+    ) -> AsyncIterator[None]:
+        """Waits for a turn, and has it for the block. `urgent`: whether a client waits for the fetch by now, and
+        `users`: who waits for it."""
+        has_it: list[User] = []
 
         def admit() -> bool:
-            for_clients = 1 if self._count > 1 else 0
-            if self._free <= 0 or (self._free <= for_clients and not urgent()):
+            if not self.has_turn_for(urgent, users):
                 return False
             self._free -= 1
+            has_it.extend(set(users()))
+            self._turns.update(has_it)
             return True
 
-        await self._line.wait(urgent, admit, self._give_back)
+        def give_back() -> None:
+            self._free += 1
+            self._turns.subtract(has_it)
+            for user in has_it:
+                if not self._turns[user]:
+                    del self._turns[user]
+            self.promote()
+
+        await self._line.wait(urgent, admit, give_back, users)
         try:
             yield
         finally:
-            self._give_back()
+            give_back()
 
     def promote(self) -> None:
-        """Somebody who waits may be urgent by now."""
-        if self._free > 0:
-            self._line.advance()
+        """Somebody who waits may be urgent by now, or waited for by somebody else too."""
+        self._line.advance(lambda: self._free > 0)
 
-    def _give_back(self) -> None:
-        self._free += 1
-        self._line.advance()
+    def _may_have_last(self, users: Collection[User]) -> bool:
+        return not users or any(user is None or not self._turns[user] for user in users)

@@ -36,6 +36,11 @@ class Waiters:
                 raise
             raise FetchCancelled("the fetch was cancelled while you waited for it") from None
 
+    def uids(self, fetch_id: str, viewer: int | None = None) -> list[int]:
+        """Who waits for it, sorted; with a viewer, of these itself alone."""
+        uids = {uid for uid in self._waiting.get(fetch_id, {}).values() if uid is not None}
+        return sorted(uids if viewer is None else uids & {viewer})
+
     def withdraw(self, fetch_id: str, uid: int | None = None) -> int:
         """Tells the user's waiters (None: all) to leave; how many there were."""
         waiting = self._waiting.get(fetch_id, {})

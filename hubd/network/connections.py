@@ -7,13 +7,13 @@ is wanted back while another fetch waits for its first, or would have more and h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from hubd.network.waiting_line import WaitingLine
+from hubd.network.waiting_line import User, WaitingLine, nobody
 
 # So long a fetch that was refused a further connection counts as one that would have it.
 _HUNGRY_SECONDS = 15.0
@@ -39,9 +39,11 @@ class Connections:
         self._line = WaitingLine()
 
     @asynccontextmanager
-    async def first(self, host: str, urgent: Callable[[], bool]) -> AsyncIterator[Place]:
+    async def first(
+        self, host: str, urgent: Callable[[], bool], users: Callable[[], Collection[User]] = nobody
+    ) -> AsyncIterator[Place]:
         """Waits for the place of a fetch's first connection to the host, and has it for the block. Of those who wait,
-        the `urgent` ones go first.
+        the `urgent` ones go first, and among equals the `users` that they are for take turns.
         """
         share = _Share(host)
         place = Place(self, share)
@@ -54,7 +56,7 @@ class Connections:
 
         self._waiting.append(share)
         try:
-            await self._line.wait(urgent, admit, place.release)
+            await self._line.wait(urgent, admit, place.release, users)
         finally:
             if share in self._waiting:
                 self._waiting.remove(share)
@@ -139,9 +141,12 @@ class Place:
 class Claim:
     """A fetch's first place, wherever its redirects lead. An async context manager, which gives it back."""
 
-    def __init__(self, connections: Connections, urgent: Callable[[], bool]) -> None:
+    def __init__(
+        self, connections: Connections, urgent: Callable[[], bool], users: Callable[[], Collection[User]] = nobody
+    ) -> None:
         self._connections = connections
         self._urgent = urgent
+        self._users = users
         self._place: tuple[str, Place] | None = None
         self._held = AsyncExitStack()
 
@@ -150,7 +155,8 @@ class Claim:
         if self._place is None or self._place[0] != host:
             self._place = None
             await self._held.aclose()
-            self._place = host, await self._held.enter_async_context(self._connections.first(host, self._urgent))
+            first = self._connections.first(host, self._urgent, self._users)
+            self._place = host, await self._held.enter_async_context(first)
 
     def extra(self) -> Place | None:
         """See `Place.extra`; None before the first."""

@@ -7,7 +7,7 @@ Law: what an answer is worth is decided here, by its status and its headers.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -24,6 +24,7 @@ from hubd.network.digests import Expected
 from hubd.network.failures import Hopeless
 from hubd.network.kaggle import Kaggle
 from hubd.network.session import Session, chunks
+from hubd.network.waiting_line import User, nobody
 
 #: Bytes ``[start, end)`` of an archive (None: to its end), asked for when the block is entered, to be read within it.
 Part = Callable[[int, int | None], AbstractAsyncContextManager[AsyncIterator[bytes]]]
@@ -58,9 +59,9 @@ class ArchiveRequest:
     """What is wanted of an origin: the archive of a canonical handle.
 
     With `known` validators a 304 is an answer too. With `resume` the rest of it is, if it is still the same; else it
-    comes from its first byte. `is_urgent`: whether a client waits for it, at this moment. The `credential` is the
-    caller's own, for the handle's host. `mirror`: where a configured mirror has it, which is asked in place of the
-    handle.
+    comes from its first byte. `is_urgent`: whether a client waits for it, at this moment, and `users`: who waits.
+    The `credential` is the caller's own, for the handle's host. `mirror`: where a configured mirror has it, which is
+    asked in place of the handle.
     """
 
     handle: str
@@ -69,6 +70,7 @@ class ArchiveRequest:
     is_urgent: Callable[[], bool] = lambda: True
     credential: Credential | None = None
     mirror: str | None = None
+    users: Callable[[], Collection[User]] = nobody
 
     def headers(self) -> dict[str, str]:
         return {**(self.known.headers() if self.known else {}), **(self.resume.headers() if self.resume else {})}
@@ -93,7 +95,7 @@ class HttpSource:
         own = OwnCredential(request.credential, home) if request.credential is not None else None
         named = _asked(request.mirror) if request.mirror is not None else None
         async with (
-            Claim(self._session.connections, request.is_urgent) as claim,
+            Claim(self._session.connections, request.is_urgent, request.users) as claim,
             self._session.following(
                 asked := named or await self._url(request.handle, home, claim, own),
                 request.headers(),

@@ -143,12 +143,12 @@ class Disk:
     def symlink(self, target: str, path: str) -> None:
         os.symlink(target, path)
 
-    def let_in(self, path: str, readers: Collection[int] | None) -> None:
-        """The directory is its owner's, and these uids may read and enter it (None: everyone), in one step."""
+    def let_in(self, path: str, readers: Collection[int] | None, groups: Collection[int] = ()) -> None:
+        """The directory is its owner's, and these uids (None: everyone) and gids may read and enter it, in one step."""
         try:
-            os.setxattr(path, acl.ATTRIBUTE, acl.encode(readers), follow_symlinks=False)
+            os.setxattr(path, acl.ATTRIBUTE, acl.encode(readers, groups), follow_symlinks=False)
         except OSError as error:
-            if error.errno != errno.ENOTSUP or readers:
+            if error.errno != errno.ENOTSUP or readers or groups:
                 raise
             os.chmod(path, 0o755 if readers is None else 0o700)  # where there are no ACLs, a mode says that much
 

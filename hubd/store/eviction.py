@@ -85,6 +85,13 @@ class Evictor:
             self._trees.empty_trash()
         return gone
 
+    def could_make_room(self, need_bytes: Callable[[], int]) -> bool:
+        """Whether `make_room` in full would do. Nothing goes but what is dead already."""
+        if need_bytes() > 0:
+            self._trees.empty_trash()
+        need = need_bytes()
+        return need <= 0 or bool(self._choose_enough([*self._broken_off(), *self.candidates()], need))
+
     def prune(self, *, older_than: float | None, to_size_bytes: int | None, dry_run: bool) -> Iterable[Victim]:
         """Evict every module last used before `older_than` (unix seconds), then the least recently used ones until
         the cache takes at most `to_size_bytes`; what became of each, one by one."""

@@ -78,9 +78,9 @@ class KilledDisk(Disk):
         self._step()
         super().symlink(target, path)
 
-    def let_in(self, path: str, readers: Collection[int] | None) -> None:
+    def let_in(self, path: str, readers: Collection[int] | None, groups: Collection[int] = ()) -> None:
         self._step()
-        super().let_in(path, readers)
+        super().let_in(path, readers, groups)
 
     def utime(self, path: str, times: tuple[float, float] | None) -> None:
         self._step()
@@ -187,9 +187,9 @@ class RecordingDisk(Disk):
         super().symlink(target, path)
         self._entry(path, (), lambda disk: disk.symlink(target, path))
 
-    def let_in(self, path: str, readers: Collection[int] | None) -> None:
-        super().let_in(path, readers)
-        self._data(path, lambda disk: disk.let_in(path, readers))
+    def let_in(self, path: str, readers: Collection[int] | None, groups: Collection[int] = ()) -> None:
+        super().let_in(path, readers, groups)
+        self._data(path, lambda disk: disk.let_in(path, readers, groups))
 
     def utime(self, path: str, times: tuple[float, float] | None) -> None:
         super().utime(path, times)

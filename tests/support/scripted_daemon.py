@@ -37,9 +37,9 @@ def answer(body: Mapping[str, Any], status: int = 200, kind: str = "application/
     return script
 
 
-def problem(code: str, status: int, detail: str = "the reason") -> Script:
+def problem(code: str, status: int, detail: str = "the reason", **fields: Any) -> Script:
     """A problem+json answer."""
-    body = {"title": code, "status": status, "code": code, "detail": detail, "retryable": False}
+    body = {"title": code, "status": status, "code": code, "detail": detail, "retryable": False, **fields}
     return answer(body, status, "application/problem+json")
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,12 +34,12 @@ class Service:
         self.cache = directory / "cache"
         self.socket = directory / "hubd.sock"
         self.log = directory / "hubd.log"
-        self._config = directory / "hubd.toml"
-        self._config.write_text(CONFIG + network)
+        self.config = directory / "hubd.toml"
+        self.config.write_text(CONFIG + network)
         self._running: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        program = [sys.executable, "-P", "-m", "hubd", "run", "--config", str(self._config)]
+        program = [sys.executable, "-P", "-m", "hubd", "run", "--config", str(self.config)]
         program += ["--cache-dir", str(self.cache), "--socket", str(self.socket)]
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
@@ -65,11 +66,13 @@ class Service:
         self._running.terminate()
         assert self._running.wait(_STOP_SECONDS) == 0
 
-    def request(self, uid: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Status and JSON of one request of this user's."""
+    def request(
+        self, uid: int, method: str, path: str, body: Any = None, *, groups: Sequence[int] = ()
+    ) -> tuple[int, Any]:
+        """Status and JSON of one request of this user's, who has these groups."""
         if uid == os.geteuid():
             return ask(self.socket, method, path, body)
-        return uids.as_user(uid, lambda: ask(self.socket, method, path, body))
+        return uids.as_user(uid, lambda: ask(self.socket, method, path, body), groups)
 
     def resolve(self, uid: int, handle: str, token: str | None = None, **fields: Any) -> tuple[int, Any]:
         """A resolve of this user's, who shows this bearer token."""

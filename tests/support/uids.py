@@ -7,8 +7,9 @@ import os
 import pickle
 import shutil
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -22,27 +23,40 @@ codecs.lookup("ascii")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
 
+_FORKING = threading.Lock()
+
 T = TypeVar("T")
 
 
-def as_user(uid: int, action: Callable[[], T]) -> T:
+def as_user(uid: int, action: Callable[[], T], groups: Sequence[int] = ()) -> T:
     """What the action returns (or raises) in a forked child that has become this user for good."""
-    with staying(uid, action) as result:
+    with _forked(uid, action, stays=False, groups=groups) as result:
         return result
 
 
 @contextmanager
 def staying(uid: int, action: Callable[[], T]) -> Iterator[T]:
     """The same, but the child stays, with all that it has opened, until the block ends."""
-    result_reader, result_writer = os.pipe()
-    stay_reader, stay_writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(result_reader)
-        os.close(stay_writer)
-        _be(uid, action, result_writer, stay_reader)
-    os.close(result_writer)
-    os.close(stay_reader)
+    with _forked(uid, action, stays=True) as result:
+        yield result
+
+
+@contextmanager
+def _forked(uid: int, action: Callable[[], T], *, stays: bool, groups: Sequence[int] = ()) -> Iterator[T]:
+    # One at a time: a child that another thread forks meanwhile would keep the writing end open, and this one waiting.
+    with _FORKING:
+        result_reader, result_writer = os.pipe()
+        stay_reader, stay_writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(result_reader)
+            os.close(stay_writer)
+            if not stays:
+                os.close(stay_reader)
+                stay_reader = -1
+            _be(uid, groups, action, result_writer, stay_reader)
+        os.close(result_writer)
+        os.close(stay_reader)
     try:
         with os.fdopen(result_reader, "rb") as pipe:
             data = pipe.read()
@@ -57,9 +71,9 @@ def staying(uid: int, action: Callable[[], T]) -> Iterator[T]:
         os.waitpid(child, 0)
 
 
-def _be(uid: int, action: Callable[[], T], result_writer: int, stay_reader: int) -> None:
+def _be(uid: int, groups: Sequence[int], action: Callable[[], T], result_writer: int, stay_reader: int) -> None:
     try:
-        os.setgroups([])
+        os.setgroups(groups)
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
         try:
@@ -70,7 +84,8 @@ def _be(uid: int, action: Callable[[], T], result_writer: int, stay_reader: int)
             data = pickle.dumps((None, error))
         with os.fdopen(result_writer, "wb") as pipe:
             pipe.write(data)
-        os.read(stay_reader, 1)
+        if stay_reader >= 0:
+            os.read(stay_reader, 1)
     finally:
         os._exit(0)
 

@@ -15,7 +15,7 @@ import pytest
 
 from hubclient.contract.errors import BY_CODE
 from hubd.api.access import Level
-from hubd.api.routes import MAX_BODY_BYTES
+from hubd.api.bodies import MAX_BODY_BYTES
 from tests.support.archives import archive
 from tests.support.daemon import Daemon, UnixConnection
 from tests.support.origin import Answer, Origin

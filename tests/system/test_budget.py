@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,11 @@ def on_disk(daemon: Daemon) -> int:
 
 def cached(daemon: Daemon) -> set[str]:
     return {entry["handle"].split("/")[-2] for entry in daemon.request("GET", "/v1/modules")[1]["modules"]}
+
+
+def fetches(daemon: Daemon) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = daemon.request("GET", "/v1/fetches")[1]["fetches"]
+    return found
 
 
 def key(handle: str) -> str:
@@ -154,6 +160,24 @@ def test_an_archive_of_unknown_length_is_reserved_in_steps_and_ends_at_the_quota
         status, problem = daemon.resolve(origin.serve("/b/1", Answer(module("b", 6 * MB), chunked=True)))
         assert (status, problem["code"]) == (413, "archive-too-large")
         assert on_disk(daemon) <= 4 * MB
+
+
+def test_what_a_server_announces_and_never_sends_costs_nobody_a_module(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config='[cache]\nmin_free = "0B"\nmax_size = "8MB"\nhigh_water = "100%"\n') as daemon:
+        for name in ("a", "b"):
+            assert daemon.resolve(origin.serve(f"/{name}/1", Answer(module(name, 2 * MB))))[0] == 200
+        without_grace(daemon)
+        answer = Answer(module("c"), announced_bytes=6 * MB, gate_after_bytes=1000)
+        handle = origin.serve("/c/1", answer)
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(daemon.resolve, handle)
+            wait_until(lambda: [one["received_bytes"] for one in fetches(daemon)] == [1000])
+            assert cached(daemon) == {"a", "b"}
+            answer.gate.set()
+            assert asking.result()[0] >= 500
+        # What really comes goes before what is old, as ever.
+        assert daemon.resolve(origin.serve("/d/1", Answer(module("d", 2 * MB))))[0] == 200
+        assert cached(daemon) == {"b", "d"}
 
 
 def test_past_the_high_water_mark_modules_go_ahead_of_need(tmp_path: Path, origin: Origin) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,12 +37,24 @@ class Node:
     def __init__(self, place: Path) -> None:
         self._place = place
         ((name, text),) = manifest("ConfigMap")["data"].items()
-        self.config = place / "config" / name
-        self.config.parent.mkdir()
-        self.config.write_text(text)
-        self.sources = {"config": self.config.parent}
+        self.config = text
+        self._name = name
+        self._volume = place / "config"
+        self._volume.mkdir()
+        self.configure(text)
+        self.sources = {"config": self._volume}
         for path in host_paths(DAEMON).values():  # DirectoryOrCreate
             self.host(path).mkdir(parents=True)
+
+    def configure(self, text: str) -> None:
+        """As the kubelet does it: a new directory, and a link to it that takes the old one's place."""
+        written = self._volume / f"..{time.monotonic_ns()}"
+        written.mkdir()
+        (written / self._name).write_text(text)
+        (self._volume / "..new").symlink_to(written.name)
+        (self._volume / "..new").rename(self._volume / "..data")
+        if not (self._volume / self._name).is_symlink():
+            (self._volume / self._name).symlink_to(f"..data/{self._name}")
 
     def host(self, path: str) -> Path:
         return self._place / path.lstrip("/")
@@ -85,10 +98,9 @@ def node() -> Iterator[Node]:
 def test_the_daemon_set_and_the_job_do_what_they_are_for(node: Node, origin: Origin, tmp_path: Path) -> None:
     handle = origin.serve("/m/1", Answer(archive()))
     # The origin is on this machine, and how full its disk is decides no test.
-    node.config.write_text(
-        node.config.read_text().replace("[cache]", '[cache]\nmin_free = "0B"')
-        + "[network]\nallow_http = true\nallow_private_addresses = true\n"
-    )
+    here = node.config.replace("[cache]", '[cache]\nmin_free = "0B"')
+    here += "[network]\nallow_http = true\nallow_private_addresses = true\n"
+    node.configure(here)
     (container,), (client,) = DAEMON["containers"], CLIENTS["containers"]
     image = instructions(DOCKERFILE.read_text())
     program = [*only(image, "ENTRYPOINT").words, *only(image, "CMD").words]
@@ -118,6 +130,8 @@ def test_the_daemon_set_and_the_job_do_what_they_are_for(node: Node, origin: Ori
                 assert told.startswith(f"{places.SERVICE_CACHE}/trees/")
                 assert os.path.isfile(f"{node.host(told.strip())}/saved_model.pb")
                 assert len(origin.asked("/m/1")) == 1
+                node.configure(here.replace('max_size = "200GB"', 'max_size = "300GB"'))
+                wait_until(lambda: ask(socket, "GET", "/v1/status")[1]["cache"]["max_size_bytes"] == 300_000_000_000)
             finally:
                 contained.send_signal(signal.SIGTERM)
         assert contained.returncode == 0, (tmp_path / "log").read_text()

@@ -23,6 +23,7 @@ from hubclient.contract.errors import (
     DigestMismatch,
     HubError,
     Internal,
+    TooBusy,
     UpstreamNotFound,
 )
 from hubclient.daemon import Daemon
@@ -146,6 +147,24 @@ def test_a_daemon_that_goes_away_is_asked_again(path: Path, last: Any) -> None:
     with ScriptedDaemon(path, last, stream([resolved(PATH)])) as daemon, client(path) as ours:
         assert ours.resolve(HANDLE)["path"] == PATH
         assert len(daemon.asked) == 2
+
+
+def test_a_daemon_that_is_too_busy_for_a_module_is_asked_again_when_it_says(path: Path) -> None:
+    busy = problem("too-busy", 429, retry_after_seconds=0)
+    with ScriptedDaemon(path, busy, busy, stream([resolved(PATH)])) as daemon, client(path) as ours:
+        assert ours.resolve(HANDLE)["path"] == PATH
+        assert len(daemon.asked) == 3
+
+
+def test_too_busy_is_told_when_the_time_is_over_and_at_once_where_nobody_waits_for_a_module(path: Path) -> None:
+    busy = problem("too-busy", 429, detail="64 fetches", retry_after_seconds=600)
+    with ScriptedDaemon(path, busy) as daemon, client(path, timeout_seconds=0.05) as ours:
+        with pytest.raises(TooBusy, match="64 fetches"):
+            ours.resolve(HANDLE)
+        assert len(daemon.asked) == 2
+        with pytest.raises(TooBusy) as caught:
+            ours.post("/v1/verify", {})
+        assert (len(daemon.asked), caught.value.retry_after_seconds) == (3, 600)
 
 
 def test_a_daemon_that_dies_again_and_again_is_given_up(path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from ipaddress import ip_network
 from pathlib import Path
 from typing import get_args, get_origin
@@ -104,6 +106,39 @@ def test_credentials_have_one_spelling_of_their_host_and_one_entry_for_it(tmp_pa
         load(tmp_path, text.format("models.lan") + text.format("models.lan:443"))
     with pytest.raises(ConfigError, match=r'unknown key "credential.0.hosts"; did you mean "credential.host"\?'):
         load(tmp_path, text.format("models.lan").replace("host ", "hosts "))
+
+
+def test_users_and_groups_are_names_or_numbers(tmp_path: Path) -> None:
+    root, own = pwd.getpwuid(0), grp.getgrgid(os.getegid())
+    stated = f'[access]\nusers = ["{root.pw_name}", 1001]\ngroups = ["{own.gr_name}"]\n'
+    access = load(tmp_path, stated).access
+    assert (access.users, access.groups, access.is_restricted) == ((0, 1001), (own.gr_gid,), True)
+    assert not config.AccessSettings(admin_users=(1001,)).is_restricted
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        ('users = ["no-such-user"]', r"access\.users\.0: there is no user 'no-such-user' on this machine: mend"),
+        ('groups = ["no-such-group"]', r"access\.groups\.0: there is no group 'no-such-group'"),
+        ('admin_users = ["1001"]', r"access\.admin_users\.0: .*a number has no quotes"),
+        ('users = ["a\\u0000b"]', r"access\.users\.0: there is no user"),
+        ("admin_groups = [-1]", r"access\.admin_groups\.0: -1 is no number of a group"),
+        ("users = [4294967295]", r"access\.users\.0: 4294967295 is no number of a user"),
+        ("users = [true]", r"access\.users\.0: a user is a name"),
+        ('users = "alice"', r"access\.users: must be a list"),
+        ('user = ["root"]', r'unknown key "access\.user"; did you mean "access\.users"'),
+    ],
+)
+def test_whom_nobody_is_is_told(tmp_path: Path, stated: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load(tmp_path, f"[access]\n{stated}\n")
+
+
+def test_a_users_own_daemon_can_let_in_nobody_else(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="access: a user's own daemon is for that user"):
+        load(tmp_path, "[access]\nusers = [1001]\n", user=True)
+    assert not load(tmp_path, "[access]\nusers = []\n", user=True).access.is_restricted
 
 
 def test_kaggles_url_is_a_base_to_which_paths_are_appended(tmp_path: Path) -> None:

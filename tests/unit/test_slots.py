@@ -1,4 +1,4 @@
-"""Turns of fetches: who is waited for goes first."""
+"""Turns of fetches: who is waited for goes first, and users take turns."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from hubd.fetching.slots import Slots
+from hubd.network.waiting_line import User
 
 
 class Turns:
@@ -17,11 +18,13 @@ class Turns:
         self.slots = slots
         self.had: list[str] = []
         self.urgent: set[str] = set()
+        self.users: dict[str, set[User]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Event] = {}
 
-    async def ask(self, *names: str, urgent: bool = True) -> None:
+    async def ask(self, *names: str, urgent: bool = True, user: User = None) -> None:
         for name in names:
+            self.users[name] = {user}
             if urgent:
                 self.urgent.add(name)
             self._ends[name] = asyncio.Event()
@@ -37,7 +40,7 @@ class Turns:
         await settle()
 
     async def _have(self, name: str) -> None:
-        async with self.slots.turn(lambda: name in self.urgent):
+        async with self.slots.turn(lambda: name in self.urgent, lambda: self.users[name]):
             self.had.append(name)
             await self._ends[name].wait()
 
@@ -158,3 +161,60 @@ async def test_one_turn_is_for_prefetches_too_and_of_two_one_is_not(one: Turns) 
     one.slots.resize(2)
     await settle()
     assert one.had == ["a"], "the last free turn of several is for clients"
+
+
+async def test_one_users_thousand_fetches_delay_another_users_single_one_by_one_turn(one: Turns) -> None:
+    await one.ask(*(f"a{number}" for number in range(1000)), user=7)
+    await one.ask("b", user=8)
+    assert one.slots.waiting == 1000
+    await one.end("a0")
+    assert one.had == ["a0", "b"]
+    await one.end("b")
+    assert one.had == ["a0", "b", "a1"]
+
+
+async def test_users_take_turns_whoever_asked_first(one: Turns) -> None:
+    await one.ask("running", user=6)
+    await one.ask("a1", "a2", "a3", user=7)
+    await one.ask("b1", "b2", user=8)
+    await one.ask("c1", user=9)
+    for name in ("running", "a1", "b1", "c1", "a2", "b2"):
+        await one.end(name)
+    assert one.had == ["running", "a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+async def test_a_users_prefetches_come_after_everybodys_fetches(one: Turns) -> None:
+    await one.ask("a1", "a2", user=7)
+    await one.ask("b1", user=8, urgent=False)
+    await one.end("a1")
+    assert one.had == ["a1", "a2"]
+
+
+async def test_a_fetch_that_several_wait_for_comes_when_the_first_of_them_would(one: Turns) -> None:
+    await one.ask("a1", "a2", "a3", user=7)
+    await one.ask("b1", user=8)
+    one.users["a3"].add(9)
+    await one.end("a1")
+    assert one.had == ["a1", "a3"]
+    await one.end("a3")
+    assert one.had == ["a1", "a3", "b1"], "it was 9's turn, and none of 8's"
+
+
+async def test_the_last_free_turn_is_for_a_user_who_has_none(three: Turns) -> None:
+    await three.ask("a1", "a2", "a3", user=7)
+    assert three.had == ["a1", "a2"]
+    await three.ask("b1", "b2", user=8)
+    assert three.had == ["a1", "a2", "b1"]
+    await three.end("b1")
+    assert three.had == ["a1", "a2", "b1", "b2"]
+    await three.end("b2")
+    assert three.had == ["a1", "a2", "b1", "b2"], "it is free again, and kept"
+    three.users["a3"].add(9)
+    three.slots.promote()
+    await settle()
+    assert three.had[-1] == "a3"
+
+
+async def test_administrators_and_the_daemon_itself_may_have_every_turn(three: Turns) -> None:
+    await three.ask("d1", "d2", "d3")
+    assert three.had == ["d1", "d2", "d3"]

@@ -73,7 +73,7 @@ def test_neither_a_stop_nor_a_crash_loop_takes_the_socket_away() -> None:
 def test_systemd_waits_for_readiness_and_for_signs_of_life() -> None:
     assert SERVICE["Type"] == ["notify"]
     assert SERVICE["WatchdogSec"] == ["60s"]
-    assert SERVICE["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert SERVICE["ExecReload"] == ['/bin/sh -c "kill -HUP $MAINPID"']
     assert SERVICE["Requires"] == ["hubd.socket"]
 
 

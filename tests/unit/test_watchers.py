@@ -52,6 +52,20 @@ async def test_a_watcher_waits_for_what_is_published_in_another_thread() -> None
             assert (await first).name == "late"
 
 
+async def test_who_is_dismissed_may_watch_anew() -> None:
+    happening = Events()
+    with happening.watching(ALICE) as before:
+        happening.publish(Event("early"))
+        await asyncio.sleep(0)
+        happening.dismiss()
+        assert await names(before) == ["early"]
+        with happening.watching(ALICE) as after:
+            happening.publish(Event("late"))
+            await asyncio.sleep(0)
+            happening.close()
+            assert await names(after) == ["late"]
+
+
 async def test_a_user_is_told_of_what_it_may_know_and_an_administrator_of_all() -> None:
     happening = Events()
     with happening.watching(ALICE) as hers, happening.watching(BOB) as his, happening.watching(None) as all_of_it:

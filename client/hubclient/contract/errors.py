@@ -119,7 +119,13 @@ class FetchCancelled(HubError):
 
 
 class TooBusy(HubError):
+    """A limit is reached. After `retry_after_seconds`, which is also the answer's ``Retry-After``, it may be over."""
+
     code, status, retryable = "too-busy", 429, True
+    retry_after_seconds = 2
+
+    def problem(self) -> dict[str, Any]:
+        return {**super().problem(), "retry_after_seconds": self.retry_after_seconds}
 
 
 class ShuttingDown(HubError):
@@ -165,6 +171,8 @@ def from_problem(problem: Mapping[str, Any]) -> HubError:
     """
     code = str(problem.get("code", "internal"))
     error = BY_CODE.get(code, HubError)(str(problem.get("detail", "the daemon gave no detail")))
+    if isinstance(error, TooBusy) and isinstance(seconds := problem.get("retry_after_seconds"), int):
+        error.retry_after_seconds = max(0, seconds)
     if type(error) is HubError:
         error.code = code
         error.status = int(problem.get("status", 500))
