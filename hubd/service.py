@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -31,6 +30,7 @@ from hubd.api.verifying import Verifying
 from hubd.api.watchdog import Watchdog
 from hubd.applying import Applying, most_connections, threads_for
 from hubd.config import Place, Settings
+from hubd.ending import Ending
 from hubd.events import Events
 from hubd.fetching import clock, happenings
 from hubd.fetching.chores import Chores
@@ -60,7 +60,6 @@ from hubd.unpacking.kernel import take_turns
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 4.5
-_WATCH_SECONDS = 2.0
 _OTHER_THREADS = 32
 _TURN_SECONDS = 0.0001  # the shortest that there is: a hit does not wait until those who unpack have had theirs
 
@@ -126,9 +125,6 @@ class _Service:
         is_private: bool,
     ) -> None:
         self._listening = listening
-        self._has_terminal = has_terminal()
-        self._stopping = asyncio.Event()
-        self._reason = ""
         self._group = asyncio.TaskGroup()
         self._hold = store.hold
         trees, records, partials = store.trees, store.records, store.partials
@@ -175,14 +171,12 @@ class _Service:
         parts = self._server, self._inventory, self._chores, self._resolver, self._metrics_port
         self.applying = Applying(self._means, upstream, threads, *parts)
         self._watchdog = Watchdog(listening.path, threads, self._in_short)
+        self._ending = Ending(self._means, self._resolver, self._server, listening)
 
     async def run(self, reloader: Reloader) -> None:
         await self._metrics_port.listen(self._means.settings.metrics.listen)
         self.applying.told(reloader.state)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
-        loop.add_signal_handler(signal.SIGHUP, self._on_hangup, reloader)
+        self._ending.heed_signals(reloader.ask)
         means = self._means
         try:
             suspects = await asyncio.to_thread(withdraw_suspects, self._hold, means.trees, means.records)
@@ -193,14 +187,14 @@ class _Service:
                 await self._server.start()
                 own = self._chores
                 works = own.recover(suspects), own.tidy(), own.make_room(), own.close(), own.mend_views()
-                watches = self._watchdog.run(self._ready), reloader.run(), self._cache_watch.run(), self._watch()
+                watches = self._watchdog.run(self._ready), reloader.run(), self._cache_watch.run(), self._ending.watch()
                 others = self._keeper.run(), clock.follow(means)
                 chores = [group.create_task(work) for work in (*works, *watches, *others)]
-                await self._stopping.wait()
-                log.info("stopping: %s", self._reason)
-                systemd.notify("STOPPING=1", f"STATUS=stopping: {self._reason}")
+                reason = await self._ending.wait()
+                log.info("stopping: %s", reason)
+                systemd.notify("STOPPING=1", f"STATUS=stopping: {reason}")
                 # What still runs after this has nobody to answer to, and nothing to lose: any kill is survived.
-                loop.call_later(STOP_SECONDS, os._exit, 0)
+                asyncio.get_running_loop().call_later(STOP_SECONDS, os._exit, 0)
                 for chore in chores:
                     chore.cancel()
                 self._resolver.stop()
@@ -212,9 +206,7 @@ class _Service:
             self._inventory.close()
             means.grace.release_all()
             means.verifier.close()
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_IGN)  # who is impatient asks again; there is nothing left to stop
+            self._ending.ignore_signals()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._group.create_task(work)
@@ -226,38 +218,6 @@ class _Service:
         """What ``systemctl status`` shows."""
         return f"{len(self._resolver.fetches())} fetches, {self._server.connections()} connections"
 
-    def _stop(self, reason: str) -> None:
-        self._reason = self._reason or reason
-        self._stopping.set()
-
-    def _on_hangup(self, reloader: Reloader) -> None:
-        if self._has_terminal and not has_terminal():
-            self._stop("the terminal is gone")
-        else:
-            reloader.ask()
-
     def _warn(self, text: str) -> None:
         log.warning("%s", text)
         self._inventory.warnings.append(text)
-
-    async def _watch(self) -> None:
-        """Ends the daemon when its socket is no longer its own, or when nobody needed it for long."""
-        busy_at, activity = time.monotonic(), self._server.activity()
-        while True:
-            await asyncio.sleep(_WATCH_SECONDS)
-            idle_exit = self._means.settings.api.idle_exit
-            if not self._listening.is_ours():
-                self._stop(f"{self._listening.path} is not ours any more")
-            if self._server.connections() or self._resolver.fetches() or self._server.activity() != activity:
-                busy_at, activity = time.monotonic(), self._server.activity()
-            elif idle_exit is not None and time.monotonic() - busy_at >= idle_exit:
-                self._stop(f"idle for {idle_exit:.0f} s")
-
-
-def has_terminal() -> bool:
-    """Whether somebody sits at a terminal of this process."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK))
-    except OSError:
-        return False
-    return True
