@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from hubd.applying import Applying, most_connections, threads_for
 from hubd.config import Place, Settings
 from hubd.ending import Ending
 from hubd.events import Events
-from hubd.fetching import happenings
+from hubd.fetching import clock, happenings
 from hubd.fetching.chores import Chores
 from hubd.fetching.counters import Counters
 from hubd.fetching.means import Means
@@ -59,6 +60,7 @@ from hubd.unpacking.kernel import take_turns
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 4.5
+_OTHER_THREADS = 32
 _TURN_SECONDS = 0.0001  # the shortest that there is: a hit does not wait until those who unpack have had theirs
 
 
@@ -83,6 +85,8 @@ async def serve(source: Source, settings: Settings, place: Place, passed: socket
         partials = Partials(hold.layout, trees.ledger, settings.cache.keep_partial)
         recovery.clear(hold.layout, partials)
         listening = ListeningSocket.at(place, hold.layout.root, passed)
+        # An archive directory on a server that hangs keeps its threads; there are enough for all others.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_OTHER_THREADS, "other"))
         threads = GrowingPool(threads_for(settings), "fetch")
         try:
             async with upstream:
@@ -184,7 +188,8 @@ class _Service:
                 own = self._chores
                 works = own.recover(suspects), own.tidy(), own.make_room(), own.close(), own.mend_views()
                 watches = self._watchdog.run(self._ready), reloader.run(), self._cache_watch.run(), self._ending.watch()
-                chores = [group.create_task(work) for work in (*works, *watches, self._keeper.run())]
+                others = self._keeper.run(), clock.follow(means)
+                chores = [group.create_task(work) for work in (*works, *watches, *others)]
                 reason = await self._ending.wait()
                 log.info("stopping: %s", reason)
                 systemd.notify("STOPPING=1", f"STATUS=stopping: {reason}")

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 
 from hubclient.contract.errors import (
     PROBLEM_CONTENT_TYPE,
@@ -29,6 +29,10 @@ def problem_answer(error: HubError) -> web.Response:
     return web.Response(status=error.status, body=body, content_type=PROBLEM_CONTENT_TYPE, headers=headers)
 
 
+def no_http() -> RequestInvalid:
+    return RequestInvalid("this is no HTTP/1.1 request; GET /v1/openapi.json tells what hubd answers")
+
+
 def as_hub_error(error: Exception) -> HubError:
     """The error to tell the caller of; what is nobody's fault but ours is logged, and told without its insides."""
     if isinstance(error, HubError):
@@ -47,6 +51,8 @@ def as_hub_error(error: Exception) -> HubError:
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turns every exception of a handler into an answer."""
     try:
+        if request.version < HttpVersion10:
+            raise no_http()  # HTTP/0.9, or a line that looks like it
         return await handler(request)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))

@@ -15,20 +15,19 @@ from hubclient.contract.layout import LAYOUT_VERSION, is_digest
 from hubclient.contract.quantities import format_size
 from hubd import __version__
 from hubd.api import messages
+from hubd.api.directories import Directories
 from hubd.api.filters import parse_all
-from hubd.api.users import access_status, entrance_warnings, user_statuses
+from hubd.api.users import access_status, user_statuses
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.watch import Watch
 from hubd.prefetching.duties import FileStatus
 from hubd.prefetching.keeper import Keeper
-from hubd.store import foreign
 from hubd.store.catalog import Entry
 
 T = TypeVar("T")
 
 _MEASURE_SECONDS = 1.0
-_FOREIGN_SECONDS = 60.0
 _MOSTLY_PINNED = 0.9
 
 
@@ -43,7 +42,7 @@ class Inventory:
         self._thread = ThreadPoolExecutor(1, "inventory")
         self._watch = watch
         self._measured: tuple[float, messages.CacheStatus] | None = None
-        self._foreign: tuple[float, list[str]] | None = None
+        self._directories = Directories(means, socket)
         self._socket = socket
         self._connections = connections
         self._started_at = datetime.now(UTC)
@@ -154,7 +153,7 @@ class Inventory:
 
     async def all_warnings(self, cache: messages.CacheStatus) -> list[str]:
         """What somebody should look after, with the cache as it is."""
-        directory_warnings = await self._in_thread(self._look_at_directories)
+        directory_warnings = await self._in_thread(self._directories.warnings)
         own = *self.warnings, *self.config_warnings, *_shortages(cache)
         return [*own, *directory_warnings, *_troubles(self._keeper)]
 
@@ -202,25 +201,6 @@ class Inventory:
         )
         self._measured = now, measured
         return measured
-
-    def _look_at_directories(self) -> list[str]:
-        """The warnings of what somebody did to the cache's directories."""
-        allowed = os.R_OK | os.W_OK | os.X_OK
-        lost = [path for path in self._layout.directories if not (os.path.isdir(path) and os.access(path, allowed))]
-        if lost:
-            return [
-                f"gone, or closed to uid {os.geteuid()}: {', '.join(lost)}; give hubd its access back, or restart it: "
-                "what is gone is made anew, and modules are fetched again when they are asked for"
-            ]
-        return [*entrance_warnings(self._means, self._socket), *self._look_for_foreign()]
-
-    def _look_for_foreign(self) -> list[str]:
-        """The warning of entries in ``tfhub/`` that are not the store's, as of a minute ago at most."""
-        now = time.monotonic()
-        if self._foreign is None or now - self._foreign[0] >= _FOREIGN_SECONDS:
-            warning = foreign.warning(self._layout)
-            self._foreign = now, [warning] if warning is not None else []
-        return self._foreign[1]
 
 
 def _troubles(keeper: Keeper) -> list[str]:

@@ -1,6 +1,7 @@
 """Requests and answers of the socket API: the wire contract and the source of its OpenAPI document.
 
-Law: requests refuse fields that they do not know (a newer client's), answers may gain fields (clients ignore them).
+Law: requests refuse fields that they do not know (a newer client's) and values of another type; answers may gain fields
+(clients ignore them).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ FetchState = Literal["queued", "connecting", "transferring", "unpacking", "publi
 
 # Validators are built when a message is first used: the daemon is ready sooner.
 class Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    # Strict: a false where a number belongs is a mistake, and not 0.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class Answer(BaseModel):

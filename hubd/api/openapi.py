@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from hubclient.contract.errors import BY_CODE, PROBLEM_CONTENT_TYPE
 from hubd import __version__
 from hubd.api import messages
+from hubd.api.filters import MAX_FILTERS
 
 if TYPE_CHECKING:
     from hubd.api.routes import Route
 
+_KEY = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+# By name: a parameter means the same wherever it stands.
+_PARAMETERS: dict[str, dict[str, Any]] = {
+    "key": _KEY,
+    "after": {"type": "string", "pattern": "^([0-9a-f]{64})?$", "default": ""},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+    "filter": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FILTERS},
+    "force": {"type": "boolean", "default": False},
+}
 _REF = "#/components/schemas/{model}"
+
+
+@lru_cache(maxsize=1)
+def encoded(routes: tuple[Route, ...]) -> bytes:
+    """The document as JSON, made once: that takes milliseconds, and everybody may ask for it."""
+    return json.dumps(document(routes)).encode()
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
@@ -26,7 +44,9 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     for route in routes:
         models += [model for model in (route.request, route.answer, *route.events) if model is not None]
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
-    _, schemas = models_json_schema([(model, "serialization") for model in dict.fromkeys(models)], ref_template=_REF)
+    # What a request may leave out, and what an answer always has.
+    modes = [(model, _mode(model)) for model in dict.fromkeys(models)]
+    _, schemas = models_json_schema(modes, ref_template=_REF)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -50,10 +70,10 @@ def _operation(route: Route) -> dict[str, Any]:
         "summary": route.summary,
         "x-access-level": route.level.name.lower(),
         "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            {"name": name, "in": "path", "required": True, "schema": _parameter(name)}
             for name in re.findall(r"{(\w+)}", route.path)
         ]
-        + [{"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query],
+        + [{"name": name, "in": "query", "schema": _parameter(name)} for name in route.query],
         "responses": {
             str(route.status): {"description": "done", "content": answers},
             "default": {
@@ -68,6 +88,14 @@ def _operation(route: Route) -> dict[str, Any]:
             "content": {"application/json": {"schema": _ref(route.request)}},
         }
     return operation
+
+
+def _mode(model: type[BaseModel]) -> JsonSchemaMode:
+    return "validation" if issubclass(model, messages.Request) else "serialization"
+
+
+def _parameter(name: str) -> dict[str, Any]:
+    return _PARAMETERS.get(name, {"type": "string"})
 
 
 def _ref(model: type[BaseModel] | None) -> dict[str, Any]:

@@ -14,22 +14,22 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from hubclient.contract import handles
-from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid, RequestTooLarge
+from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid
 from hubd import __version__
 from hubd.api import messages, progress
 from hubd.api.access import Caller, Gate, Level, caller_of
+from hubd.api.bodies import MAX_BODY_BYTES, Bodies
 from hubd.api.errors import as_hub_error, problems
 from hubd.api.inventory import Inventory
-from hubd.api.openapi import document
+from hubd.api.openapi import encoded
 from hubd.fetching.resolver import Ask, Resolver
 
-MAX_BODY_BYTES = 1 << 20
-BODY_TIMEOUT_SECONDS = 30.0
 _WAITING_SECONDS = 4.0  # a line goes out so often, so that a long work differs from a dead daemon
 
 M = TypeVar("M", bound=BaseModel)
 
 _CALLER, _VIEWER = "caller", "viewer"
+_BODIES = web.AppKey("bodies", Bodies)
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Route:
 def application(routes: Sequence[Route], gate: Gate) -> web.Application:
     """The routes as a web application that knows its callers from the kernel, and lets in whom the gate does."""
     app = web.Application(middlewares=[problems], client_max_size=MAX_BODY_BYTES)
+    app[_BODIES] = Bodies()
     for route in routes:
         app.router.add_route(route.method, route.path, _guarded(route, gate))
     return app
@@ -63,6 +64,8 @@ def _guarded(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.
             raise AccessDenied("the caller has left")
         who = caller_of(peer)
         level = gate.admit(who, route.level, f"{route.method} {route.path}")
+        if unknown := set(request.query) - set(route.query):
+            raise RequestInvalid(f"{route.path} takes no ?{min(unknown)[:80]} (hubd {__version__})")
         request[_CALLER] = who
         request[_VIEWER] = None if level >= Level.ADMIN else who.uid
         return await route.handler(request)
@@ -193,7 +196,7 @@ class Api:
         return answer(await self._inventory.status(self._resolver, viewer(request)))
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response(document(self.routes))
+        return web.Response(body=encoded(self.routes), content_type="application/json")
 
 
 async def events(request: web.Request, told: AsyncGenerator[messages.Answer]) -> web.StreamResponse:
@@ -230,15 +233,7 @@ def answer(message: messages.Answer, status: int = 200) -> web.Response:
 
 async def body(request: web.Request, model: type[M]) -> M:
     """The request's body as a message. A body that does not come in time costs its sender the connection."""
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise RequestTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            body = await request.read()
-    except web.RequestPayloadError:
-        raise RequestInvalid("the body is not encoded as its headers say") from None
-    except TimeoutError:
-        raise RequestInvalid(f"the body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} s") from None
+    body = await request.app[_BODIES].read(request, caller(request).uid)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

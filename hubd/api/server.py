@@ -18,6 +18,7 @@ from aiohttp import web
 
 from hubclient.contract.errors import PROBLEM_CONTENT_TYPE, TooBusy
 from hubd.api.access import caller_of
+from hubd.api.connection import Connection, Patience
 from hubd.api.guests import Guests
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,6 @@ _Socket = socket.socket
 _BACKLOG = 1024
 _ACCEPTED_AT_ONCE = 64
 _MOST_REFUSALS = 64
-_KEEPALIVE_SECONDS = 75.0  # also for a client that never finishes its request's headers
 _SHUTDOWN_SECONDS = 2.0
 _REFUSAL_SECONDS = 5.0
 
@@ -41,17 +41,18 @@ class Bound(Protocol):
 class ApiServer:
     """Serves an application on a socket, to a limited number of connections at a time."""
 
-    def __init__(self, app: web.Application, listening: Bound, *, max_connections: int) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        listening: Bound,
+        *,
+        max_connections: int,
+        patience: Patience = Patience(),  # noqa: B008 (frozen)
+    ) -> None:
         """`max_connections` may be changed at any time; who is connected stays."""
         # A client that leaves takes its handler along: that is how waiters of a fetch are counted.
-        self._runner = web.AppRunner(
-            app,
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=_KEEPALIVE_SECONDS,
-            tcp_keepalive=False,
-            shutdown_timeout=_SHUTDOWN_SECONDS,
-        )
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
+        self._patience = patience
         self._listening = listening
         self.max_connections = max_connections
         self._server: asyncio.Server | None = None
@@ -91,12 +92,12 @@ class ApiServer:
         caller, present = caller_of(peer), server.connections
         if caller.pid == os.getpid():  # it asks once, whether it still answers: also when all places are taken
             self._own += 1
-            return server()
-        self._accepted += 1
-        if not self._guests.may_come(caller.uid, present, self.max_connections):
-            self.refused += 1
-            return _Refusal(self._refusals)
-        connection = server()
+        else:
+            self._accepted += 1
+            if not self._guests.may_come(caller.uid, present, self.max_connections):
+                self.refused += 1
+                return _Refusal(self._refusals)
+        connection = Connection(server, self._patience)
         self._guests.came(connection, caller.uid, present)
         return connection
 

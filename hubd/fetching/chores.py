@@ -14,6 +14,7 @@ from contextlib import suppress
 from hubd import allocator
 from hubd.fetching import clean_point
 from hubd.fetching.means import Means
+from hubd.fetching.troubles import Troubles
 from hubd.store import recovery
 from hubd.store.cleaning import clean
 from hubd.store.hold import CacheHold
@@ -36,6 +37,7 @@ class Chores:
         self._hold = hold
         self._warn = warn
         self._is_busy = is_busy
+        self._troubles = Troubles(log)
         #: set when settings changed that decide until when clients may answer themselves
         self.views_are_old = asyncio.Event()
 
@@ -64,10 +66,8 @@ class Chores:
             await self.views_are_old.wait()
             self.views_are_old.clear()
             digests = {entry.digest for entry in means.records.catalog.entries() if not entry.immutable}
-            try:
+            with self._troubles.told("the views could not be brought in line with network.revalidate_after"):
                 await asyncio.to_thread(recovery.mend_views, means.records, digests, means.direct_until)
-            except Exception:
-                log.exception("the views could not be brought in line with network.revalidate_after")
 
     async def make_room(self) -> None:
         """Evicts ahead of need, when the cache has grown and when others took of the disk."""
@@ -77,10 +77,8 @@ class Chores:
                 async with asyncio.timeout(_ROOM_SECONDS):
                     await room.pressed.wait()
             room.pressed.clear()
-            try:
+            with self._troubles.told("no room could be made ahead of need"):
                 await room.make_ahead()
-            except Exception:
-                log.exception("no room could be made ahead of need")
 
     async def close(self) -> None:
         """Closes trees to users whose grants have expired, when they do."""
@@ -88,13 +86,12 @@ class Chores:
         await self._means.room.scanned.wait()
         while True:
             now = time.time()
+            closed_at = min(closed_at, now)  # the clock may have been set back
             private = records.catalog.private()
-            try:
+            with self._troubles.told("what is private could not be closed; it is tried again"):
                 for digest in {entry.digest for entry in private if closed_at < entry.granted_until <= now}:
                     await asyncio.to_thread(records.admit, digest)
                 closed_at = now
-            except Exception:
-                log.exception("what is private could not be closed; trying again")
             # A grant lasts longer than that: no new one is missed.
             ahead = [entry.granted_until - now for entry in private if entry.granted_until > now]
             await asyncio.sleep(min([_CLOSE_SECONDS, *ahead]))
@@ -108,10 +105,8 @@ class Chores:
                 async with asyncio.timeout(_TIDY_SECONDS if means.orphans or means.partials else None):
                     await means.litter.wait()
             means.litter.clear()
-            try:
+            with self._troubles.told("the cache could not be tidied"):
                 await asyncio.to_thread(means.partials.expire)
                 await asyncio.to_thread(clean, means.trees, means.records, means.orphans)
                 if not self._is_busy():
                     await asyncio.to_thread(allocator.give_memory_back)
-            except Exception:
-                log.exception("the cache could not be tidied")

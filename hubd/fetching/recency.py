@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from hubclient.contract.errors import HubError
 from hubd.fetching.means import Means, lacks
+from hubd.fetching.troubles import Troubles
 from hubd.store.records import Record
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ class Recency:
     def __init__(self, means: Means, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
         self._means = means
         self._spawn = spawn
+        self._troubles = Troubles(log)
 
     def used(self, record: Record, spelling: str) -> None:
         """Recency, and views that are missing or wrong."""
@@ -36,11 +37,7 @@ class Recency:
 
     def _behind(self, write: Callable[[], object]) -> None:
         async def written() -> None:
-            try:
+            with self._troubles.told("the cache could not be written to"):
                 await self._means.to_its_end(write)
-            except HubError as error:
-                log.warning("the cache could not be written to: %s", error)
-            except Exception:
-                log.exception("the cache could not be written to")
 
         self._spawn(written())

@@ -19,6 +19,7 @@ from hubclient.contract.errors import HubError
 from hubclient.contract.layout import digest_of_target, is_digest
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
+from hubd.fetching.troubles import Troubles
 from hubd.fetching.verifier import GONE
 from hubd.store.layout import StoreLayout
 
@@ -82,6 +83,7 @@ class Watch:
         self._events = events
         self._instead = instead
         self._pause_seconds = pause_seconds
+        self._troubles = Troubles(log)
 
     async def run(self) -> None:
         """Never ends by itself."""
@@ -97,12 +99,8 @@ class Watch:
 
     async def _follow(self, events: Events) -> None:
         async for paths in events:
-            try:
+            with self._troubles.told("the cache could not be looked at"):
                 await self._react(paths)
-            except HubError as error:
-                log.warning("the cache could not be looked at: %s", error)
-            except Exception:
-                log.exception("the cache could not be looked at")
 
     async def _react(self, paths: Collection[str]) -> None:
         await self._means.room.scanned.wait()  # start-up puts much right itself, and fills the catalog

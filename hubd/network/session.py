@@ -30,6 +30,7 @@ from hubd.network.connections import Claim, Connections
 from hubd.network.credentials import MachineCredentials, OwnCredential, credential_for
 from hubd.network.failures import Busy, Hopeless, Refused
 from hubd.network.guard import Guard
+from hubd.network.names import Names
 from hubd.network.pace import read_buffer_bytes
 from hubd.network.patience import retry_after_seconds
 from hubd.network.routes import PROXY_AUTHENTICATION_REQUIRED, Routes, refused_by_proxy
@@ -66,14 +67,18 @@ class Session:
         # Apart, or a connection to a host that only the configuration may lead to would be there for everybody.
         self._session: aiohttp.ClientSession | None = None
         self._named_hosts: aiohttp.ClientSession | None = None
+        self._names: Names | None = None
 
     async def __aenter__(self) -> Session:
-        self._session, self._named_hosts = self._new(), self._new()
+        self._names = Names()
+        self._session, self._named_hosts = self._new(self._names), self._new(self._names)
         return self
 
-    def _new(self) -> aiohttp.ClientSession:
+    def _new(self, names: Names) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(socket_factory=self._guard.socket, limit=0, enable_cleanup_closed=False),
+            connector=aiohttp.TCPConnector(
+                resolver=names, socket_factory=self._guard.socket, limit=0, enable_cleanup_closed=False
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=None,
@@ -90,6 +95,8 @@ class Session:
         for session in (self._session, self._named_hosts):
             if session is not None:
                 await session.close()
+        if self._names is not None:
+            await self._names.close()
 
     @asynccontextmanager
     async def following(

@@ -99,6 +99,11 @@ def _check_directory(path: str) -> None:
         )
     if status.st_mode & 0o022:
         raise CacheUnusable(f"{path} can be written to by others: chmod go-w {path}, or choose another cache.dir")
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise CacheUnusable(
+            f"the file system of {path} is read-only, which the kernel also does after an error of the disk (see "
+            "dmesg): mount it writable, or choose another cache.dir; clients go on with what is cached there"
+        )
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise CacheUnusable(f"hubd (uid {uid}) may not write to {path}: chown it, or choose another cache.dir")
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+_CLOCK_SECONDS = 60.0  # clocks are set by less now and then
+
 
 class Entry(NamedTuple):
     """One record, as far as listings and eviction need it. Times are unix seconds."""
@@ -28,7 +30,11 @@ class Entry(NamedTuple):
 
     def is_seen_by(self, uid: int) -> bool:
         """Whether this user may know of it."""
-        return self.reader is None or (self.reader == uid and self.granted_until > time.time())
+        return self.reader is None or (self.reader == uid and self.is_granted(time.time()))
+
+    def is_granted(self, now: float) -> bool:
+        """Whether the reader may have it at this time. A grant of a time to come is a clock's mistake."""
+        return self.granted_until > now and self.fetched_at <= now + _CLOCK_SECONDS
 
 
 class Catalog:
@@ -61,6 +67,13 @@ class Catalog:
             entry = self._entries.get(key)
             if entry is not None and entry.last_used < last_used:
                 self._entries[key] = entry._replace(last_used=last_used)
+
+    def no_later_than(self, now: float) -> None:
+        """What was used in a time to come, by a clock that was wrong, was used now."""
+        with self._lock:
+            for key, entry in self._entries.items():
+                if entry.last_used > now:
+                    self._entries[key] = entry._replace(last_used=now)
 
     def get(self, key: str) -> Entry | None:
         return self._entries.get(key)

@@ -25,7 +25,8 @@ _CAUSES = {
     errno.EXDEV: "it is on another file system than the rest of the cache",
     errno.EACCES: "the daemon may not write there",
     errno.EPERM: "the daemon may not write there",
-    errno.EROFS: "the file system is read-only",
+    errno.EROFS: "the file system is read-only, which the kernel also does after an error of the disk: see dmesg",
+    errno.EIO: "the disk has an error: see dmesg",
 }
 
 

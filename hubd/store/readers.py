@@ -27,7 +27,7 @@ def readers_of(entries: Iterable[Entry], now: float) -> frozenset[int] | None:
     for entry in entries:
         if entry.reader is None:
             return None
-        if entry.granted_until > now:
+        if entry.is_granted(now):
             readers.add(entry.reader)
     return frozenset(readers)
 

@@ -185,11 +185,15 @@ class Records:
             self._admit(digest)
 
     def touch(self, key: str) -> bool:
-        """The record was used now; False when there is none. Never raises."""
+        """The record was used now; False when there is none. Never raises: what cannot be written is known until the
+        daemon stops."""
         try:
             self._disk.utime(self.layout.record(key), None)
-        except OSError:
+        except FileNotFoundError:
             return False
+        except OSError:
+            if self.catalog.get(key) is None:
+                return False
         self.catalog.touch(key, time.time())
         return True
 

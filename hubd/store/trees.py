@@ -157,8 +157,9 @@ class Trees:
         with storing("serving a module again"), self._changing:
             if not self._is_checked(digest, check):
                 return False
-            with suppress(FileNotFoundError):
-                self._disk.rename(self.layout.unchecked(digest), self.layout.listing(digest))
+            if self.is_suspect(digest):  # most are not, and then nothing is written: the disk may be read-only
+                with suppress(FileNotFoundError):
+                    self._disk.rename(self.layout.unchecked(digest), self.layout.listing(digest))
             return True
 
     def condemn(self, digest: str, check: DeepCheck) -> bool:

@@ -30,6 +30,16 @@ def most_memory_bytes(pid: int) -> int:
     return int(status["VmHWM"].split()[0]) * 1024
 
 
+def memory_bytes(daemon: Daemon) -> int:
+    """What is in memory of the process now."""
+    return int(_text(Path(f"/proc/{daemon.pid}/statm")).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def descriptors(daemon: Daemon) -> int:
+    """The files that the process has open."""
+    return len(os.listdir(f"/proc/{daemon.pid}/fd"))
+
+
 def connections(pid: int, port: int) -> int:
     """TCP connections that the process has to this port on loopback."""
     sockets = {_link(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir()}

@@ -15,7 +15,7 @@ import pytest
 
 from hubclient.contract.errors import BY_CODE
 from hubd.api.access import Level
-from hubd.api.routes import MAX_BODY_BYTES
+from hubd.api.bodies import MAX_BODY_BYTES
 from tests.support.archives import archive
 from tests.support.daemon import Daemon, UnixConnection
 from tests.support.origin import Answer, Origin
@@ -62,6 +62,7 @@ def test_a_caller_who_hangs_up_at_once_is_no_error(daemon: Daemon) -> None:
         b'{"handle": ""}',
         b'{"handle": "https://h/m/1", "surprise": 1}',
         b'{"handle": "https://h/m/1", "digest": "abc"}',
+        b'{"handle": "https://h/m/1", "refresh": "yes"}',
         b'{"handle": "' + b"h" * 5000 + b'"}',
         b"[" * 100_000,
     ],
@@ -81,6 +82,13 @@ def test_an_unknown_field_names_the_daemons_version(shared_daemon: Daemon) -> No
     problem = shared_daemon.resolve("https://h/m/1", surprise=True)[1]
     assert problem["code"] == "request-invalid"
     assert "surprise" in problem["detail"]
+    assert "(hubd 0." in problem["detail"]
+
+
+def test_an_unknown_parameter_names_the_daemons_version(shared_daemon: Daemon) -> None:
+    status, problem = shared_daemon.request("GET", "/v1/modules?sort=size&limit=3")
+    assert (status, problem["code"]) == (400, "request-invalid")
+    assert "?sort" in problem["detail"]
     assert "(hubd 0." in problem["detail"]
 
 
