@@ -12,16 +12,12 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Literal
 
-from hubclient.contract import handles
 from hubclient.contract.errors import DigestMismatch, HubError, Internal, UpstreamTimeout, UpstreamUnavailable
 from hubclient.contract.lease import Lease
-from hubd.fetching.counters import Outcome
 from hubd.fetching.keeping import Keeping
-from hubd.fetching.means import Means, lacks
+from hubd.fetching.landing import Landed, Landing, bytes_beside, manifest_of
+from hubd.fetching.means import Means
 from hubd.fetching.progress import Progress
 from hubd.fetching.report import Report
 from hubd.fetching.room import Reservation
@@ -35,42 +31,12 @@ from hubd.network.terms import Changed, Hooks, Received, Terms, check_announced
 from hubd.network.transfer import Transfer
 from hubd.network.waiting_line import User
 from hubd.store.disk import from_os_error
-from hubd.store.manifest import FileEntry, Manifest, content_digest
 from hubd.store.partials import Partial
 from hubd.store.records import Record
 from hubd.store.staging import Staging
 from hubd.unpacking.supervisor import Unpacker, UnpackReport
 
 log = logging.getLogger(__name__)
-
-_MANIFEST_BYTES = 64 * 1024
-_MANIFEST_BYTES_PER_FILE = 256
-
-
-@dataclass(frozen=True)
-class Landed:
-    """What a fetch came to: a record whose tree is whole, and leased by the daemon for a while.
-
-    `found` is ``hit`` (it was there), ``confirmed`` (by the origin), ``fetched``, ``joined`` (another user's fetch
-    brought it), or ``stale`` (the origin could not be asked, and the copy that was there is served).
-    """
-
-    record: Record
-    found: Literal["hit", "confirmed", "fetched", "joined", "stale"]
-    warnings: tuple[str, ...] = ()
-    error: HubError | None = None  # why it is stale
-
-    def outcome(self, joined: bool) -> Outcome:
-        """What a caller is told, who joined the flight or had it started."""
-        match self.found:
-            case "fetched":
-                return "joined" if joined else "fetched"
-            case "joined":
-                return "joined"
-            case "stale":
-                return "stale"
-            case _:
-                return "hit"
 
 
 class Fetch:
@@ -214,7 +180,7 @@ class Fetch:
             # A question takes nobody's turn; only an answer with a new archive waits for its own.
             async with means.asking.turn(self.is_urgent, self.users), self._open(known) as delivery:
                 if delivery.body is None:
-                    return await means.to_its_end(lambda: self._confirm(delivery.validators))
+                    return await means.to_its_end(lambda: self._landing.confirm(delivery.validators))
         landed = await self._ask_in_turn(known, self._confirmed)
         assert landed is not None
         return landed
@@ -237,7 +203,7 @@ class Fetch:
                 await asyncio.sleep(pause_seconds)
 
     async def _confirmed(self, delivery: Delivery) -> Landed:
-        return await self._means.to_its_end(lambda: self._confirm(delivery.validators))
+        return await self._means.to_its_end(lambda: self._landing.confirm(delivery.validators))
 
     def _pause_seconds(self, error: HubError) -> float:
         """How long to wait before all is begun anew. Raises the error when it is not to be."""
@@ -299,7 +265,7 @@ class Fetch:
             tree = staging.attempt_tree(1)
             received, report = await self._receive_and_unpack(delivery, staging, tree, keeping, reservation)
             self.progress.enter("publishing")
-            await reservation.tree(_bytes_beside(report) + await reservation.tree(0))
+            await reservation.tree(bytes_beside(report) + await reservation.tree(0))
             leases: list[Lease] = []
             try:
                 return await self._means.to_its_end(lambda: self._publish(delivery, tree, received, report, leases))
@@ -334,21 +300,6 @@ class Fetch:
         keeping = Keeping(self._means, self.progress.handle, delivery, staging, self.reader)
         self._partial = None
         return staging, keeping
-
-    def _confirm(self, validators: Validators) -> Landed:
-        before = self._before
-        assert before is not None
-        changes = {
-            "fetched_at": datetime.now(UTC),
-            "etag": validators.etag,
-            "last_modified": validators.last_modified,
-        }
-        # A record that has moved on meanwhile is newer than this answer.
-        confirmed = self._means.amend(
-            self.progress.key,
-            lambda now: now.model_copy(update=changes) if now is not None and now.digest == before.digest else now,
-        )
-        return Landed(confirmed if confirmed is not None else before, "confirmed")
 
     async def _receive_and_unpack(
         self,
@@ -422,66 +373,25 @@ class Fetch:
     def _publish(
         self, delivery: Delivery, tree: str, received: Received, report: UnpackReport, leases: list[Lease]
     ) -> Landed:
-        """In a thread: tree, then record, then views. The lease on the tree goes into `leases` at once."""
-        immutable = handles.is_immutable(self.progress.handle)
-        manifest, warnings = self._settle(_manifest(received, report), immutable=immutable)
-        digest = manifest.digest
-        if digest == received.digest or not self._whole:
-            leases.append(self._means.trees.publish(tree, digest, manifest, self._readers(digest)))
-        left: list[str] = []
-
-        def change(now: Record | None) -> Record:
-            if now is not None and now.digest != digest:
-                left.append(now.digest)
-            record = Record(
-                handle=self.progress.handle,
-                spellings=now.spellings if now is not None else (self._spelling,),
-                digest=digest,
-                size_bytes=manifest.size_bytes,
-                file_count=len(manifest.files),
-                etag=delivery.validators.etag,
-                last_modified=delivery.validators.last_modified,
-                final_host=delivery.final_host,
-                fetched_at=datetime.now(UTC),
-                immutable=immutable,
-                pinned=now is not None and now.pinned,
-            )
-            record = self._marked(record, delivery)
-            return record.with_spelling(self._spelling) if lacks(record, self._spelling) else record
-
-        try:
-            record = self._means.amend(self.progress.key, change)
-        except BaseException:
-            self._means.orphans.add(digest)  # as long as no record names it, no eviction would find it
-            raise
-        assert record is not None
-        self._means.orphans.update(left)
+        """In a thread."""
+        landed = self._landing.publish(delivery, tree, manifest_of(received, report), leases)
         self._published = True
-        return Landed(record, "fetched" if leases else "confirmed", tuple(warnings))
+        return landed
 
-    def _settle(self, manifest: Manifest, *, immutable: bool) -> tuple[Manifest, list[str]]:
-        """Which tree the handle names when its archive has other bytes than before, and a warning.
-
-        Immutable means content, not bytes: hosts that pack on the fly send other gzip bytes for equal content. Where
-        it is the content of a damaged tree, that one is repaired, so that its holders' paths work again. Other content
-        takes a version's place only where no intact tree is there, and only for somebody who demands no digest.
-        """
-        before = self._before
-        if before is None or before.digest == manifest.digest or (self._whole and not immutable):
-            return manifest, []
-        old = self._means.trees.manifest(before.digest)
-        if old is not None and old.content_digest == manifest.content_digest:
-            return manifest.model_copy(update={"digest": before.digest}), []
-        if old is not None and self._whole:
-            raise DigestMismatch(
-                f"the origin now sends other content under this version ({manifest.content_digest[:12]}, not "
-                f"{old.content_digest[:12]}); the copy that is here stays"
-            )
-        if not immutable:
-            return manifest, []
-        if self._demands and all(digest not in (None, manifest.digest) for digest in self._demands):
-            raise DigestMismatch(f"the archive's sha256 is {manifest.digest}, and {self._demands[0]} was demanded")
-        return manifest, [f"this version's archive is not the one that was fetched {before.fetched_at:%F}"]
+    @property
+    def _landing(self) -> Landing:
+        progress = self.progress
+        return Landing(
+            self._means,
+            progress.handle,
+            progress.key,
+            self._spelling,
+            self._before,
+            is_whole=self._whole,
+            demands=self._demands,
+            readers=self._readers,
+            marked=self._marked,
+        )
 
 
 def _resume(partial: Partial | None) -> Resume | None:
@@ -495,21 +405,3 @@ def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error to tell of: a group's first, looking into groups within."""
     error = failures.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _bytes_beside(report: UnpackReport) -> int:
-    """About what manifest and listing will take on disk, rather more than less."""
-    return _MANIFEST_BYTES + sum(_MANIFEST_BYTES_PER_FILE + 2 * len(file.path.encode()) for file in report.files)
-
-
-def _manifest(received: Received, report: UnpackReport) -> Manifest:
-    files = {file.path: FileEntry(size_bytes=file.size_bytes, sha256=file.sha256) for file in report.files}
-    return Manifest(
-        digest=received.digest,
-        content_digest=content_digest(files),
-        archive_bytes=received.size_bytes,
-        size_bytes=report.size_bytes,
-        format=report.format,
-        files=files,
-        meta_graphs=report.meta_graphs,
-    )

@@ -16,8 +16,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from hubclient.contract.errors import AccessDenied, HubError, UpstreamDenied, UpstreamNotFound
-from hubd.fetching.fetch import Fetch, Landed
+from hubd.fetching.fetch import Fetch
 from hubd.fetching.flights import Flights
+from hubd.fetching.landing import Landed
 from hubd.fetching.means import Means
 from hubd.network.conditions import Validators
 from hubd.network.credentials import Credential

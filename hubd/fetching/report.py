@@ -14,7 +14,8 @@ from hubd.events import Event
 from hubd.fetching.means import Means
 
 if TYPE_CHECKING:
-    from hubd.fetching.fetch import Fetch, Landed
+    from hubd.fetching.fetch import Fetch
+    from hubd.fetching.landing import Landed
 
 log = logging.getLogger(__name__)
 

@@ -25,8 +25,9 @@ from hubclient.contract.errors import (
     UpstreamNotFound,
 )
 from hubd.fetching.counters import Outcome
-from hubd.fetching.fetch import Fetch, Landed
+from hubd.fetching.fetch import Fetch
 from hubd.fetching.flights import Flight, Flights
+from hubd.fetching.landing import Landed
 from hubd.fetching.means import Means
 from hubd.fetching.negative import NegativeCache
 from hubd.fetching.private import Fetches
