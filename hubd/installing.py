@@ -141,8 +141,8 @@ def write_files(files: Mapping[str, str]) -> set[str]:
     written = set()
     for path, text in files.items():
         try:
-            with suppress(FileNotFoundError), open(path, encoding="utf-8") as there:
-                if there.read() == text:
+            with suppress(FileNotFoundError), open(path, "rb") as there:
+                if there.read() == text.encode():
                     continue
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             new = f"{path}.new"
@@ -164,16 +164,16 @@ def purge_cache(root: str) -> None:
     layout = StoreLayout(root)
     if not os.path.isfile(layout.version_file):
         return
-    for directory in layout.directories:
-        shutil.rmtree(directory, ignore_errors=not os.path.lexists(directory))
-    for path in (layout.cachedir_tag, layout.daemon_lock, layout.version_file):  # by which it is known, last
-        with suppress(FileNotFoundError):
-            os.unlink(path)
     try:
+        for directory in filter(os.path.lexists, layout.directories):
+            shutil.rmtree(directory)
+        for path in (layout.cachedir_tag, layout.daemon_lock, layout.version_file):  # by which it is known, last
+            with suppress(FileNotFoundError):
+                os.unlink(path)
         os.rmdir(root)
         _say(f"removed {root}")
-    except OSError as error:
-        _say(f"left {root}: {error.strerror}")
+    except OSError as error:  # such as a link that the service's user has put there: it is not followed
+        _say(f"left {root}: {error.strerror or error}")
 
 
 def _require_root(command: str) -> None:
