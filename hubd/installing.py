@@ -36,6 +36,10 @@ def install(prefix: str | None, program: str | None, *, start: bool) -> None:
     """Installs the service, or upgrades it. `prefix`: only writes files, as a package holds them. `program`: what the
     unit starts; None: this installation's hubd. Raises `InstallError`, and `ConfigError` for a configuration that would
     keep the service from starting."""
+    if program is not None and not os.path.isabs(program):
+        raise InstallError(
+            f"{program} is no absolute path, and systemd starts nothing else: --program /usr/bin/hubd, say"
+        )
     command = [program] if program is not None else own_program()
     if prefix is not None:
         to = unit_files.below(os.path.abspath(prefix))

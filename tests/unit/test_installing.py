@@ -173,3 +173,10 @@ def test_a_file_that_is_no_text_is_replaced(tmp_path: Path) -> None:
     unit.write_bytes(b"# \xe9\n")
     assert installing.write_files({str(unit): "[Unit]\n"}) == {str(unit)}
     assert unit.read_text() == "[Unit]\n"
+
+
+def test_a_program_that_systemd_would_not_start_is_refused(tmp_path: Path) -> None:
+    for prefix in (None, str(tmp_path)):
+        with pytest.raises(InstallError, match=r"bin/hubd is no absolute path"):
+            installing.install(prefix, "bin/hubd", start=False)
+    assert os.listdir(tmp_path) == []
