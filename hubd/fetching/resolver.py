@@ -203,7 +203,7 @@ class Resolver:
             flight.work.askers.add(ask.uid)
             flight.work.demand(ask.digest)
             flight.work.is_prefetch = flight.work.is_prefetch and ask.prefetch
-            with flight.work.waited_for_by(ask.user):
+            with flight.work.waited_for_by(ask.user, is_prefetch=ask.prefetch):
                 self._means.slots.promote()
                 yield flight, joined
 
