@@ -85,7 +85,7 @@ def _install(options: argparse.Namespace) -> int:
             installing.install(options.prefix, options.program, start=not options.no_start)
         else:
             installing.uninstall(purge=options.purge)
-    except installing.InstallError as error:
+    except (installing.InstallError, OSError) as error:
         print(f"hubd: {error}", file=sys.stderr)
         return 1
     return 0

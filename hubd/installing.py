@@ -36,6 +36,10 @@ def install(prefix: str | None, program: str | None, *, start: bool) -> None:
     """Installs the service, or upgrades it. `prefix`: only writes files, as a package holds them. `program`: what the
     unit starts; None: this installation's hubd. Raises `InstallError`, and `ConfigError` for a configuration that would
     keep the service from starting."""
+    if program is not None and not os.path.isabs(program):
+        raise InstallError(
+            f"{program} is no absolute path, and systemd starts nothing else: --program /usr/bin/hubd, say"
+        )
     command = [program] if program is not None else own_program()
     if prefix is not None:
         to = unit_files.below(os.path.abspath(prefix))
@@ -141,8 +145,8 @@ def write_files(files: Mapping[str, str]) -> set[str]:
     written = set()
     for path, text in files.items():
         try:
-            with suppress(FileNotFoundError), open(path, encoding="utf-8") as there:
-                if there.read() == text:
+            with suppress(FileNotFoundError), open(path, "rb") as there:
+                if there.read() == text.encode():
                     continue
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             new = f"{path}.new"
@@ -164,16 +168,16 @@ def purge_cache(root: str) -> None:
     layout = StoreLayout(root)
     if not os.path.isfile(layout.version_file):
         return
-    for directory in layout.directories:
-        shutil.rmtree(directory, ignore_errors=not os.path.lexists(directory))
-    for path in (layout.cachedir_tag, layout.daemon_lock, layout.version_file):  # by which it is known, last
-        with suppress(FileNotFoundError):
-            os.unlink(path)
     try:
+        for directory in filter(os.path.lexists, layout.directories):
+            shutil.rmtree(directory)
+        for path in (layout.cachedir_tag, layout.daemon_lock, layout.version_file):  # by which it is known, last
+            with suppress(FileNotFoundError):
+                os.unlink(path)
         os.rmdir(root)
         _say(f"removed {root}")
-    except OSError as error:
-        _say(f"left {root}: {error.strerror}")
+    except OSError as error:  # such as a link that the service's user has put there: it is not followed
+        _say(f"left {root}: {error.strerror or error}")
 
 
 def _require_root(command: str) -> None:

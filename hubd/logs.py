@@ -77,10 +77,10 @@ class _Text(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         fields = [f"{name}={_shown(value)}" for name, value in _fields(record).items()]
-        return _escaped(" ".join([super().formatMessage(record) + record.message, *fields])).replace("\n", "\n  ")
+        return _indented(" ".join([super().formatMessage(record) + record.message, *fields]))
 
     def formatException(self, ei: Any) -> str:
-        return _escaped(super().formatException(ei))
+        return _indented("  " + super().formatException(ei))
 
 
 class _Json(logging.Formatter):
@@ -129,5 +129,5 @@ def _shown(value: object) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
-def _escaped(text: str) -> str:
-    return text.translate(_CONTROL)
+def _indented(text: str) -> str:
+    return text.translate(_CONTROL).replace("\n", "\n  ")

@@ -104,6 +104,8 @@ class Reloader:
 
     async def run(self) -> None:
         """Never ends by itself."""
+        if await asyncio.to_thread(self._is_outdated):
+            self.ask()
         seen = self._stamp
         while True:
             with suppress(TimeoutError):
@@ -117,6 +119,13 @@ class Reloader:
             if asked or (seen == before and seen != self._stamp):
                 self._stamp = seen
                 await self._reload()
+
+    def _is_outdated(self) -> bool:
+        """Whether the file was saved between its first reading and this object's first look: a start takes a while."""
+        try:
+            return self._source.load()[0] != self._now
+        except Exception:
+            return True  # a reload says why
 
     async def _reload(self) -> None:
         path, before = self._source.path, self.state

@@ -67,6 +67,7 @@ class Fetch:
         self._shares: Shares | None = None
         self._reservation: Reservation | None = None
         self._waiting: Counter[User] = Counter()
+        self._prefetching: Counter[User] = Counter()
         self._means = means
         self._spelling = spelling
         self._refresh = refresh
@@ -93,19 +94,20 @@ class Fetch:
         self.starter, self.starter_uid, self._shares, self.started_as_prefetch = user, uid, shares, is_prefetch
 
     @contextmanager
-    def waited_for_by(self, user: User) -> Iterator[None]:
+    def waited_for_by(self, user: User, *, is_prefetch: bool) -> Iterator[None]:
         """For the block this user waits for it."""
-        self._waiting[user] += 1
+        waiting = self._prefetching if is_prefetch else self._waiting
+        waiting[user] += 1
         try:
             yield
         finally:
-            self._waiting[user] -= 1
-            if not self._waiting[user]:
-                del self._waiting[user]
+            waiting[user] -= 1
+            if not waiting[user]:
+                del waiting[user]
 
     def users(self) -> Collection[User]:
-        """Who waits for it now."""
-        return self._waiting.keys()
+        """Whose turn it is to take now: that of the clients that wait for it, else of who wants it ahead of need."""
+        return self._waiting.keys() or self._prefetching.keys()
 
     @property
     def reserved_bytes(self) -> int:

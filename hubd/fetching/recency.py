@@ -1,6 +1,7 @@
 """What follows from a module's use: it is recent, and its views are put right.
 
-Law: nobody waits for it. What a caller is told is right without.
+Law: nobody waits for it, and what a caller is told is right without. However many uses there are, it takes one thread,
+so that fetches have theirs; and of one module one task, so that nothing piles up behind a slow disk.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Recency:
         self._means = means
         self._spawn = spawn
         self._troubles = Troubles(log)
+        self._turn = asyncio.Lock()
+        self._due: set[str] = set()  # keys of what is to be written
 
     def used(self, record: Record, spelling: str) -> None:
         """Recency, and views that are missing or wrong."""
@@ -31,13 +34,18 @@ class Recency:
         means.records.touch(key)
         direct_until = means.direct_until(record)
         if lacks(record, spelling):
-            self._behind(lambda: means.add_spelling(key, spelling))
+            self._behind(key, lambda: means.add_spelling(key, spelling))
         elif not means.records.views_are_right(record, direct_until=direct_until):
-            self._behind(lambda: means.records.mend_views(record, direct_until=direct_until))
+            self._behind(key, lambda: means.records.mend_views(record, direct_until=direct_until))
 
-    def _behind(self, write: Callable[[], object]) -> None:
+    def _behind(self, key: str, write: Callable[[], object]) -> None:
+        if key in self._due:
+            return  # a later use finds what is still to be done
+
         async def written() -> None:
-            with self._troubles.told("the cache could not be written to"):
-                await self._means.to_its_end(write)
+            async with self._turn:
+                with self._troubles.told("the cache could not be written to"):
+                    await self._means.to_its_end(write)
 
-        self._spawn(written())
+        self._due.add(key)
+        self._spawn(written()).add_done_callback(lambda _: self._due.discard(key))

@@ -6,7 +6,6 @@ Find it; else join or start the flight that fetches it; then compare with what t
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from hubd.fetching.flights import Flight, Flights
 from hubd.fetching.landing import Landed
 from hubd.fetching.means import Means
 from hubd.fetching.negative import NegativeCache
+from hubd.fetching.prefetches import Prefetches
 from hubd.fetching.private import Fetches
 from hubd.fetching.recency import Recency
 from hubd.fetching.shares import OWN_LIMITS, Shares
@@ -37,8 +37,6 @@ from hubd.fetching.waiters import Waiters
 from hubd.network.credentials import Credential
 from hubd.network.waiting_line import User
 from hubd.store.records import Record
-
-log = logging.getLogger(__name__)
 
 MAX_FLIGHTS = 4096
 _MAX_PREFETCHES = 3072  # of these, so that those that are waited for can begin
@@ -93,6 +91,7 @@ class Resolver:
         self.waiters = Waiters()
         self._fetches = Fetches(means, self._flights)
         self._recency = Recency(means, spawn)
+        self._prefetches = Prefetches(spawn)
         self.failures = NegativeCache()
         self._shares = Shares(
             lambda: means.settings.limits, lambda: (flight.work for flight in self._flights.running())
@@ -154,28 +153,11 @@ class Resolver:
         ask = Ask(handle, uid=uid, prefetch=True, is_limited=is_limited)
         if await self.look(ask) is not None:
             return None
-        started: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        # An error that nobody waits for any more is no news.
-        started.add_done_callback(lambda outcome: outcome.cancelled() or outcome.exception())
 
-        def watch(flight: FetchFlight) -> None:
-            if not started.done():
-                started.set_result(flight.work.progress.id)
+        def fetching(told: Callable[[str], None]) -> Coroutine[Any, Any, object]:
+            return self.fetch(ask, lambda flight: told(flight.work.progress.id))
 
-        async def wait() -> None:
-            try:
-                await self.fetch(ask, watch)
-            except Exception as error:
-                if not isinstance(error, HubError):
-                    log.exception("a prefetch failed for a reason of our own")
-                if not started.done():
-                    started.set_exception(error)
-            finally:
-                if not started.done():
-                    started.set_result(None)
-
-        self._spawn(wait())
-        return await started
+        return await self._prefetches.start((_identified(handle)[1], uid), fetching)
 
     async def used_by(self, uid: int, keys: Sequence[str]) -> int:
         """`Means.used_by`, which goes on even if the caller is cancelled meanwhile."""
@@ -221,7 +203,7 @@ class Resolver:
             flight.work.askers.add(ask.uid)
             flight.work.demand(ask.digest)
             flight.work.is_prefetch = flight.work.is_prefetch and ask.prefetch
-            with flight.work.waited_for_by(ask.user):
+            with flight.work.waited_for_by(ask.user, is_prefetch=ask.prefetch):
                 self._means.slots.promote()
                 yield flight, joined
 

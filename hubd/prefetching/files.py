@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from hubclient.contract import lock_file, prefetch_file
@@ -49,15 +49,16 @@ def read_directory(directory: str, before: Listing, *, must_exist: bool = True) 
         if (fault := _fault(os.stat(directory), "directory", is_open=is_open)) is not None:
             return Listing(before.files, f"{directory} {fault}")
         names = _names(directory)
-        if not names >= before.files.keys():
-            names |= _names(directory)  # of a file that was renamed meanwhile, one look can miss both names
+        found = _read_all(directory, names, before.files)
+        if not found.keys() >= names | before.files.keys():
+            # Of a file that was renamed meanwhile, one look can miss both names, or find the one that it had.
+            names |= (others := _names(directory) - found.keys())
+            found |= _read_all(directory, others, before.files)
     except (FileNotFoundError, NotADirectoryError):
         return Listing(problem=f"{directory} is no directory" if must_exist else None)
     except OSError as error:
         return Listing(before.files, f"{directory} cannot be read: {error.strerror}")
-    chosen = sorted(names)[:MAX_FILES]
-    found = {name: _read(directory, name, before.files.get(name)) for name in chosen}
-    files = {name: file for name, file in found.items() if file is not None}
+    files = dict(sorted(found.items())[:MAX_FILES])
     if len(names) > MAX_FILES:
         return Listing(files, f"{directory} has more than {MAX_FILES} files: the first of them count")
     return Listing(files)
@@ -70,6 +71,12 @@ def is_prefetch_file(name: str) -> bool:
 
 def _names(directory: str) -> set[str]:
     return {name for name in os.listdir(directory) if is_prefetch_file(name)}
+
+
+def _read_all(directory: str, names: Collection[str], before: Mapping[str, ReadFile]) -> dict[str, ReadFile]:
+    """Those of the files that are there."""
+    chosen = sorted(names)[:MAX_FILES]
+    return {name: file for name in chosen if (file := _read(directory, name, before.get(name))) is not None}
 
 
 def _read(directory: str, name: str, before: ReadFile | None) -> ReadFile | None:

@@ -161,6 +161,18 @@ def test_whoever_fills_its_turns_with_servers_that_stall_keeps_nobody_else_waiti
         assert status_of(service, BOB)["users"][0]["queued"] == 5
 
 
+def test_nor_does_whoever_joins_what_an_administrator_prefetches(origin: Origin, gated: Gated) -> None:
+    with serving(network="concurrent_fetches = 2") as service, asking(gated) as start:
+        start(service.resolve, BOB, gated.serve("0"))
+        origin.wait_until_asked("/m/0")
+        wanted = gated.serve("1")
+        service.request(ROOT, "POST", "/v1/prefetch", {"handles": [wanted]})
+        start(service.resolve, BOB, wanted)
+        wait_until(lambda: status_of(service, ROOT)["waiters"] == 3)
+        assert status_of(service, ROOT)["queue"] == 1
+        assert service.resolve(CAROL, origin.serve("/m/quick", Answer(archive())))[1]["outcome"] == "fetched"
+
+
 def test_a_user_may_have_so_many_bytes_in_flight_whatever_a_server_announces(origin: Origin, gated: Gated) -> None:
     limits = '[limits]\nuser_bytes = "4MB"\n'
     with serving(limits) as service, asking(gated) as start:

@@ -358,6 +358,24 @@ def test_prefetch_starts_fetches_without_waiting(daemon: Daemon, origin: Origin)
     assert len(origin.asked("/m/1")) == 1
 
 
+def test_a_prefetch_that_is_asked_for_again_waits_once(daemon: Daemon, origin: Origin) -> None:
+    slow = Answer(ARCHIVE, gate_after_bytes=10)
+    handle = origin.serve("/m/1", slow)
+
+    def prefetch() -> str:
+        fetch_id: str = daemon.request("POST", "/v1/prefetch", {"handles": [handle]})[1]["fetches"][0]["id"]
+        return fetch_id
+
+    assert len({prefetch() for _ in range(20)}) == 1
+    (fetch,) = daemon.request("GET", "/v1/fetches")[1]["fetches"]
+    assert fetch["waiters"] == 1
+    daemon.request("DELETE", f"/v1/fetches/{fetch['id']}")
+    wait_until(lambda: daemon.request("GET", "/v1/fetches")[1]["fetches"] == [])
+    assert prefetch() != fetch["id"]
+    slow.gate.set()
+    assert daemon.resolve(handle)[0] == 200
+
+
 def test_fetches_beyond_the_limit_wait_for_their_turn(tmp_path: Path, origin: Origin) -> None:
     with Daemon(tmp_path, config="[network]\nconcurrent_fetches = 1\n") as daemon:
         slow = Answer(ARCHIVE, gate_after_bytes=10)

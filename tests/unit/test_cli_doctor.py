@@ -270,3 +270,11 @@ def test_one_check_that_cannot_be_made_spoils_no_other(tmp_path: Path, monkeypat
 )
 def test_the_last_line_answers_the_question(failed: int, warned: int, said: str) -> None:
     assert summary(failed, warned) == said
+
+
+def test_a_daemon_that_is_none_is_told_and_spoils_no_other_check(tmp_path: Path) -> None:
+    path = tmp_path / "hubd.sock"
+    with ScriptedDaemon(path, answer({})):
+        found = examine(environ_of(tmp_path, HUBD_SOCKET=str(path)))
+    assert [one.what for one in of(found, "answer")] == [f"what answers on {path} is no hubd: its status is {{}}"]
+    assert of(found, "python")

@@ -152,7 +152,7 @@ def test_users_are_told_by_their_activity_and_one_who_may_see_only_himself_is_yo
 
 def test_an_answer_cannot_steer_the_terminal() -> None:
     hostile = status(warnings=["\x1b[2J"], prefetch=[prefetch_file("\x1b[2J.toml", problem="\x1b[2J")])
-    assert "\x1b" not in "".join(lines(hostile, [fetch("\x1b[2J", trouble="\x1b[2J")]))
+    assert "\x1b" not in "".join(lines(hostile, [fetch("\x1b[2J", trouble="\x1b[2J", state="\x1b[2J")]))
 
 
 @pytest.mark.parametrize(

@@ -155,3 +155,28 @@ def test_a_purge_removes_the_cache_and_leaves_what_is_not_hubds(tmp_path: Path) 
     (cache / "layout").write_text("1\n")
     installing.purge_cache(str(cache))
     assert not cache.exists()
+
+
+def test_a_purge_follows_no_link_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
+    (elsewhere / "precious").mkdir(parents=True)
+    cache.mkdir()
+    (cache / "layout").write_text("1\n")
+    (cache / "trees").symlink_to(elsewhere)
+    installing.purge_cache(str(cache))
+    assert os.listdir(elsewhere) == ["precious"]
+    assert f"left {cache}: Cannot call rmtree on a symbolic link" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_text_is_replaced(tmp_path: Path) -> None:
+    unit = tmp_path / "hubd.service"
+    unit.write_bytes(b"# \xe9\n")
+    assert installing.write_files({str(unit): "[Unit]\n"}) == {str(unit)}
+    assert unit.read_text() == "[Unit]\n"
+
+
+def test_a_program_that_systemd_would_not_start_is_refused(tmp_path: Path) -> None:
+    for prefix in (None, str(tmp_path)):
+        with pytest.raises(InstallError, match=r"bin/hubd is no absolute path"):
+            installing.install(prefix, "bin/hubd", start=False)
+    assert os.listdir(tmp_path) == []

@@ -76,6 +76,21 @@ def test_what_is_no_lock_file_is_refused_with_its_name_and_a_reason(text: str, r
         lock_file.read(str(file))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + 2 * module(handle=f"{ONE.handle}?key=secret"),
+        HEAD + module(handle=f"{ONE.handle}?key=secret", digest=None),
+        HEAD + module(handle=f"{ONE.handle}?key=secret", size_bytes=-1),
+        HEAD + module(handle="https://user:secret@example.org/a/1"),
+    ],
+)
+def test_a_mistake_is_named_without_repeating_a_secret(text: str) -> None:
+    with pytest.raises(ValueError, match=r"module, number [12]: ") as raised:
+        lock_file.parse(text.encode())
+    assert "secret" not in str(raised.value)
+
+
 def test_a_file_that_is_not_there_or_not_to_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestInvalid, match="hubctl lock HANDLE"):
         lock_file.read(str(tmp_path / "hub.lock"))

@@ -98,6 +98,17 @@ def test_nobody_can_forge_an_entry(in_journal: bool) -> None:
     first, *others = logged(TEXT, evil, in_journal=in_journal, fields={"detail": f"{evil}\n<0>z"}).split("\n")
     assert "hubd.test: x\\x0d" in first
     assert [line.removeprefix("<6>")[:2] for line in others] == ["  "]
+
+
+@pytest.mark.parametrize("in_journal", [False, True])
+def test_nor_by_the_text_of_an_error(in_journal: bool) -> None:
+    try:
+        raise ValueError("x\n2026-11-27 00:00:00,000 ERROR hubd: all is lost")
+    except ValueError:
+        text = logged(TEXT, "it failed", in_journal=in_journal, exc_info=sys.exc_info())
+    _, *others = text.split("\n")
+    assert "all is lost" in others[-1]
+    assert {line.removeprefix("<6>")[:2] for line in others} == {"  "}
     assert not any(character in "".join(others) for character in "\r\x1b\u2028")
 
 

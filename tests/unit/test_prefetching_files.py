@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,22 @@ def test_links_within_the_directory_are_how_kubernetes_puts_files_there(director
     (directory / "..next").symlink_to("..2")
     (directory / "..next").rename(directory / "..data")
     assert (handles(first), handles(read(directory, first))) == ([ONE], [TWO])
+
+
+def test_a_file_that_is_renamed_under_the_eyes_of_a_look_is_not_missed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = write(directory, "b.toml")
+    before = read(directory)
+
+    def then_it_is_renamed(path: str, listdir: Callable[[str], list[str]] = os.listdir) -> list[str]:
+        names = listdir(path)
+        if renamed.exists():
+            renamed.rename(directory / "a.toml")
+        return names
+
+    monkeypatch.setattr(os, "listdir", then_it_is_renamed)
+    assert handles(read(directory, before)) == [ONE]
 
 
 def test_a_directory_that_others_can_write_means_no_more_than_before(directory: Path) -> None:

@@ -72,6 +72,17 @@ async def test_a_saved_file_is_taken(file: Path) -> None:
     assert (state.reloads, state.failures, state.restart_needed) == (2, 0, ())
 
 
+async def test_a_file_that_is_saved_while_the_daemon_starts_is_taken_too(file: Path) -> None:
+    source, applied = source_of(file), Applied()
+    settings, place = source.load()
+    replace(file, '[log]\nlevel = "error"\n')
+    reloader = Reloader(source, settings, place, applied.apply, applied.states.put_nowait, look_seconds=0.01)
+    running = asyncio.create_task(reloader.run())
+    assert (await applied.next()).problem is None
+    running.cancel()
+    assert applied.settings[0].log.level == "error"
+
+
 async def test_a_link_that_leads_elsewhere_is_a_changed_file(tmp_path: Path, file: Path) -> None:
     link, other = tmp_path / "link.toml", tmp_path / "other.toml"
     link.symlink_to(file)

@@ -12,10 +12,18 @@ from typing import Any, NamedTuple
 from hubclient import finding
 from hubclient.cli.asking import Answered, Failed, ask_all
 from hubclient.connecting import connect_to_users
-from hubclient.contract.errors import DaemonUnreachable
+from hubclient.contract.errors import DaemonUnreachable, Internal
 from hubclient.daemon import Daemon, reach
 
 SILENCE_SECONDS = 4.0  # a daemon that is well answers in milliseconds
+
+# What every daemon has told, since the oldest.
+_STATUS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("version", "socket", "started_at"), str),
+    **dict.fromkeys(("pid", "uid", "fetches", "waiters", "connections"), int),
+    **dict.fromkeys(("cache", "counters"), dict),
+    "uptime_seconds": (int, float),
+}
 
 _FROM_CACHE = ("hits", "stale", "uses")
 _DOWNLOADED = ("fetched", "joined", "failed")
@@ -63,7 +71,8 @@ def reach_running(environ: Mapping[str, str]) -> Daemon:
 
 
 def take(daemon: Daemon) -> Snapshot:
-    """Ask for status and fetches. Raises `DaemonUnreachable` when the daemon says neither in `SILENCE_SECONDS`."""
+    """Ask for status and fetches. Raises `DaemonUnreachable` when the daemon says neither in `SILENCE_SECONDS`, and
+    `Internal` when it is no hubd that answers."""
     paths = ("/v1/status", "/v1/fetches")
     deadline = time.monotonic() + SILENCE_SECONDS
     answers: dict[int, dict[str, Any]] = {}
@@ -78,7 +87,10 @@ def take(daemon: Daemon) -> Snapshot:
                 f"the daemon at {daemon.place.socket} takes connections, but has said nothing for "
                 f"{SILENCE_SECONDS:.0f} s: it is stopped, or hangs; see its log, and restart it"
             )
-    return Snapshot(answers[0], answers[1]["fetches"], time.monotonic())
+    status, fetches = answers[0], answers[1].get("fetches")
+    if not isinstance(fetches, list) or not all(isinstance(status.get(name), kind) for name, kind in _STATUS.items()):
+        raise Internal(f"what answers on {daemon.place.socket} is no hubd: its status is {str(status)[:80]}")
+    return Snapshot(status, fetches, time.monotonic())
 
 
 def rates(before: Snapshot, after: Snapshot) -> Rates | None:

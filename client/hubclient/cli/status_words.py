@@ -61,4 +61,4 @@ def plain_row(fetch: dict[str, Any]) -> str:
     whom = f" for {', '.join(users)}" if users else ""
     kind = ", prefetched" if fetch.get("is_prefetch") else ""
     waiting = count(fetch["waiters"], "waiter")
-    return f"{fetch['state']}  {printable(fetch['handle'])}{how_far(fetch)}, {waiting}{whom}{kind}"
+    return f"{printable(fetch['state'])}  {printable(fetch['handle'])}{how_far(fetch)}, {waiting}{whom}{kind}"

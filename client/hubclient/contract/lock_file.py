@@ -58,10 +58,14 @@ def parse(data: bytes) -> dict[str, Locked]:
     if not isinstance(tables, list):
         raise ValueError("module is no array of tables")
     modules: dict[str, Locked] = {}
-    for table in tables:
-        locked = _module(table)
+    for number, table in enumerate(tables, 1):
+        # By its number: a handle may hold a secret, and the daemon logs what is wrong.
+        try:
+            locked = _module(table)
+        except (ValueError, HubError) as error:
+            raise ValueError(f"module, number {number}: {error}") from None
         if modules.setdefault(key(locked.handle), locked) is not locked:
-            raise ValueError(f"it has {locked.handle} twice")
+            raise ValueError(f"module, number {number}: its handle is there twice")
     return modules
 
 
@@ -79,22 +83,20 @@ def dump(modules: Iterable[Locked]) -> bytes:
 
 
 def _module(table: Any) -> Locked:
+    """Raises `ValueError`, `HubError`."""
     if not isinstance(table, dict) or not isinstance(handle := table.get("handle"), str):
-        raise ValueError("a module has no handle")
+        raise ValueError("it has no handle")
     size_bytes = table.get("size_bytes")
     if type(size_bytes) is not int or size_bytes < 0:
-        raise ValueError(f"size_bytes of {handle} is no size")
-    try:
-        return Locked(canonical(handle), _digest(table, "digest"), _digest(table, "content_digest"), size_bytes)
-    except HubError as error:
-        raise ValueError(f"{handle}: {error}") from None
+        raise ValueError("its size_bytes is no size")
+    return Locked(canonical(handle), _digest(table, "digest"), _digest(table, "content_digest"), size_bytes)
 
 
 def _digest(table: Mapping[str, Any], name: str) -> str:
     text = table.get(name)
     digest = text.removeprefix(_PREFIX) if isinstance(text, str) else ""
     if not is_digest(digest):
-        raise ValueError(f"{name} of {table['handle']} is no {_PREFIX} and 64 lower-case hex digits")
+        raise ValueError(f"its {name} is no {_PREFIX} and 64 lower-case hex digits")
     return digest
 
 
