@@ -6,14 +6,16 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hubclient import finding
 from hubclient.cli.checks import Finding, cache, daemon, machine, variables
 from hubclient.cli.doctor import examine, summary
+from hubclient.cli.snapshot import silence
 from hubclient.contract import mounts
-from hubclient.contract.errors import AccessDenied
+from hubclient.contract.errors import AccessDenied, DaemonUnreachable
 from hubclient.finding import Place
 from tests.support.api_answers import status
 from tests.support.scripted_daemon import ScriptedDaemon, answer, problem
@@ -127,6 +129,14 @@ def test_who_may_not_ask_is_sent_to_an_administrator(tmp_path: Path) -> None:
     [found] = daemon.check_answer(place, told, error)
     assert (found.state, found.what) == ("fail", "you may not ask")
     assert "administrator" in str(found.remedy)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("service", "`systemctl status hubd`"), ("user", "see its log")])
+def test_where_systemd_listens_silence_may_mean_that_no_daemon_starts(kind: Any, said: str) -> None:
+    place = Place("/nowhere/hubd.sock", None, kind)
+    assert said in silence(place)
+    [found] = daemon.check_answer(place, None, DaemonUnreachable(silence(place)))
+    assert ("fails to start" in found.what) == ("hubd check-config" in str(found.remedy)) == (kind == "service")
 
 
 # systemd

@@ -14,6 +14,7 @@ from hubclient.cli.asking import Answered, Failed, ask_all
 from hubclient.connecting import connect_to_users
 from hubclient.contract.errors import DaemonUnreachable
 from hubclient.daemon import Daemon, reach
+from hubclient.finding import Place
 
 SILENCE_SECONDS = 4.0  # a daemon that is well answers in milliseconds
 
@@ -74,11 +75,16 @@ def take(daemon: Daemon) -> Snapshot:
             case Failed(_, error):
                 raise error
         if len(answers) < len(paths) and time.monotonic() > deadline:
-            raise DaemonUnreachable(
-                f"the daemon at {daemon.place.socket} takes connections, but has said nothing for "
-                f"{SILENCE_SECONDS:.0f} s: it is stopped, or hangs; see its log, and restart it"
-            )
+            raise DaemonUnreachable(silence(daemon.place))
     return Snapshot(answers[0], answers[1]["fetches"], time.monotonic())
+
+
+def silence(place: Place) -> str:
+    """What it may mean that nothing is said."""
+    told = f"the daemon at {place.socket} takes connections, but has said nothing for {SILENCE_SECONDS:.0f} s"
+    if place.kind == "service":  # whose connections systemd takes, also while there is no daemon
+        return f"{told}: it starts, fails to start, or hangs; `systemctl status hubd` says which"
+    return f"{told}: it is stopped, or hangs; see its log, and restart it"
 
 
 def rates(before: Snapshot, after: Snapshot) -> Rates | None:

@@ -22,6 +22,7 @@ from hubclient.finding import Place
 UNITS = ("hubd.socket", "hubd.service")
 _PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "Result")
 _SYSTEMCTL_SECONDS = 5.0
+_RESTART = "`hubd check-config /etc/hubd/config.toml` says whether it could start; then `systemctl restart hubd`"
 _WHY = {
     "explicit": "HUBD_SOCKET names its socket",
     "service": f"{places.SERVICE_DIR} is there",
@@ -90,7 +91,7 @@ def check_answer(place: Place, status: dict[str, Any] | None, error: HubError | 
     elif isinstance(error, NotRunning):
         yield from _to_be_started()
     elif isinstance(error, DaemonUnreachable):
-        remedy = "`systemctl restart hubd`" if place.kind == "service" else "start it, or restart it if it hangs"
+        remedy = _RESTART if place.kind == "service" else "start it, or restart it if it hangs"
         yield fail("answer", error.detail, remedy)
     elif error is not None:
         yield fail("answer", error.detail)
