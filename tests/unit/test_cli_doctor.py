@@ -6,14 +6,14 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from hubclient import finding
 from hubclient.cli.checks import Finding, cache, daemon, machine, variables
 from hubclient.cli.doctor import examine, summary
-from hubclient.cli.snapshot import silence
+from hubclient.cli.snapshot import NotRunning, reach_running, silence
 from hubclient.contract import mounts
 from hubclient.contract.errors import AccessDenied, DaemonUnreachable
 from hubclient.finding import Place
@@ -137,6 +137,21 @@ def test_where_systemd_listens_silence_may_mean_that_no_daemon_starts(kind: Any,
     assert said in silence(place)
     [found] = daemon.check_answer(place, None, DaemonUnreachable(silence(place)))
     assert ("fails to start" in found.what) == ("hubd check-config" in str(found.remedy)) == (kind == "service")
+
+
+def test_who_started_a_daemon_beside_a_stopped_service_is_told_of_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cast(Any, finding.find).__kwdefaults__, "service_socket", str(tmp_path / "hubd.sock"))
+    with pytest.raises(DaemonUnreachable, match="the machine's service"):
+        reach_running(environ_of(tmp_path))
+    environ = environ_of(tmp_path, HUBD_AUTOSTART="1", XDG_CACHE_HOME=str(tmp_path))
+    with pytest.raises(NotRunning, match=str(tmp_path / "hubd")):
+        reach_running(environ)
+    socket = Path(finding.find(environ).socket)
+    socket.parent.mkdir(parents=True, mode=0o700)
+    with ScriptedDaemon(socket, answer(status()), answer({"fetches": []})), reach_running(environ) as found:
+        assert found.place.socket == str(socket)
 
 
 # systemd

@@ -13,7 +13,7 @@ from hubclient import finding
 from hubclient.cli.asking import Answered, Failed, ask_all
 from hubclient.connecting import connect_to_users
 from hubclient.contract.errors import DaemonUnreachable
-from hubclient.daemon import Daemon, reach
+from hubclient.daemon import Daemon
 from hubclient.finding import Place
 
 SILENCE_SECONDS = 4.0  # a daemon that is well answers in milliseconds
@@ -57,7 +57,9 @@ def reach_running(environ: Mapping[str, str]) -> Daemon:
             )
         connection.close()
     try:
-        return reach(looking)
+        daemon = Daemon(place, environ=looking)  # not another one than this, because none is started
+        daemon.connect()
+        return daemon
     except DaemonUnreachable as error:
         where = f"; its cache is {place.cache}" if place.cache is not None else ""
         raise DaemonUnreachable(f"{error.detail}{where}") from error

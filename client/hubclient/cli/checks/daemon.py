@@ -26,7 +26,7 @@ _RESTART = "`hubd check-config /etc/hubd/config.toml` says whether it could star
 _WHY = {
     "explicit": "HUBD_SOCKET names its socket",
     "service": f"{places.SERVICE_DIR} is there",
-    "user": "no service is installed, or TFHUB_CACHE_DIR names another cache",
+    "user": "no service is installed, TFHUB_CACHE_DIR names another cache, or HUBD_AUTOSTART=1 and the service is away",
 }
 
 
