@@ -17,6 +17,7 @@ from hubclient.cli.snapshot import NotRunning, reach_running, silence
 from hubclient.contract import mounts
 from hubclient.contract.errors import AccessDenied, DaemonUnreachable
 from hubclient.finding import Place
+from tests.support import uids
 from tests.support.api_answers import status
 from tests.support.scripted_daemon import ScriptedDaemon, answer, problem
 
@@ -212,6 +213,16 @@ def test_a_cache_that_others_can_write_to_fails(root: Path) -> None:
     [(check, state, what)] = checked(root)
     assert (check, state) == ("cache", "fail")
     assert "chmod go-w" in what
+
+
+@uids.needs_root
+def test_a_cache_that_is_closed_to_this_user_is_told_once() -> None:
+    with uids.directory_of(uids.BOB) as directory:
+        root = Path(directory, "cache")
+        root.mkdir(mode=0o700)
+        [(check, state, what)] = uids.as_user(uids.ALICE, lambda: checked(root))
+    assert (check, state) == ("cache", "warn")
+    assert "is closed to you" in what
 
 
 def test_a_newer_layout_is_told(root: Path) -> None:

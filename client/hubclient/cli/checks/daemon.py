@@ -15,6 +15,7 @@ from hubclient.cli.checks import Finding, fail, ok, warn
 from hubclient.cli.names import of_uid, of_uids
 from hubclient.cli.snapshot import NotRunning, reach_running, take
 from hubclient.cli.troubles import log, restart, troubles
+from hubclient.cli.wording import standing
 from hubclient.contract import places
 from hubclient.contract.errors import AccessDenied, DaemonUnreachable, HubError
 from hubclient.finding import Place
@@ -139,7 +140,8 @@ def _of_status(status: dict[str, Any]) -> Iterator[Finding]:
     level = (status.get("access") or {}).get("level")
     yield ok(
         "answer",
-        f"it answers as {of_uids([status['uid']])}, pid {status['pid']}" + (f"; to you as {level}" if level else ""),
+        f"it answers as {of_uids([status['uid']])}, pid {status['pid']}"
+        + (f"; you ask as {standing(level)}" if level else ""),
     )
     if status["version"] != __version__:
         what = (
