@@ -51,7 +51,7 @@ class RecoveryReport:
             "failures": self.failures,
         }
         counts = [f"{count} {what}" for what, count in mended.items() if count]
-        return ", ".join([f"{self.modules} modules of {self.size_bytes} bytes", *(counts or ["nothing to mend"])])
+        return ", ".join([f"modules: {self.modules}, {self.size_bytes} bytes", *(counts or ["nothing to mend"])])
 
     @property
     def warning(self) -> str | None:

@@ -67,8 +67,8 @@ def test_a_cache_in_order_stays_as_it_is(layout: StoreLayout) -> None:
     report = _restart(layout)
     assert _changes(report) == {}
     assert (report.modules, report.size_bytes) == (2, _RECORD.size_bytes)  # one tree that two records name
-    assert str(report) == f"2 modules of {_RECORD.size_bytes} bytes, nothing to mend"
-    assert str(replace(report, trees_removed=3)) == f"2 modules of {_RECORD.size_bytes} bytes, 3 trees removed"
+    assert str(report) == f"modules: 2, {_RECORD.size_bytes} bytes, nothing to mend"
+    assert str(replace(report, trees_removed=3)) == f"modules: 2, {_RECORD.size_bytes} bytes, 3 trees removed"
     assert {path: os.lstat(path).st_mtime_ns for path in before} == before
 
 
