@@ -13,15 +13,13 @@ from hubclient.contract import places
 from hubclient.contract.errors import HubError
 from hubd import __version__, config, logs
 
-_COMMANDS = ("run", "check-config", "install", "uninstall")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; the exit code is 0 (done), 1 (failed) or 2 (usage, or a bad configuration)."""
     if sys.stderr is None:  # it was closed, and its number is the next file's: one of the cache, else
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or (given[0] not in _COMMANDS and given[0] not in ("-h", "--help", "--version")):
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "run")
     options = _parser().parse_args(given)
     try:
@@ -54,7 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--user", action="store_true", help="a daemon for this user alone, with a cache of its own")
     run.add_argument("--cache-dir", metavar="DIR", help="the cache; default: cache.dir, else $TFHUB_CACHE_DIR")
     run.add_argument("--socket", metavar="PATH", help="where to listen; default: api.socket, else $HUBD_SOCKET")
-    check = commands.add_parser("check-config", help="check a configuration file", description="Checks a file.")
+    check = commands.add_parser(
+        "check-config",
+        help="check a configuration file",
+        description="Says whether a daemon would take a configuration, and what is wrong with it. Nothing is changed.",
+    )
     check.add_argument("file", metavar="FILE")
     check.add_argument("--user", action="store_true", help="check it as a per-user daemon's")
     install = commands.add_parser(

@@ -77,15 +77,18 @@ def uninstall(*, purge: bool) -> None:
     is_booted = require_systemd(needed=False)
     cache = _cache() if purge else None  # before anything is gone
     installed = [path for path in unit_files.service_files(SYSTEM, ["hubd"]) if os.path.lexists(path)]
+    if not installed and not purge:  # what is in /run/hubd is somebody else's, such as a container's
+        _say("there is no service to remove; --purge removes what one may have left")
+        return
     if any(path.startswith(SYSTEM.units) for path in installed):
         _run("systemctl", "disable", *(["--now"] if is_booted else []), *reversed(UNITS))
+    # As long as it is there, clients ask the service, and start no daemon of their own.
+    shutil.rmtree(places.SERVICE_DIR, ignore_errors=True)
     for path in installed:
         os.unlink(path)
         _say(f"removed {path}")
     if is_booted:
         _run("systemctl", "daemon-reload")
-    # As long as it is there, clients ask the service, and start no daemon of their own.
-    shutil.rmtree(places.SERVICE_DIR, ignore_errors=True)
     if cache is None:
         _say(f"left: the cache, {os.path.dirname(SYSTEM.config)} and the user {USER}; --purge removes them too")
         return

@@ -70,8 +70,8 @@ class Gate:
         self._policy = policy
         self._told: tuple[AccessSettings | None, set[int]] = None, set()
 
-    def admit(self, caller: Caller, needed: Level, what: str) -> Level:
-        """The caller's level. Raises `AccessDenied` when `what` is not for it."""
+    def admit(self, caller: Caller, needed: Level) -> Level:
+        """The caller's level. Raises `AccessDenied` when it is less than what is needed."""
         policy = self._policy()
         level = policy.level(caller)
         if level is None:
@@ -82,7 +82,7 @@ class Gate:
                 "your next login on)"
             )
         if level < needed:
-            raise AccessDenied(f"{what} is for administrators: root, and whom access.admin_users and admin_groups name")
+            raise AccessDenied("this is for administrators: root, and whom access.admin_users and admin_groups name")
         return level
 
     def _tell(self, caller: Caller, access: AccessSettings) -> None:

@@ -63,7 +63,7 @@ def _guarded(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.
         if (peer := request.get_extra_info("socket")) is None:
             raise AccessDenied("the caller has left")
         who = caller_of(peer)
-        level = gate.admit(who, route.level, f"{route.method} {route.path}")
+        level = gate.admit(who, route.level)
         if unknown := set(request.query) - set(route.query):
             raise RequestInvalid(f"{route.path} takes no ?{min(unknown)[:80]} (hubd {__version__})")
         request[_CALLER] = who

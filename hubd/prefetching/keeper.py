@@ -184,7 +184,11 @@ class Keeper:
 def _tell(file: ReadFile, modules: int) -> None:
     if file.problem is None:
         log.info(
-            "prefetch file %s: %d modules%s", file.name, modules, ", pinned" if file.plan and file.plan.pin else ""
+            "prefetch file %s: %d %s%s",
+            file.name,
+            modules,
+            "module" if modules == 1 else "modules",
+            ", pinned" if file.plan and file.plan.pin else "",
         )
         return
     still = "; what it said before goes on" if file.plan is not None else ""

@@ -156,11 +156,11 @@ class Evictor:
         pinned_bytes = leased_bytes = 0
         leased: list[str] = []
         for candidate in self.candidates():
-            if self._trees.is_held(candidate.name):
+            if candidate.pinned:  # which stays so, and a lease goes by itself
+                pinned_bytes += candidate.size_bytes
+            elif self._trees.is_held(candidate.name):
                 leased += [entry.key for entry in self._records.catalog.of_digest(candidate.name)]
                 leased_bytes += candidate.size_bytes
-            elif candidate.pinned:
-                pinned_bytes += candidate.size_bytes
         in_flight_bytes = self._trees.ledger.bytes_below(self._trees.layout.staging)
         in_flight_bytes -= sum(partial.size_bytes for partial in self._broken_off())
         return Kept(pinned_bytes, leased_bytes, in_flight_bytes, tuple(leased))

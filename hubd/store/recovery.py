@@ -40,6 +40,19 @@ class RecoveryReport:
     failures: int = 0
     first_failure: str = ""
 
+    def __str__(self) -> str:
+        """For the log: what is there, and whatever was not as it should be."""
+        mended = {
+            "records mended": self.records_mended,
+            "records removed": self.records_removed,
+            "views removed": self.views_removed,
+            "trees removed": self.trees_removed,
+            "trees kept that somebody uses": len(self.trees_in_use),
+            "failures": self.failures,
+        }
+        counts = [f"{count} {what}" for what, count in mended.items() if count]
+        return ", ".join([f"modules: {self.modules}, {self.size_bytes} bytes", *(counts or ["nothing to mend"])])
+
     @property
     def warning(self) -> str | None:
         """What to tell of the failures, if there were any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -20,8 +21,8 @@ COMMANDS = (
 # fmt: on
 
 
-def run(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner(env={"COLUMNS": "100", "TERM": "dumb"}).invoke(app, arguments, prog_name="hubctl")
+def run(*arguments: str, columns: int = 100) -> tuple[int, str, str]:
+    result = CliRunner(env={"COLUMNS": str(columns), "TERM": "dumb"}).invoke(app, arguments, prog_name="hubctl")
     return result.exit_code, result.stdout, result.stderr
 
 
@@ -32,6 +33,14 @@ def test_the_help_of_a_command_teaches_by_examples(command: str) -> None:
     assert "Examples:" in text
     assert f"   hubctl {command}" in text
     assert "--json" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_breaks_lines_where_the_terminal_ends(command: str) -> None:
+    about, _, rest = run(command, "--help", columns=2000)[1].partition("Examples:")
+    assert [part for part in re.split(r"\n\s*\n", about.strip()) if "\n" in part] == []
+    examples = [line.strip() for line in rest.partition("╭")[0].splitlines() if line.startswith("   ")]
+    assert [line for line in examples if len(line) > 75] == [], "they must stay whole in 80 columns"
 
 
 def test_the_help_names_every_command_and_the_exit_codes() -> None:
@@ -58,6 +67,7 @@ def test_the_version_is_the_clients() -> None:
         ["get", "--refresh", "--offline", "https://h.example/m/1"],
         ["get", "--digest", "abc", "https://h.example/m/1"],
         ["ls", "--sort", "colour"],
+        ["help", "frob"],
         ["ls", "--limit", "0"],
         ["ls", "-q", "--json"],
         ["status", "more"],

@@ -6,15 +6,18 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from hubclient import finding
 from hubclient.cli.checks import Finding, cache, daemon, machine, variables
 from hubclient.cli.doctor import examine, summary
+from hubclient.cli.snapshot import NotRunning, reach_running, silence
 from hubclient.contract import mounts
-from hubclient.contract.errors import AccessDenied
+from hubclient.contract.errors import AccessDenied, DaemonUnreachable
 from hubclient.finding import Place
+from tests.support import uids
 from tests.support.api_answers import status
 from tests.support.scripted_daemon import ScriptedDaemon, answer, problem
 
@@ -129,6 +132,29 @@ def test_who_may_not_ask_is_sent_to_an_administrator(tmp_path: Path) -> None:
     assert "administrator" in str(found.remedy)
 
 
+@pytest.mark.parametrize(("kind", "said"), [("service", "`systemctl status hubd`"), ("user", "see its log")])
+def test_where_systemd_listens_silence_may_mean_that_no_daemon_starts(kind: Any, said: str) -> None:
+    place = Place("/nowhere/hubd.sock", None, kind)
+    assert said in silence(place)
+    [found] = daemon.check_answer(place, None, DaemonUnreachable(silence(place)))
+    assert ("fails to start" in found.what) == ("hubd check-config" in str(found.remedy)) == (kind == "service")
+
+
+def test_who_started_a_daemon_beside_a_stopped_service_is_told_of_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cast(Any, finding.find).__kwdefaults__, "service_socket", str(tmp_path / "hubd.sock"))
+    with pytest.raises(DaemonUnreachable, match="the machine's service"):
+        reach_running(environ_of(tmp_path))
+    environ = environ_of(tmp_path, HUBD_AUTOSTART="1", XDG_CACHE_HOME=str(tmp_path))
+    with pytest.raises(NotRunning, match=str(tmp_path / "hubd")):
+        reach_running(environ)
+    socket = Path(finding.find(environ).socket)
+    socket.parent.mkdir(parents=True, mode=0o700)
+    with ScriptedDaemon(socket, answer(status()), answer({"fetches": []})), reach_running(environ) as found:
+        assert found.place.socket == str(socket)
+
+
 # systemd
 
 
@@ -187,6 +213,16 @@ def test_a_cache_that_others_can_write_to_fails(root: Path) -> None:
     [(check, state, what)] = checked(root)
     assert (check, state) == ("cache", "fail")
     assert "chmod go-w" in what
+
+
+@uids.needs_root
+def test_a_cache_that_is_closed_to_this_user_is_told_once() -> None:
+    with uids.directory_of(uids.BOB) as directory:
+        root = Path(directory, "cache")
+        root.mkdir(mode=0o700)
+        [(check, state, what)] = uids.as_user(uids.ALICE, lambda: checked(root))
+    assert (check, state) == ("cache", "warn")
+    assert "is closed to you" in what
 
 
 def test_a_newer_layout_is_told(root: Path) -> None:

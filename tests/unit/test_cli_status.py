@@ -146,7 +146,7 @@ def test_users_are_told_by_their_activity_and_one_who_may_see_only_himself_is_yo
     assert "            and 4 more, whom `hubctl top` shows" in told
     mine = user(54001, in_flight_bytes=5_000_000, hits=1, answers=2)
     told = lines(status(users=[mine], access={"level": "user", "restricted": True}))
-    assert "access      you ask as user; only whom [access] names may ask" in told
+    assert "access      you ask as a user; only whom [access] names may ask" in told
     assert "you         0 fetches, 5.0 MB under way, 1 of 2 answers from the cache" in told
 
 

@@ -102,7 +102,7 @@ def test_force_asks_on_a_terminal(tmp_path: Path, reply: str, code: int, request
 
 
 def test_who_may_not_change_the_cache_is_told_who_may(tmp_path: Path) -> None:
-    with scripted(tmp_path, problem("access-denied", 403, "DELETE is for administrators")) as daemon:
+    with scripted(tmp_path, problem("access-denied", 403, "this is for administrators")) as daemon:
         code, _, said = run(daemon, "rm", A)
     assert code == 1
     assert "run hubctl as root" in said

@@ -129,14 +129,14 @@ def test_downloads_that_were_broken_off_go_before_any_module(cache: Cache) -> No
 
 
 def test_pinned_and_leased_modules_stay_and_the_next_one_goes(cache: Cache) -> None:
-    cache.add("pinned", used=1000.0, pinned=True)
+    pinned = cache.add("pinned", used=1000.0, pinned=True)
     leased = cache.add("leased", used=1001.0)
     cache.add("free", used=1002.0)
-    with Lease.share(cache.layout.lease(leased)):
+    with Lease.share(cache.layout.lease(leased)), Lease.share(cache.layout.lease(pinned)):
         assert cache.make_room(1) == [(handle("free"),)]
         assert cache.make_room(1) == []
         kept = cache.evictor.kept()
-        assert kept.pinned_bytes > 0
+        assert kept.pinned_bytes > 0, "the pin stays when the lease goes"
         assert kept.leased_keys == (key("leased"),)
         assert kept.pinned_bytes + kept.leased_bytes == cache.trees.ledger.used_bytes
     assert cache.make_room(1) == [(handle("leased"),)]

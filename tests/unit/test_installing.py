@@ -111,6 +111,25 @@ def test_only_root_installs_and_the_message_says_the_command(command: str) -> No
     assert f"only root can do that: sudo {sys.executable} -P -m hubd {command} --system" in done.stderr
 
 
+@uids.needs_root
+def test_where_no_service_is_installed_uninstalling_touches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(installing, "SYSTEM", unit_files.below(str(tmp_path)))
+    monkeypatch.setattr("hubclient.contract.places.SERVICE_DIR", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    assert main(["uninstall", "--system"]) == 0
+    assert (tmp_path / "run").is_dir(), "it is another daemon's"
+    assert capsys.readouterr().out == "there is no service to remove; --purge removes what one may have left\n"
+
+
+def test_an_unknown_command_is_told_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["chek-config", "hubd.toml"])
+    assert caught.value.code == 2
+    assert "'check-config'" in capsys.readouterr().err
+
+
 def test_without_systemd_it_says_what_can_be_done(tmp_path: Path) -> None:
     assert installing.require_systemd(needed=True, booted=str(tmp_path))
     assert not installing.require_systemd(needed=False, booted=str(tmp_path / "none"))

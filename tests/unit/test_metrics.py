@@ -182,6 +182,18 @@ def test_an_alert_is_about_metrics_that_exist_and_says_what_to_do(rule: dict[str
         assert label == "job" or any(re.fullmatch(stated, value) for value in expected), stated
 
 
+def test_both_sides_of_a_condition_have_the_same_labels() -> None:
+    """Prometheus joins them by all their labels: what one side alone has must be ignored by name, or nothing fires."""
+    labels = {sample.name: frozenset(sample.labels) for family in families() for sample in family.samples}
+    conditions = 0
+    for rule in alerts():
+        for left, ignored, right in re.findall(r"(.*) and (?:ignoring\((\w+)\) )?(.*)", rule["expr"]):
+            (one,), (other,) = ({labels[name] for name in _NAME.findall(side)} for side in (left, right))
+            assert one ^ other == ({ignored} if ignored else set()), rule["alert"]
+            conditions += 1
+    assert conditions
+
+
 def test_what_should_wake_somebody_has_an_alert() -> None:
     expressions = " ".join(rule["expr"] for rule in alerts())
     for what in ("up{", "internal", "disk_free", "queued", "stale", "start_time", "reload_successful", "broken"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,8 @@ def test_a_cache_in_order_stays_as_it_is(layout: StoreLayout) -> None:
     report = _restart(layout)
     assert _changes(report) == {}
     assert (report.modules, report.size_bytes) == (2, _RECORD.size_bytes)  # one tree that two records name
+    assert str(report) == f"modules: 2, {_RECORD.size_bytes} bytes, nothing to mend"
+    assert str(replace(report, trees_removed=3)) == f"modules: 2, {_RECORD.size_bytes} bytes, 3 trees removed"
     assert {path: os.lstat(path).st_mtime_ns for path in before} == before
 
 

@@ -5,6 +5,7 @@ Law: an option that several commands have means the same in each, and is written
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -22,12 +23,26 @@ def _plain_flags(options: list[Any]) -> list[Any]:
     return options
 
 
+def _flowing(text: str | None) -> str | None:
+    """The same help, where the terminal breaks the lines: each paragraph is one, but for those that are indented."""
+    if text is None:
+        return None
+    paragraphs = re.split(r"\n\s*\n(?=\S)", text)
+    return "\n\n".join(part if re.search(r"^\s", part, re.M) else part.replace("\n", " ") for part in paragraphs)
+
+
 class Group(typer.core.TyperGroup):
+    def __init__(self, *, help: str | None = None, **more: Any) -> None:
+        super().__init__(help=_flowing(help), **more)
+
     def get_params(self, ctx: Any) -> list[Any]:
         return _plain_flags(super().get_params(ctx))
 
 
 class Command(typer.core.TyperCommand):
+    def __init__(self, *arguments: Any, help: str | None = None, **more: Any) -> None:
+        super().__init__(*arguments, help=_flowing(help), **more)
+
     def get_params(self, ctx: Any) -> list[Any]:
         return _plain_flags(super().get_params(ctx))
 

@@ -48,7 +48,7 @@ def _show(
 
       hubctl show https://tfhub.dev/google/nnlm-en-dim50/2
       hubctl show ./my-module --tags serve
-      hubctl show --json https://tfhub.dev/google/nnlm-en-dim50/2 | jq -r .content_digest
+      hubctl show --json HANDLE | jq -r .content_digest
       sudo hubctl show --holders https://tfhub.dev/google/nnlm-en-dim50/2
     """
     if holders and (tags is not None or files):
@@ -81,7 +81,7 @@ def _exec(
 
     Examples:
 
-      hubctl exec https://tfhub.dev/google/nnlm-en-dim50/2 -- ./train.py --module {}
+      hubctl exec HANDLE -- ./train.py --module {}
       hubctl exec HANDLE HANDLE -- sh -c 'du -sh "$HUBD_PATH_1" "$HUBD_PATH_2"'
     """
     command = command_behind(context)

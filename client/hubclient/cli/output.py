@@ -171,7 +171,7 @@ def _next_step(error: HubError, handle: str) -> str | None:
     if isinstance(error, Offline | UpstreamUnavailable) and any(one in error.detail for one in _LASTING):
         return None  # it is not over by itself, and the detail says what is
     if isinstance(error, AccessDenied) and "administrators" in error.detail:
-        return "run hubctl as root, or as the user that the daemon runs as"
+        return "run hubctl as root, or ask one of them"
     if isinstance(error, CacheUntrusted) and "TFHUB_CACHE_DIR" in error.detail:
         return None  # the detail says what to do
     if isinstance(error, DiskFull) and (cache := finding.find(os.environ).cache) is not None:

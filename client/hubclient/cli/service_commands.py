@@ -105,7 +105,7 @@ def _completion(
 
       hubctl completion bash | sudo tee /etc/bash_completion.d/hubctl
       hubctl completion fish > ~/.config/fish/completions/hubctl.fish
-      eval "$(hubctl completion zsh)"      # in ~/.zshrc, after compinit; in ~/.bashrc with bash
+      eval "$(hubctl completion zsh)"   # in ~/.zshrc, after compinit
     """
     from hubclient.cli.completing import script
 
@@ -152,5 +152,5 @@ def _help(
         group.main([topic, "--help"], prog_name="hubctl")
     else:
         near = helping.nearest(topic, names)
-        meant = f"; is {near!r} meant?" if near is not None else ""
-        raise typer.BadParameter(f"there is neither a topic nor a command {topic!r}{meant} `hubctl help` lists them")
+        meant = f"is {near!r} meant? " if near is not None else ""
+        raise typer.BadParameter(f"there is neither a topic nor a command {topic!r}; {meant}`hubctl help` lists them")

@@ -13,7 +13,8 @@ from hubclient import finding
 from hubclient.cli.asking import Answered, Failed, ask_all
 from hubclient.connecting import connect_to_users
 from hubclient.contract.errors import DaemonUnreachable, Internal
-from hubclient.daemon import Daemon, reach
+from hubclient.daemon import Daemon
+from hubclient.finding import Place
 
 SILENCE_SECONDS = 4.0  # a daemon that is well answers in milliseconds
 
@@ -64,7 +65,9 @@ def reach_running(environ: Mapping[str, str]) -> Daemon:
             )
         connection.close()
     try:
-        return reach(looking)
+        daemon = Daemon(place, environ=looking)  # not another one than this, because none is started
+        daemon.connect()
+        return daemon
     except DaemonUnreachable as error:
         where = f"; its cache is {place.cache}" if place.cache is not None else ""
         raise DaemonUnreachable(f"{error.detail}{where}") from error
@@ -83,14 +86,19 @@ def take(daemon: Daemon) -> Snapshot:
             case Failed(_, error):
                 raise error
         if len(answers) < len(paths) and time.monotonic() > deadline:
-            raise DaemonUnreachable(
-                f"the daemon at {daemon.place.socket} takes connections, but has said nothing for "
-                f"{SILENCE_SECONDS:.0f} s: it is stopped, or hangs; see its log, and restart it"
-            )
+            raise DaemonUnreachable(silence(daemon.place))
     status, fetches = answers[0], answers[1].get("fetches")
     if not isinstance(fetches, list) or not all(isinstance(status.get(name), kind) for name, kind in _STATUS.items()):
         raise Internal(f"what answers on {daemon.place.socket} is no hubd: its status is {str(status)[:80]}")
     return Snapshot(status, fetches, time.monotonic())
+
+
+def silence(place: Place) -> str:
+    """What it may mean that nothing is said."""
+    told = f"the daemon at {place.socket} takes connections, but has said nothing for {SILENCE_SECONDS:.0f} s"
+    if place.kind == "service":  # whose connections systemd takes, also while there is no daemon
+        return f"{told}: it starts, fails to start, or hangs; `systemctl status hubd` says which"
+    return f"{told}: it is stopped, or hangs; see its log, and restart it"
 
 
 def rates(before: Snapshot, after: Snapshot) -> Rates | None:

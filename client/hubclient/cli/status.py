@@ -16,7 +16,7 @@ from hubclient.cli.snapshot import cached_part, reach_running, take
 from hubclient.cli.status_words import by_activity, fullness, now, percent, plain_row, user_parts
 from hubclient.cli.tables import drawable
 from hubclient.cli.troubles import troubles
-from hubclient.cli.wording import count, duration, printable, short, size
+from hubclient.cli.wording import count, duration, printable, short, size, standing
 
 LABEL_COLUMNS = 12
 GAUGE_COLUMNS = 24
@@ -154,8 +154,8 @@ def _user_rows(answer: dict[str, Any]) -> list[Row]:
     access = answer.get("access") or {}
     level = access.get("level")
     found = []
-    if access.get("restricted"):
-        found.append(Row("access", f"you ask as {level}; only whom [access] names may ask"))
+    if level and access.get("restricted"):
+        found.append(Row("access", f"you ask as {standing(level)}; only whom [access] names may ask"))
     users = by_activity(answer.get("users") or ())
     if level == "user" and len(users) == 1:
         return [*found, Row("you", user_parts(users[0]))]

@@ -67,6 +67,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
+def standing(level: str) -> str:
+    """The API's level of access as the documents call it: `an administrator`, `a user`."""
+    return "an administrator" if level == "admin" else f"a {level}"
+
+
 def short(handle: str) -> str:
     """The handle as a label: without its usual scheme."""
     return printable(handle).removeprefix("https://")

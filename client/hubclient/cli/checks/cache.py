@@ -38,6 +38,8 @@ def check(environ: Mapping[str, str], place: Place, status: dict[str, Any] | Non
             yield fail("cache", f"{root} is not to be seen from here", "mount it, read-only will do, at the same path")
         return
     yield from _trust(root, environ, place)
+    if not os.access(root, os.X_OK):
+        return  # which was told, and hides the rest
     yield from _layout(root)
     yield from _disk(root)
     if status is not None:

@@ -15,6 +15,7 @@ from hubclient.cli.checks import Finding, fail, ok, warn
 from hubclient.cli.names import of_uid, of_uids
 from hubclient.cli.snapshot import NotRunning, reach_running, take
 from hubclient.cli.troubles import log, restart, troubles
+from hubclient.cli.wording import standing
 from hubclient.contract import places
 from hubclient.contract.errors import AccessDenied, DaemonUnreachable, HubError
 from hubclient.finding import Place
@@ -22,10 +23,11 @@ from hubclient.finding import Place
 UNITS = ("hubd.socket", "hubd.service")
 _PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "Result")
 _SYSTEMCTL_SECONDS = 5.0
+_RESTART = "`hubd check-config /etc/hubd/config.toml` says whether it could start; then `systemctl restart hubd`"
 _WHY = {
     "explicit": "HUBD_SOCKET names its socket",
     "service": f"{places.SERVICE_DIR} is there",
-    "user": "no service is installed, or TFHUB_CACHE_DIR names another cache",
+    "user": "no service is installed, TFHUB_CACHE_DIR names another cache, or HUBD_AUTOSTART=1 and the service is away",
 }
 
 
@@ -90,7 +92,7 @@ def check_answer(place: Place, status: dict[str, Any] | None, error: HubError | 
     elif isinstance(error, NotRunning):
         yield from _to_be_started()
     elif isinstance(error, DaemonUnreachable):
-        remedy = "`systemctl restart hubd`" if place.kind == "service" else "start it, or restart it if it hangs"
+        remedy = _RESTART if place.kind == "service" else "start it, or restart it if it hangs"
         yield fail("answer", error.detail, remedy)
     elif error is not None:
         yield fail("answer", error.detail)
@@ -138,7 +140,8 @@ def _of_status(status: dict[str, Any]) -> Iterator[Finding]:
     level = (status.get("access") or {}).get("level")
     yield ok(
         "answer",
-        f"it answers as {of_uids([status['uid']])}, pid {status['pid']}" + (f"; to you as {level}" if level else ""),
+        f"it answers as {of_uids([status['uid']])}, pid {status['pid']}"
+        + (f"; you ask as {standing(level)}" if level else ""),
     )
     if status["version"] != __version__:
         what = (
