@@ -23,8 +23,8 @@ _Info = tuple[Any, ...]
 class Names(AbstractResolver):
     """getaddrinfo(3), with what the machine's administrator has set for it (nsswitch, hosts, search domains)."""
 
-    def __init__(self, look_up: Callable[..., list[_Info]] = socket.getaddrinfo) -> None:
-        self._look_up = look_up
+    def __init__(self, look_up: Callable[..., list[_Info]] | None = None) -> None:
+        self._look_up = look_up or socket.getaddrinfo
         self._threads = ThreadPoolExecutor(_MOST_THREADS, "names")
         self._asked: dict[_Question, asyncio.Future[list[_Info]]] = {}
 

@@ -68,6 +68,7 @@ class Transfer:
         self._working: dict[_Work, _Connection] = {}
         self.received_bytes = self.most_connections = 0  #: by this transfer, over the network; and at a time
         self._end_bytes = delivery.total_bytes  # of the whole archive, as soon as it is known
+        self._due_bytes = delivery.from_bytes  # in the spool or on the way there, each byte once or more
         self._held = 0  # connections that our own limits hold back
         self._may_have_holes = False
         self._is_alone = True  # one connection, since the last pause
@@ -216,8 +217,7 @@ class Transfer:
             body = None
             if len(self._working) > self._ramp.wanted or (connection.place is not None and connection.place.is_wanted):
                 return None
-            following = plan.take(self._segment_bytes(), time.monotonic())
-            if following is None:
+            if (following := plan.take(self._segment_bytes(), time.monotonic())) is None:
                 return None
             connection.segment = following
 
@@ -230,10 +230,10 @@ class Transfer:
                 await self._hooks.pace(len(chunk))
             finally:
                 self._held -= 1
-            if segment.end >= ENDLESS:
-                if segment.at + len(chunk) > limit_bytes:
-                    raise ArchiveTooLarge(f"the archive is larger than limits.archive ({limit_bytes} bytes)")
-                await self._hooks.make_room(segment.at + len(chunk))
+            if segment.end >= ENDLESS and segment.at + len(chunk) > limit_bytes:
+                raise ArchiveTooLarge(f"the archive is larger than limits.archive ({limit_bytes} bytes)")
+            self._due_bytes = min(self._due_bytes + len(chunk), self._end_bytes or ENDLESS)
+            await self._hooks.make_room(self._due_bytes)
             while chunk:
                 if not segment.left_bytes and not (is_whole and self._plan.extend(segment, ENDLESS)):
                     if segment.end == self._end_bytes:

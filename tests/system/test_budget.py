@@ -180,6 +180,22 @@ def test_what_a_server_announces_and_never_sends_costs_nobody_a_module(tmp_path:
         assert cached(daemon) == {"b", "d"}
 
 
+def test_what_comes_of_what_was_announced_never_takes_more_than_there_is(tmp_path: Path, origin: Origin) -> None:
+    with Daemon(tmp_path, config='[cache]\nmin_free = "0B"\nmax_size = "8MB"\nhigh_water = "100%"\n') as daemon:
+        for name in ("a", "b"):
+            assert daemon.resolve(origin.serve(f"/{name}/1", Answer(module(name, 2 * MB))))[0] == 200
+        without_grace(daemon)
+        answer = Answer(module("c", 3 * MB), gate_after_bytes=2_900_000)
+        handle = origin.serve("/c/1", answer)
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(daemon.resolve, handle)
+            wait_until(lambda: [one["received_bytes"] for one in fetches(daemon)] == [2_900_000])
+            assert on_disk(daemon) <= 8 * MB
+            answer.gate.set()
+            assert asking.result()[0] == 200
+        assert on_disk(daemon) <= 8 * MB
+
+
 def test_past_the_high_water_mark_modules_go_ahead_of_need(tmp_path: Path, origin: Origin) -> None:
     with Daemon(tmp_path, config=config("10MB")) as daemon:
         urls = [origin.serve(f"/{name}/1", Answer(module(name))) for name in "abcdefgh"]

@@ -197,11 +197,10 @@ async def test_a_name_that_is_never_resolved_times_out(monkeypatch: pytest.Monke
         raise socket.gaierror(socket.EAI_AGAIN, "no server answers")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    try:
-        async with Session(settings("200ms")) as session:
-            source = HttpSource(session)
+    async with Session(settings("200ms")) as session:
+        try:
             with pytest.raises(UpstreamTimeout, match="connected to in time"):
-                async with source.open(ArchiveRequest("http://models.example/m/1")):
+                async with HttpSource(session).open(ArchiveRequest("http://models.example/m/1")):
                     pass
-    finally:
-        over.set()
+        finally:
+            over.set()  # the session's end waits for it
