@@ -28,7 +28,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-STATIC = "/-/static"  # no module's name: a name's segments hold no single "-"
+STATIC = "/-/static"  # what begins with "/-/" is no module: see `scanning.RESERVED`
 
 _PLACE = Path(__file__).parent
 _DIGEST_CHARACTERS = 16
