@@ -160,6 +160,12 @@ class Scan:
         return True
 
 
+def tree_stamp(path: str) -> tuple[str, int]:
+    """The stamp of a version as its files are now, and how many bytes they have. Raises `OSError`."""
+    listed = sorted(tree(path)) if os.path.isdir(path) else [("", os.stat(path, follow_symlinks=False))]
+    return _stamp(listed), sum(status.st_size for _, status in listed if stat.S_ISREG(status.st_mode))
+
+
 def _listed(directory: str) -> Iterator[os.DirEntry[str]]:
     with os.scandir(directory) as entries:
         yield from sorted(entries, key=lambda entry: entry.name)
