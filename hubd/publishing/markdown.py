@@ -35,8 +35,8 @@ _DROPPED = frozenset(
 _ATTRIBUTES = {
     "a": {"href", "title"},
     "ol": {"start"},
-    "th": {"colspan", "rowspan", "scope"},
-    "td": {"colspan", "rowspan"},
+    "th": {"colspan", "rowspan", "scope", "align"},
+    "td": {"colspan", "rowspan", "align"},
     "abbr": {"title"},
     "div": {"class"},
     "h2": {"id"},
@@ -57,6 +57,8 @@ def render(text: str, *, title: str = "") -> Markup:
     """
     parser = MarkdownIt("commonmark", {"html": True, "maxNesting": 20}).enable(["table", "strikethrough"])
     parser.add_render_rule("image", _picture)
+    parser.add_render_rule("th_open", _cell)
+    parser.add_render_rule("td_open", _cell)
     parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     tokens = parser.parse(text[:MAX_CHARACTERS])
@@ -83,7 +85,7 @@ def render(text: str, *, title: str = "") -> Markup:
 def _headed(tokens: list[Token], title: str) -> list[Token]:
     """Headings one below the page's, none deeper than its place allows, each with an id."""
     used: set[str] = set()
-    depth = 1
+    outline: list[int] = []  # the levels, as they were written, of the headings that the place is under
     shown: list[Token] = []
     skipped = 0
     for place, token in enumerate(tokens):
@@ -96,11 +98,12 @@ def _headed(tokens: list[Token], title: str) -> list[Token]:
                 skipped = 2  # its text and its end
                 used.add("")
                 continue
-            depth = min(int(token.tag[1]) + 1, depth + 1, 6)
+            level = int(token.tag[1])
+            outline = [*(above for above in outline if above < level), level]
             used.add(name := _unused(_slug(words), used))
             token.attrs = {"id": _ID_PREFIX + name}
         if token.type in ("heading_open", "heading_close"):
-            token.tag = f"h{depth}"
+            token.tag = f"h{min(len(outline) + 1, 6)}"
         shown.append(token)
     return shown
 
@@ -114,6 +117,14 @@ def _unused(name: str, used: set[str]) -> str:
     while (unused := name if number == 1 else f"{name}-{number}") in used:
         number += 1
     return unused
+
+
+def _cell(self: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, environment: Any) -> str:
+    """The column's alignment as an attribute: the policy of the pages allows no style of an element's own."""
+    style = str(tokens[place].attrs.pop("style", ""))
+    if style:
+        tokens[place].attrs["align"] = style.removeprefix("text-align:")
+    return self.renderToken(tokens, place, options, environment)
 
 
 def _picture(self: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, environment: Any) -> str:

@@ -78,8 +78,15 @@ def test_a_picture_is_a_link_to_it() -> None:
 
 
 def test_headings_stand_below_the_pages_own_and_leave_out_no_level() -> None:
-    html = markdown.render("# One\n\n#### Deep\n\n## Two\n")
-    assert re.findall(r"<(h\d) id=\"([^\"]*)\">", html) == [("h2", "doc-one"), ("h3", "doc-deep"), ("h3", "doc-two")]
+    html = markdown.render("# One\n\n#### Deep\n\n## Two\n\n## Three\n")
+    assert re.findall(r"<(h\d) id=\"([^\"]*)\">", html) == [
+        ("h2", "doc-one"),
+        ("h3", "doc-deep"),
+        ("h3", "doc-two"),
+        ("h3", "doc-three"),
+    ]
+    html = markdown.render("# T\n\n## One\n\n## Two\n\n### Below\n", title="T")
+    assert re.findall(r"<(h\d)", html) == ["h2", "h2", "h3"]
 
 
 def test_a_first_heading_that_repeats_the_title_is_left_out() -> None:
@@ -96,6 +103,12 @@ def test_links_within_the_document_arrive() -> None:
 def test_a_table_scrolls_in_a_box_of_its_own_that_the_keyboard_reaches() -> None:
     html = markdown.render("| a | b |\n|---|---|\n| 1 | 2 |\n")
     assert '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>' in html
+
+
+def test_columns_keep_their_alignment() -> None:
+    html = markdown.render("| a | b |\n|---|--:|\n| 1 | 2 |\n")
+    assert '<td align="right">2</td>' in html
+    assert "<td>1</td>" in html
 
 
 def test_what_is_too_long_is_cut_and_said_to_be() -> None:
