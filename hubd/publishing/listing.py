@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     """A module as the index shows it."""
 
     model: Model
-    facts: Facts | None  #: of its newest version; None if that cannot be read
+    facts: Facts | None  #: of its newest version; None as long as they are not known
 
     @property
     def title(self) -> str:
@@ -91,7 +91,7 @@ class Found(NamedTuple):
 
 
 class ListedModel(Answer):
-    """A module, told by its newest version. What cannot be read of it is null."""
+    """A module, told by its newest version. What is not known of it is null."""
 
     name: str
     publisher: str

@@ -21,7 +21,7 @@ from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 from markupsafe import Markup, escape
 
-MAX_CHARACTERS = 300_000  # of which rendering takes about a second
+MAX_CHARACTERS = 100_000  # rendering takes about half a second, and of the worst text several
 
 _TAGS = frozenset(
     "h2 h3 h4 h5 h6 p br hr ul ol li dl dt dd blockquote pre code kbd samp var"  # noqa: SIM905 a list has 46 lines

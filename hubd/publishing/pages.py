@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from hubd.publishing.listing import Entry, Query, public_signatures, search, url
 from hubd.publishing.site import Site
 from hubd.publishing.snippets import snippets
 
+_KEPT_DOCUMENTS = 64  # rendered, of at most about 400 KB each
 _MAX_FILES = 200
 _MAX_VERSIONS = 100
 _MAX_SIGNATURES = 50
@@ -58,6 +60,7 @@ class Pages:
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
         self.site = Site(urlsplit(self.base_url).path)
+        self._rendered = lru_cache(_KEPT_DOCUMENTS)(markdown.render)
 
     def index(self, entries: Iterable[Entry], query: Query) -> str:
         """The modules that fit the query, with the form that asks for others."""
@@ -68,7 +71,7 @@ class Pages:
         version = facts.version
         title = facts.card.title or model.name
         url = url_of(self.base_url, model.name, version.number)
-        documentation = markdown.render(facts.readme, title=title) if facts.readme else Markup()
+        documentation = self._rendered(facts.readme, title=title) if facts.readme else Markup()
         page = {
             "title": title,
             "lead": _lead(facts, documentation),

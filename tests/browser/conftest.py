@@ -5,22 +5,25 @@ Tests are coroutines on one loop of their own: Playwright's other interface woul
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.support.browsing import OpenTab
-from tests.support.gallery import fill
-from tests.support.pages_site import serve
+from tests.support.gallery import GALLERY_MODELS, fill
+from tests.support.host import Host
+from tests.support.waiting import wait_until
 
-_LIMIT_MS = 10_000
+_LIMIT_MS = 15_000
+expect.set_options(timeout=_LIMIT_MS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -74,10 +77,18 @@ async def page(open_tab: OpenTab) -> AsyncIterator[Page]:
     assert len(origins) == 1, f"asked: {origins}"
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Where the gallery's modules are hosted."""
-    root = tmp_path_factory.mktemp("library")
-    fill(root)
-    async with serve(root) as url:
-        yield url
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where `hubd host` has the gallery's modules."""
+    directory = tmp_path_factory.mktemp("host")
+    running = Host(directory)
+    fill(running.library)
+    with running:
+        wait_until(lambda: _is_packed(running, GALLERY_MODELS))
+        yield running.url
+
+
+def _is_packed(running: Host, models: int) -> bool:
+    """Whether all is known of the newest version of so many models."""
+    listed = json.loads(running.get("/api/models").body)["models"]
+    return len(listed) == models and all(model["digest"] for model in listed)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.support.archives import field, tensor_info
 from tests.support.library import put, put_archive
 
+GALLERY_MODELS = 4
 FLOAT, STRING, INT64 = 1, 7, 9
 ELSEWHERE = "http://elsewhere.example"
 

@@ -15,7 +15,7 @@ ENTRIES = [
     entry_of("lab/vision/mobilenet", "---\ntask: image-classification\ntags: [fast, ImageNet]\n---\n# MobileNet V2\n"),
     entry_of("lab/text/encoder", "---\ntask: text-embedding\n---\n# Sentence encoder\n\nTurns text into vectors.\n"),
     entry_of("acme/encoder", "---\ntask: text-embedding\n---\n# Größe\n", 12, 3),
-    Entry(model_of("acme/damaged", 1), None),
+    Entry(model_of("acme/new", 1), None),
 ]
 
 
@@ -26,7 +26,7 @@ def names(found: Found) -> list[str]:
 @pytest.mark.parametrize(
     ("query", "fitting"),
     [
-        (Query(), ["acme/damaged", "acme/encoder", "lab/text/encoder", "lab/vision/mobilenet"]),
+        (Query(), ["acme/encoder", "acme/new", "lab/text/encoder", "lab/vision/mobilenet"]),
         (Query(q="encoder"), ["acme/encoder", "lab/text/encoder"]),
         (Query(q="VECTORS sentence"), ["lab/text/encoder"]),
         (Query(q="imagenet"), ["lab/vision/mobilenet"]),
@@ -35,7 +35,7 @@ def names(found: Found) -> list[str]:
         (Query(q="encoder nothing"), []),
         (Query(task="text-embedding"), ["acme/encoder", "lab/text/encoder"]),
         (Query(task="text"), []),
-        (Query(publisher="acme"), ["acme/damaged", "acme/encoder"]),
+        (Query(publisher="acme"), ["acme/encoder", "acme/new"]),
         (Query(publisher="lab"), []),
         (Query(q="encoder", task="text-embedding", publisher="lab/text"), ["lab/text/encoder"]),
     ],
@@ -44,9 +44,9 @@ def test_modules_are_found_by_words_task_and_publisher(query: Query, fitting: li
     assert names(search(ENTRIES, query)) == fitting
 
 
-def test_a_module_that_cannot_be_read_is_listed_with_what_its_name_tells() -> None:
-    (model,) = listed(search(ENTRIES, Query(q="damaged")), "http://h").models
-    assert (model.name, model.title, model.size_bytes, model.signatures) == ("acme/damaged", "acme/damaged", None, [])
+def test_a_module_that_nothing_is_known_of_yet_is_listed_with_what_its_name_tells() -> None:
+    (model,) = listed(search(ENTRIES, Query(q="new")), "http://h").models
+    assert (model.name, model.title, model.size_bytes, model.signatures) == ("acme/new", "acme/new", None, [])
 
 
 def test_pages_follow_one_another_until_all_were_shown() -> None:
@@ -66,7 +66,7 @@ def test_a_module_that_goes_meanwhile_hides_no_other() -> None:
     first = search(ENTRIES, Query(limit=1))
     rest = [entry for entry in ENTRIES if entry.model.name != first.next]
     assert first.next is not None
-    assert names(search(rest, Query(after=first.next))) == ["acme/encoder", "lab/text/encoder", "lab/vision/mobilenet"]
+    assert names(search(rest, Query(after=first.next))) == ["acme/new", "lab/text/encoder", "lab/vision/mobilenet"]
 
 
 def test_tasks_and_publishers_to_choose_from_are_those_of_all_modules() -> None:

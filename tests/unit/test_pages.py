@@ -179,4 +179,4 @@ def test_the_index_keeps_what_was_looked_for() -> None:
 def test_an_index_with_nothing_to_show_says_why() -> None:
     assert "There is no module here yet." in PAGES.index([], Query())
     assert "No module fits." in PAGES.index([entry_of("lab/m")], Query(q="zebra"))
-    assert "cannot be read" in PAGES.index([Entry(model_of("lab/damaged", 1), None)], Query())
+    assert "Nothing is known of it yet." in PAGES.index([Entry(model_of("lab/new", 1), None)], Query())
