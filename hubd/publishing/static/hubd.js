@@ -55,7 +55,8 @@
   function followTyping(form) {
     let latest = null;
     let pause = 0;
-    const results = () => document.getElementById("results");
+    const results = document.getElementById("results");
+    const count = document.getElementById("count");
     async function search() {
       const wanted = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
       const url = `${form.action.split("?")[0]}${wanted.size ? `?${wanted}` : ""}`;
@@ -66,7 +67,8 @@
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         const found = page.getElementById("results");
         if (!answer.ok || found === null) return form.submit();
-        results().replaceChildren(...found.childNodes);
+        results.replaceChildren(...found.childNodes);
+        count.textContent = page.getElementById("count").textContent; // a live region: it is read aloud
         history.replaceState(null, "", url);
       } catch (error) {
         if (error.name !== "AbortError") form.submit(); // the browser says what is wrong better than a script
