@@ -67,10 +67,13 @@ async def test_the_copy_button_copies_the_code_that_is_shown(page: Page, host: s
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=host)
     await page.goto(host + MODEL)
     await page.get_by_role("radio", name="KerasLayer").check()
-    await page.get_by_role("button", name="Copy").click()
+    await page.get_by_role("group", name="Use it").get_by_role("button", name="Copy").click()
     await expect(page.get_by_role("button", name="Copied")).to_be_visible()
     copied = await page.evaluate("navigator.clipboard.readText()")
     assert copied == f'import hubclient as hub\n\nlayer = hub.KerasLayer("{host}{MODEL}")'
+    await page.get_by_role("article").get_by_role("button", name="Copy").click()
+    await expect(page.get_by_role("article").get_by_role("button", name="Copied")).to_be_visible()
+    assert (await page.evaluate("navigator.clipboard.readText()")).startswith("import tensorflow as tf\n")
 
 
 async def test_where_nothing_may_be_copied_the_code_is_selected(page: Page, host: str) -> None:
@@ -78,7 +81,7 @@ async def test_where_nothing_may_be_copied_the_code_is_selected(page: Page, host
         "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
     )  # as over plain HTTP
     await page.goto(host + MODEL)
-    await page.get_by_role("button", name="Copy").click()
+    await page.get_by_role("group", name="Use it").get_by_role("button", name="Copy").click()
     await expect(page.get_by_role("button", name="Selected")).to_be_visible()
     assert "hub.load(" in await page.evaluate("getSelection().toString()")
 

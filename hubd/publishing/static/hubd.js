@@ -32,7 +32,7 @@
   }
 
   function offerCopy(block) {
-    const code = block.querySelector("code");
+    const code = block.querySelector("pre");
     const button = document.createElement("button");
     button.type = "button";
     button.className = "copy";
@@ -49,6 +49,14 @@
       setTimeout(() => { button.textContent = "Copy"; }, 2000);
     });
     block.append(button);
+  }
+
+  function boxed(pre) {
+    const box = document.createElement("div");
+    box.className = "code";
+    pre.replaceWith(box);
+    box.append(pre);
+    return box;
   }
 
   // The form works by itself; here its answer takes the place of the old results while one types.
@@ -88,6 +96,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     const theme = document.getElementById("theme");
     if (theme) offerThemes(theme);
+    document.querySelectorAll(".prose pre").forEach(boxed);
     document.querySelectorAll(".code").forEach(offerCopy);
     document.querySelectorAll("form[data-live]").forEach(followTyping);
   });
