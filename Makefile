@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 WITH_PEER = HUBD_TEST_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install peer demo test test-all test-fast test-client test-system check lint types format soak load bench \
+.PHONY: help install peer demo test test-all test-fast test-client test-browser test-system check lint types format soak load bench \
     clean
 
 help: ## list the targets
@@ -74,6 +74,9 @@ test-client-%: client/pyproject.toml constraints.txt
 	else \
 	    echo "SKIPPED: no CPython $* on this machine, so the client was not tested on it" >&2; \
 	fi
+
+test-browser: $(INSTALLED) ## look at the pages with Chromium, which the system must have; part of `make test`
+	$(BIN)/python -m pytest tests/browser
 
 test-system: $(INSTALLED) ## boot a Debian with systemd, and do all with the service (as root; about two minutes)
 	$(BIN)/python -m pytest -x -p no:cacheprovider tests/booted

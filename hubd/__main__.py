@@ -1,4 +1,4 @@
-"""The command line: ``hubd run`` (the default), ``check-config``, ``install`` and ``uninstall``."""
+"""The command line: ``hubd run`` (the default), ``host``, ``check-config``, ``install`` and ``uninstall``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(given)
     try:
         match options.command:
+            case "host":
+                return _host(options)
             case "check-config":
                 return _check_config(options)
             case "install" | "uninstall":
@@ -52,6 +54,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--user", action="store_true", help="a daemon for this user alone, with a cache of its own")
     run.add_argument("--cache-dir", metavar="DIR", help="the cache; default: cache.dir, else $TFHUB_CACHE_DIR")
     run.add_argument("--socket", metavar="PATH", help="where to listen; default: api.socket, else $HUBD_SOCKET")
+    host = commands.add_parser(
+        "host",
+        help="serve modules to others over HTTP",
+        description="Serves DIR/<publisher>/<model>/<version>, SavedModels or <version>.tar.gz, over the TF Hub "
+        "protocol, with a page about each. New versions appear when they are renamed into place.",
+    )
+    host.add_argument("root", metavar="DIR", help="the modules")
+    host.add_argument("--listen", metavar="ADDRESS", default="127.0.0.1:8501", help="default: %(default)s")
+    host.add_argument("--base-url", metavar="URL", help="where clients reach it, as when a proxy is in front")
+    host.add_argument("--cache-dir", metavar="DIR", help="where packed archives are kept; default: below ~/.cache")
     check = commands.add_parser(
         "check-config",
         help="check a configuration file",
@@ -89,6 +101,22 @@ def _install(options: argparse.Namespace) -> int:
             installing.uninstall(purge=options.purge)
     except (installing.InstallError, OSError) as error:
         print(f"hubd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _host(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from hubd.publishing import hosting
+
+    logs.apply(config.LogSettings())
+    cache_dir = options.cache_dir or hosting.usual_cache_dir(options.root, os.environ)
+    try:
+        terms = hosting.checked(hosting.Terms(options.root, cache_dir, options.listen, options.base_url))
+        asyncio.run(hosting.serve(terms))
+    except hosting.HostUnusable as error:
+        logs.complain(error)
         return 1
     return 0
 

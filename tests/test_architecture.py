@@ -21,6 +21,7 @@ LAYERS = (
     {"__main__"},
     {"service", "installing"},
     {"applying", "ending"},
+    {"publishing"},
     {"api", "reload"},
     {"metrics"},
     {"figures"},

@@ -48,10 +48,12 @@ class ApiServer:
         *,
         max_connections: int,
         patience: Patience = Patience(),  # noqa: B008 (frozen)
+        shutdown_seconds: float = _SHUTDOWN_SECONDS,
     ) -> None:
-        """`max_connections` may be changed at any time; who is connected stays."""
+        """`max_connections` may be changed at any time; who is connected stays. `shutdown_seconds`: so long are answers
+        under way waited for at the end."""
         # A client that leaves takes its handler along: that is how waiters of a fetch are counted.
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=shutdown_seconds)
         self._patience = patience
         self._listening = listening
         self.max_connections = max_connections

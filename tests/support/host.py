@@ -1,0 +1,114 @@
+"""A real `hubd host` in a process of its own."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from tests.support.waiting import wait_until
+
+_STOP_SECONDS = 15.0
+COMPRESSED = "?tf-hub-format=compressed"
+
+
+class Answered(NamedTuple):
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+class Host:
+    """Context manager: hosts the directory `library`. Its log is in `log`."""
+
+    def __init__(self, directory: Path, *arguments: str, wrapper: Sequence[str] = ()) -> None:
+        self.library = directory / "library"
+        self.cache = directory / "archives"
+        self.log = directory / "host.log"
+        self.library.mkdir(exist_ok=True)
+        self.port = _free_port()
+        self._command = [*wrapper, sys.executable, "-P", "-m", "hubd", "host", str(self.library)]
+        self._command += ["--listen", f"127.0.0.1:{self.port}", "--cache-dir", str(self.cache), *arguments]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = self._process
+        wait_until(lambda: process.poll() is not None or self._answers())
+        assert process.poll() is None, self.log.read_text()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """The exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        assert self._process is not None
+        return self._process.wait(_STOP_SECONDS)
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Answered:
+        with self.asked(path, headers, method) as answer:
+            return Answered(answer.status, answer.headers, answer.read())
+
+    @contextmanager
+    def asked(
+        self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer while it comes; leaving the block hangs up."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, headers=dict(headers or {}))
+            yield connection.getresponse()
+        finally:
+            connection.close()
+
+    def has(self, name: str) -> bool:
+        """Whether the log tells of this version."""
+        return re.search(rf"library: {re.escape(name)} is there", self.log.read_text()) is not None
+
+    def await_version(self, name: str) -> None:
+        wait_until(lambda: self.has(name))
+
+    def children(self) -> list[int]:
+        with open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
