@@ -11,8 +11,8 @@ import logging
 from hubd import logs
 from hubd.api import messages
 from hubd.api.inventory import Inventory
-from hubd.api.metrics import MetricsPort
 from hubd.api.server import ApiServer, raise_file_limit
+from hubd.api.tcp_port import TcpPort
 from hubd.config import Settings
 from hubd.events import Event, administrators_alone
 from hubd.fetching.chores import Chores
@@ -43,7 +43,7 @@ class Applying:
         inventory: Inventory,
         chores: Chores,
         resolver: Resolver,
-        metrics_port: MetricsPort,
+        metrics_port: TcpPort,
     ) -> None:
         self._means = means
         self._upstream = upstream

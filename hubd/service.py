@@ -22,9 +22,10 @@ from hubd.api.events import EventRoutes
 from hubd.api.fetches import FetchRoutes
 from hubd.api.inventory import Inventory
 from hubd.api.listening import ListeningSocket
-from hubd.api.metrics import MetricsPage, MetricsPort, Sources
+from hubd.api.metrics import TCP_CONNECTIONS, MetricsPage, Sources
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer
+from hubd.api.tcp_port import TcpPort
 from hubd.api.upkeep import Upkeep
 from hubd.api.verifying import Verifying
 from hubd.api.watchdog import Watchdog
@@ -157,7 +158,7 @@ class _Service:
         if listening.warning is not None:
             self._warn(listening.warning)
         page = MetricsPage(Sources(self._means, self._resolver, self._inventory, self._keeper, lambda: self._server))
-        self._metrics_port = MetricsPort(page)
+        self._metrics_port = TcpPort("metrics.listen", page.application, TCP_CONNECTIONS)
         others = (
             *page.routes,
             *FetchRoutes(self._resolver).routes,
