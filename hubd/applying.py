@@ -44,6 +44,7 @@ class Applying:
         chores: Chores,
         resolver: Resolver,
         metrics_port: TcpPort,
+        web_port: TcpPort,
     ) -> None:
         self._means = means
         self._upstream = upstream
@@ -52,7 +53,7 @@ class Applying:
         self._inventory = inventory
         self._chores = chores
         self._resolver = resolver
-        self._metrics_port = metrics_port
+        self._metrics_port, self._web_port = metrics_port, web_port
 
     async def apply(self, settings: Settings) -> None:
         """Makes the settings hold, as far as they can while the daemon serves. Raises `ConfigError`."""
@@ -80,7 +81,8 @@ class Applying:
             means.events.dismiss()
         if before.network.revalidate_after != settings.network.revalidate_after:
             self._chores.views_are_old.set()
-        await self._metrics_port.listen(settings.metrics.listen)  # what goes wrong with it is a doubt, no more
+        await self._metrics_port.listen(settings.metrics.listen)  # what goes wrong with these is a doubt, no more
+        await self._web_port.listen(settings.web.listen)
 
     def told(self, state: ConfigState) -> None:
         """Of how a reload went, or the start: what status and its warnings say from now on."""
@@ -110,9 +112,8 @@ class Applying:
         ]
         if most < (wanted := settings.api.connections):
             found.append(f"api.connections is {wanted}, and the limit of open files allows {most}")
-        if self._metrics_port.problem is not None:
-            found.append(self._metrics_port.problem)
-        return found
+        ports = self._metrics_port, self._web_port
+        return [*found, *(port.problem for port in ports if port.problem is not None)]
 
 
 def threads_for(settings: Settings) -> int:

@@ -6,6 +6,7 @@ be told of, and no error.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -31,17 +32,25 @@ class TcpPort:
         self._max_connections = max_connections
         self._address: str | None = None
         self._server: ApiServer | None = None
+        self._changing = asyncio.Lock()
         self.problem: str | None = None  #: why it is not there, if it should be
 
     async def listen(self, address: str | None) -> None:
         """Be at ``host:port`` from now on, and nowhere else; None: nowhere. A failure is a `problem`, and no error."""
-        if address == self._address and self.problem is None:
-            return
-        await self.stop()
-        self._address = address
+        async with self._changing:
+            if address != self._address or self.problem is not None:
+                await self._move(address)
+
+    async def stop(self) -> None:
+        async with self._changing:
+            await self._close()
+
+    async def _move(self, address: str | None) -> None:
+        await self._close()
         if address is None:
             return
         app = await self._application()
+        self._address = address
         try:
             listening = _Listening(address)
         except OSError as error:
@@ -52,7 +61,7 @@ class TcpPort:
         await self._server.start()
         log.info("%s: http://%s/", self._setting, address)
 
-    async def stop(self) -> None:
+    async def _close(self) -> None:
         server, self._server = self._server, None
         self._address = self.problem = None
         if server is not None:
