@@ -102,6 +102,20 @@ async def test_a_hostile_handle_is_words(shown: Shown, page: Page, origin: Origi
     assert await page.locator("main img, main script, main [onerror]").count() == 0
 
 
+async def test_who_reads_at_the_end_of_a_wide_table_stays_there(shown: Shown, page: Page, origin: Origin) -> None:
+    await page.set_viewport_size({"width": 390, "height": 900})
+    assert await shown.resolve(origin.serve("/there-already/1", Answer(ARCHIVE))) == 200
+    await page.goto(shown.url)
+    table = page.get_by_role("group", name="Modules")
+    await table.focus()
+    assert (left := await table.evaluate("box => { box.scrollLeft = 1000; return box.scrollLeft }")) > 0
+    handle = origin.serve("/new/1", Answer(ARCHIVE))
+    assert await shown.resolve(handle) == 200
+    await expect(page.get_by_role("row").filter(has_text=handle)).to_have_count(1)
+    await expect(table).to_be_focused()
+    assert await table.evaluate("box => box.scrollLeft") == left
+
+
 async def test_axe_finds_nothing_and_it_is_no_wider_than_the_screen(shown: Shown, page: Page, origin: Origin) -> None:
     answer = Answer(LARGE, gate_after_bytes=1 << 20)
     handle = origin.serve("/a-publisher-with-quite-a-name/image/feature-vector/1", answer)

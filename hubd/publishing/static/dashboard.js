@@ -7,6 +7,17 @@
   const link = document.getElementById("link");
   const AGAIN_MS = 5000;
 
+  function replace(section, html) {
+    const before = section.querySelector(".scroll");
+    const left = before?.scrollLeft;
+    const isFocused = before !== null && before === document.activeElement;
+    section.innerHTML = html;
+    const box = section.querySelector(".scroll");
+    if (before === null || box === null) return;
+    box.scrollLeft = left; // who reads at its end, or is there by the keyboard, stays there
+    if (isFocused) box.focus({ preventScroll: true });
+  }
+
   function follow() {
     const source = new EventSource(page.dataset.events);
     source.onopen = () => { link.textContent = "Live."; };
@@ -16,7 +27,7 @@
       setTimeout(follow, AGAIN_MS);
     };
     for (const section of page.querySelectorAll("[data-section]")) {
-      source.addEventListener(section.dataset.section, (event) => { section.innerHTML = event.data; });
+      source.addEventListener(section.dataset.section, (event) => replace(section, event.data));
     }
   }
 
