@@ -21,6 +21,7 @@ from hubd.fetching.resolver import Resolver
 from hubd.fetching.room import limits_of
 from hubd.fetching.threads import GrowingPool
 from hubd.network.upstream import Upstream
+from hubd.publishing.lookout import WEB_CONNECTIONS
 from hubd.reload import ConfigState
 from hubd.store import entrance
 
@@ -124,4 +125,5 @@ def threads_for(settings: Settings) -> int:
 def most_connections(settings: Settings) -> int:
     """As many as the settings say, but leaving files for fetches and leases: every connection is a file."""
     others = _OTHER_FILES + _FILES_PER_FETCH * settings.network.concurrent_fetches
+    others += WEB_CONNECTIONS if settings.web.listen is not None else 0
     return min(settings.api.connections, max(1, raise_file_limit(MAX_FILES) - others))

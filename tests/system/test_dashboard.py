@@ -204,6 +204,15 @@ def test_the_port_and_the_names_follow_the_settings(tmp_path: Path) -> None:
         assert not is_open(port)
 
 
+def test_a_port_that_is_taken_at_the_start_is_a_warning_and_clients_are_served(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with Daemon(tmp_path, config=listening_on(taken)) as daemon:
+            wait_until(lambda: daemon.request("GET", "/v1/status")[1]["warnings"] != [])
+            (warning,) = daemon.request("GET", "/v1/status")[1]["warnings"]
+            assert warning == f"web.listen: cannot listen on 127.0.0.1:{taken}: Address already in use"
+
+
 def test_a_stop_does_not_wait_for_who_watches(tmp_path: Path) -> None:
     port = free_port()
     with Daemon(tmp_path, config=listening_on(port)) as daemon:
