@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
@@ -75,8 +76,8 @@ class Dashboard:
             await answer.prepare(request)
             await answer.write(b"retry: %d\n\n" % _AGAIN_MS)
             await self._follow(answer)
-        except (ConnectionError, TimeoutError):
-            answer.force_close()  # nobody reads, or not fast enough
+        except (OSError, TimeoutError):
+            answer.force_close()  # nobody reads, or not fast enough; or the disk cannot be asked, which the page tells
         finally:
             self._watchers -= 1
         return answer
@@ -136,7 +137,12 @@ class Dashboard:
             return await handler(request)
         except web.HTTPException as error:
             return _plain(error.status, error.reason)
+        except OSError as error:
+            log.debug("the cache could not be looked at for the dashboard: %s", error)
+            return _plain(503, f"The cache cannot be looked at: {os.strerror(error.errno or 0)}.")
         except Exception as error:
+            if request.writer.output_size > 0:
+                raise  # an answer has begun: to end its connection is all that can be told
             problem: HubError = as_hub_error(error)
             return _plain(problem.status, str(problem))
 

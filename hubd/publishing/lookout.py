@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiohttp import web
 
+from hubclient.contract.errors import TooBusy
 from hubd.api import messages
 from hubd.api.inventory import Inventory
 from hubd.api.progress import fetch_message
@@ -90,10 +92,11 @@ class Lookout:
 
     async def _listen(self) -> None:
         while True:
-            with self._means.events.watching(NOBODY) as events:
+            with suppress(TooBusy), self._means.events.watching(NOBODY) as events:
                 async for event in events:
                     self._lately.noticed(event)
-            await asyncio.sleep(_PAUSE_SECONDS)  # dismissed, since who may know of what has changed
+            # Dismissed, since who may know of what has changed; or as many watch as may.
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     def _observe(self) -> None:
         self._history.observe(totals_of(self._means.counters))

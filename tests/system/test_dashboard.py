@@ -223,6 +223,21 @@ def test_a_stop_does_not_wait_for_who_watches(tmp_path: Path) -> None:
             assert list(sections)
 
 
+def test_a_cache_that_cannot_be_looked_at_ends_the_stream_and_is_an_error_on_the_page(tmp_path: Path) -> None:
+    port = free_port()
+    with Daemon(tmp_path, config=listening_on(port)) as daemon:
+        wait_until_open(port)
+        with watching(port) as sections:
+            assert next(sections)
+            daemon.cache.rename(tmp_path / "elsewhere")
+            assert all("HTTP/1.1" not in html for _, html in sections)
+        status, _, text = ask(port)
+        assert (status, text) == (503, "The cache cannot be looked at: No such file or directory.\n")
+        assert "Traceback" not in daemon.log.read_text()
+        (tmp_path / "elsewhere").rename(daemon.cache)
+        assert page(port)
+
+
 @uids.needs_root
 def test_nothing_of_what_is_private_is_shown(tmp_path: Path, origin: Origin) -> None:
     cut = Answer(LARGE, cut_after_bytes=600_000)
