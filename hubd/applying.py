@@ -11,8 +11,8 @@ import logging
 from hubd import logs
 from hubd.api import messages
 from hubd.api.inventory import Inventory
-from hubd.api.metrics import MetricsPort
 from hubd.api.server import ApiServer, raise_file_limit
+from hubd.api.tcp_port import TcpPort
 from hubd.config import Settings
 from hubd.events import Event, administrators_alone
 from hubd.fetching.chores import Chores
@@ -21,6 +21,7 @@ from hubd.fetching.resolver import Resolver
 from hubd.fetching.room import limits_of
 from hubd.fetching.threads import GrowingPool
 from hubd.network.upstream import Upstream
+from hubd.publishing.lookout import WEB_CONNECTIONS
 from hubd.reload import ConfigState
 from hubd.store import entrance
 
@@ -43,7 +44,8 @@ class Applying:
         inventory: Inventory,
         chores: Chores,
         resolver: Resolver,
-        metrics_port: MetricsPort,
+        metrics_port: TcpPort,
+        web_port: TcpPort,
     ) -> None:
         self._means = means
         self._upstream = upstream
@@ -52,7 +54,7 @@ class Applying:
         self._inventory = inventory
         self._chores = chores
         self._resolver = resolver
-        self._metrics_port = metrics_port
+        self._metrics_port, self._web_port = metrics_port, web_port
 
     async def apply(self, settings: Settings) -> None:
         """Makes the settings hold, as far as they can while the daemon serves. Raises `ConfigError`."""
@@ -80,7 +82,8 @@ class Applying:
             means.events.dismiss()
         if before.network.revalidate_after != settings.network.revalidate_after:
             self._chores.views_are_old.set()
-        await self._metrics_port.listen(settings.metrics.listen)  # what goes wrong with it is a doubt, no more
+        await self._metrics_port.listen(settings.metrics.listen)  # what goes wrong with these is a doubt, no more
+        await self._web_port.listen(settings.web.listen)
 
     def told(self, state: ConfigState) -> None:
         """Of how a reload went, or the start: what status and its warnings say from now on."""
@@ -110,9 +113,8 @@ class Applying:
         ]
         if most < (wanted := settings.api.connections):
             found.append(f"api.connections is {wanted}, and the limit of open files allows {most}")
-        if self._metrics_port.problem is not None:
-            found.append(self._metrics_port.problem)
-        return found
+        ports = self._metrics_port, self._web_port
+        return [*found, *(port.problem for port in ports if port.problem is not None)]
 
 
 def threads_for(settings: Settings) -> int:
@@ -123,4 +125,5 @@ def threads_for(settings: Settings) -> int:
 def most_connections(settings: Settings) -> int:
     """As many as the settings say, but leaving files for fetches and leases: every connection is a file."""
     others = _OTHER_FILES + _FILES_PER_FETCH * settings.network.concurrent_fetches
+    others += WEB_CONNECTIONS if settings.web.listen is not None else 0
     return min(settings.api.connections, max(1, raise_file_limit(MAX_FILES) - others))

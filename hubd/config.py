@@ -227,6 +227,23 @@ class MetricsSettings(Section):
     listen: Annotated[str, BeforeValidator(config_urls.listen_address)] | None = None
 
 
+class WebSettings(Section):
+    """The dashboard's. `hosts`: by which names browsers may ask for it, beside those of this machine itself."""
+
+    listen: Annotated[str, BeforeValidator(config_urls.listen_address)] | None = None
+    hosts: tuple[HostPattern, ...] = ()
+    allow_remote: StrictBool = False
+
+    @model_validator(mode="after")
+    def _is_for_this_machine(self) -> WebSettings:
+        if self.listen is not None and not (self.allow_remote or config_urls.is_loopback(self.listen)):
+            raise ValueError(
+                f"listen: whoever reaches {self.listen} could read the page: name a port of 127.0.0.1, or say so by "
+                "allow_remote = true"
+            )
+        return self
+
+
 class LogSettings(Section):
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -244,6 +261,7 @@ class Settings(Section):
     kaggle: KaggleSettings = KaggleSettings()
     prefetch: PrefetchSettings = PrefetchSettings()
     metrics: MetricsSettings = MetricsSettings()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
     host: tuple[HostSettings, ...] = ()
     mirror: tuple[Mirror, ...] = ()

@@ -76,6 +76,11 @@ def listen_address(value: object) -> object:
     raise ValueError(f'must be an address and a port such as "127.0.0.1:9841" or "[::1]:9841", not {_shown(value)}')
 
 
+def is_loopback(listen: str) -> bool:
+    """Whether what `listen_address` has accepted can be reached from this machine alone."""
+    return ip_address(urlsplit(f"//{listen}").hostname or "").is_loopback
+
+
 def is_directory(url: object) -> bool:
     """Whether a mirror's URL names a directory of this machine."""
     return isinstance(url, str) and url[:5].lower() == "file:"

@@ -22,9 +22,10 @@ from hubd.api.events import EventRoutes
 from hubd.api.fetches import FetchRoutes
 from hubd.api.inventory import Inventory
 from hubd.api.listening import ListeningSocket
-from hubd.api.metrics import MetricsPage, MetricsPort, Sources
+from hubd.api.metrics import TCP_CONNECTIONS, MetricsPage, Sources
 from hubd.api.routes import Api, application
 from hubd.api.server import ApiServer
+from hubd.api.tcp_port import TcpPort
 from hubd.api.upkeep import Upkeep
 from hubd.api.verifying import Verifying
 from hubd.api.watchdog import Watchdog
@@ -46,6 +47,7 @@ from hubd.fetching.watch import Watch
 from hubd.network.pace import Pace
 from hubd.network.upstream import Upstream
 from hubd.prefetching.keeper import Keeper
+from hubd.publishing.lookout import WEB_CONNECTIONS, Lookout
 from hubd.reload import Reloader, Source
 from hubd.store import entrance, recovery
 from hubd.store.adoption import adopt
@@ -157,7 +159,9 @@ class _Service:
         if listening.warning is not None:
             self._warn(listening.warning)
         page = MetricsPage(Sources(self._means, self._resolver, self._inventory, self._keeper, lambda: self._server))
-        self._metrics_port = MetricsPort(page)
+        self._metrics_port = TcpPort("metrics.listen", page.application, TCP_CONNECTIONS)
+        self._lookout = Lookout(self._means, self._resolver, self._inventory)
+        self._web_port = TcpPort("web.listen", self._lookout.application, WEB_CONNECTIONS)
         others = (
             *page.routes,
             *FetchRoutes(self._resolver).routes,
@@ -168,7 +172,7 @@ class _Service:
         gate = Gate(lambda: Policy(self._means.settings.access, os.geteuid(), is_private))
         app = application(Api(self._resolver, self._inventory, others).routes, gate)
         self._server = ApiServer(app, listening, max_connections=most_connections(settings))
-        parts = self._server, self._inventory, self._chores, self._resolver, self._metrics_port
+        parts = self._server, self._inventory, self._chores, self._resolver, self._metrics_port, self._web_port
         self.applying = Applying(self._means, upstream, threads, *parts)
         self._watchdog = Watchdog(listening.path, threads, self._in_short)
         self._ending = Ending(self._means, self._resolver, self._server, listening)
@@ -188,7 +192,7 @@ class _Service:
                 own = self._chores
                 works = own.recover(suspects), own.tidy(), own.make_room(), own.close(), own.mend_views()
                 watches = self._watchdog.run(self._ready), reloader.run(), self._cache_watch.run(), self._ending.watch()
-                others = self._keeper.run(), clock.follow(means)
+                others = self._keeper.run(), clock.follow(means), self._lookout.run(), self._open_page(reloader)
                 chores = [group.create_task(work) for work in (*works, *watches, *others)]
                 reason = await self._ending.wait()
                 log.info("stopping: %s", reason)
@@ -202,11 +206,17 @@ class _Service:
                 means.events.close()
                 await self._server.stop()
                 await self._metrics_port.stop()
+                await self._web_port.stop()
         finally:
             self._inventory.close()
             means.grace.release_all()
             means.verifier.close()
             self._ending.ignore_signals()
+
+    async def _open_page(self, reloader: Reloader) -> None:
+        """Beside all else: what draws it takes a while to load, and clients are not to wait for that."""
+        await self._web_port.listen(self._means.settings.web.listen)
+        self.applying.told(reloader.state)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._group.create_task(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -72,6 +73,17 @@ class Inventory:
                     return messages.Modules(modules=page, next=page[-1].key)
                 page.append(module)
         return messages.Modules(modules=page, next=None)
+
+    async def recently_used(self, limit: int, viewer: int | None) -> tuple[list[messages.Module], int]:
+        """The modules that were used last, the last one first, at most so many, and how many there are in all, of those
+        that the viewer may know of."""
+
+        def look() -> tuple[list[messages.Module], int]:
+            seen = self._seen_by(viewer)
+            last = heapq.nlargest(limit, seen, key=lambda entry: entry.last_used)
+            return [self._module(entry, viewer) for entry in last], len(seen)
+
+        return await self._in_thread(look)
 
     async def module(self, key: str, viewer: int | None) -> messages.Signatures:
         """One module with its signatures; `NotFound` when there is none of that key that the viewer may know of."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -31,8 +29,7 @@ log = logging.getLogger(__name__)
 
 _GATHER_SECONDS = 1.0
 _LEASES_SECONDS = 10.0
-_TCP_CONNECTIONS = 16
-_BACKLOG = 16
+TCP_CONNECTIONS = 16
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -67,6 +64,12 @@ class MetricsPage:
                 self._page = now, await self._gather()
             page = self._page[1]
         return web.Response(body=page, headers={"Content-Type": _CONTENT_TYPE, "Cache-Control": "no-store"})
+
+    async def application(self) -> web.Application:
+        """The page alone."""
+        app = web.Application(middlewares=[problems])
+        app.router.add_get("/metrics", self.answer)
+        return app
 
     async def _gather(self) -> bytes:
         sources, means, server = self._sources, self._sources.means, self._sources.server()
@@ -129,49 +132,3 @@ def _shown(snapshot: Snapshot) -> bytes:
     from hubd import metrics  # whom nobody scrapes does without it
 
     return metrics.text(snapshot)
-
-
-class MetricsPort:
-    """The page on a TCP port, for whoever can reach it. `warn` tells the administrator when that cannot be had."""
-
-    def __init__(self, page: MetricsPage) -> None:
-        self._page = page
-        self._address: str | None = None
-        self._server: ApiServer | None = None
-        self.problem: str | None = None  #: why it is not there, if it should be
-
-    async def listen(self, address: str | None) -> None:
-        """Be at ``host:port`` from now on, and nowhere else; None: nowhere. A failure is a `problem`, and no error."""
-        if address == self._address and self.problem is None:
-            return
-        await self.stop()
-        self._address = address
-        if address is None:
-            return
-        try:
-            listening = _Listening(address)
-        except OSError as error:
-            self.problem = f"metrics.listen: cannot listen on {address}: {os.strerror(error.errno or 0)}"
-            log.warning("%s", self.problem)
-            return
-        app = web.Application(middlewares=[problems])
-        app.router.add_get("/metrics", self._page.answer)
-        self._server = ApiServer(app, listening, max_connections=_TCP_CONNECTIONS)
-        await self._server.start()
-        log.info("metrics on http://%s/metrics", address)
-
-    async def stop(self) -> None:
-        server, self._server = self._server, None
-        self._address = self.problem = None
-        if server is not None:
-            await server.stop()
-
-
-class _Listening:
-    """A bound TCP socket."""
-
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-        self.socket = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
-        self.socket.setblocking(False)

@@ -237,3 +237,12 @@ def test_the_service_refuses_a_configuration_of_another_user_or_a_foreign_group(
         config.load(str(file), user=False)
     os.chown(file, 0, 0)
     assert config.load(str(file), user=False) == config.Settings()
+
+
+def test_the_dashboard_is_for_this_machine_unless_it_is_said_plainly(tmp_path: Path) -> None:
+    for listen in ("0.0.0.0:8500", "[::]:8500", "10.1.2.3:8500"):
+        with pytest.raises(ConfigError, match=r"web: listen: whoever reaches .* allow_remote = true"):
+            load(tmp_path, f'[web]\nlisten = "{listen}"\n')
+        assert load(tmp_path, f'[web]\nlisten = "{listen}"\nallow_remote = true\n').web.listen == listen
+    for listen in ("127.0.0.1:8500", "127.9.9.9:1", "[::1]:8500"):
+        assert load(tmp_path, f'[web]\nlisten = "{listen}"\n').web.listen == listen
