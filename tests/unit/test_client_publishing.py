@@ -18,6 +18,7 @@ from hubclient.publications.documents import broken_links
 from hubclient.publishing import Published, parse_name, publish
 from tests.support import archives
 from tests.support import graph_bytes as g
+from tests.support.uids import ALICE, BOB, as_user, directory_of, needs_root
 
 X = g.node("x", "Placeholder", dtype=g.dtype())
 SIGNATURES = {"serving_default": (["x"], ["y"])}
@@ -168,12 +169,32 @@ def test_what_a_host_would_not_find_there_is_refused(module: Path, public: Path,
     assert everything(tmp_path / "elsewhere") == []
 
 
-def test_a_directory_that_may_not_be_written_to_is_an_error(module: Path, tmp_path: Path) -> None:
+def test_what_is_no_directory_cannot_be_published_to(module: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(hubclient.NotFound):
         publish(module, NAME, tmp_path / "file")
-    with pytest.raises((hubclient.AccessDenied, model_errors.ExportInvalid), match="cannot write /proc"):
-        publish(module, NAME, "/proc")  # root may write to all else
+    (tmp_path / "public").mkdir()
+    write(tmp_path / "public", {"acme": "a file"})
+    with pytest.raises(model_errors.ExportInvalid, match="not a directory"):
+        publish(module, NAME, tmp_path / "public")
+
+
+@needs_root
+def test_nobody_publishes_to_another_users_directory() -> None:
+    with directory_of(ALICE) as root:
+        place = Path(root)
+
+        def prepare() -> None:
+            write(place / "module", {"saved_model.pb": model(), "README.md": README})
+            (place / "public").mkdir(0o755)
+            place.chmod(0o755)
+
+        as_user(ALICE, prepare)
+        for dry_run in (False, True):
+            with pytest.raises(hubclient.AccessDenied):
+                as_user(BOB, lambda: publish(place / "module", NAME, place / "public", dry_run=dry_run))  # noqa: B023
+        path = as_user(ALICE, lambda: publish(place / "module", NAME, place / "public").path)
+        assert as_user(BOB, lambda: hashlib.sha256(Path(path).read_bytes()).hexdigest())
 
 
 # names
