@@ -5,6 +5,8 @@ Law: stdout gets the archive's path, or all that is known of it as JSON, once it
 
 from __future__ import annotations
 
+import shlex
+
 from hubclient.cli.output import emit, emit_json, say
 from hubclient.cli.pack import progress_of
 from hubclient.cli.show import with_common
@@ -46,7 +48,8 @@ def _tell(published: Published, to: str, url: str | None, *, dry_run: bool) -> N
     if url is not None:
         say(f"next  hubctl get {url}")
     else:
-        say(f"next  hubd host {to}, if it does not run yet; then hubctl get http://127.0.0.1:8501/{published.name}")
+        host = f"hubd host {shlex.quote(to)}"
+        say(f"next  {host}, if it does not run yet; then hubctl get http://127.0.0.1:8501/{published.name}")
 
 
 def _document(published: Published, url: str | None, *, dry_run: bool) -> dict[str, object]:
