@@ -13,8 +13,9 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from hubclient.atomic import absolute, writing
@@ -133,6 +134,8 @@ def publish(
             directory = source_directory(given)
         found, findings = _inspect(directory, os.path.dirname(target))
         packed = pack(directory, os.path.join(staging, "packed") if dry_run else target, progress=progress)
+        if not dry_run:
+            _date(target, given if is_archive else directory)
     return Published(wanted, target, *packed[1:], found, (*findings, *_of_versions(target, wanted)))
 
 
@@ -154,6 +157,14 @@ def _inspect(directory: str, model: str) -> tuple[tuple[MetaGraph, ...], list[Fi
     if found:
         findings += graphs.findings(directory, [graph.tags for graph in found], files)
     return shown, findings
+
+
+def _date(target: str, source: str) -> None:
+    """Let the archive be as old as what is in it: a host waits with what was just written, lest it be unfinished."""
+    with suppress(OSError):  # it is published all the same, and takes a second more to appear
+        files = [os.path.join(source, name) for name in _files(source)] or [source]
+        newest = min(max(os.stat(file).st_mtime_ns for file in files), time.time_ns())
+        os.utime(target, ns=(newest, newest))
 
 
 def _files(directory: str) -> Iterator[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -91,6 +93,18 @@ def test_a_module_is_published_as_the_archive_that_pack_makes(module: Path, publ
     assert archive.read_bytes() == Path(pack(module, tmp_path / "packed").path).read_bytes()
     assert published.digest == f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}"
     assert published.findings == ()
+
+
+def test_an_archive_is_as_old_as_what_is_in_it(module: Path, public: Path, tmp_path: Path) -> None:
+    for path in module.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    os.utime(module / "README.md", (1_200_000_000, 1_200_000_000))
+    assert Path(publish(module, NAME, public).path).stat().st_mtime == 1_200_000_000
+    packed = pack(module, tmp_path / "packed.tar.gz").path
+    os.utime(packed, (1_100_000_000, 1_100_000_000))
+    assert Path(publish(packed, "acme/m/1", public).path).stat().st_mtime == 1_100_000_000
+    os.utime(module / "README.md", (4_000_000_000, 4_000_000_000))
+    assert Path(publish(module, "acme/m/2", public).path).stat().st_mtime <= time.time()
 
 
 def test_an_archive_is_published_as_its_directory_would_be(module: Path, public: Path, tmp_path: Path) -> None:
