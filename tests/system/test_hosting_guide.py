@@ -1,9 +1,12 @@
-"""What docs/hosting.md says of nginx: its configurations serve what hubd fetches, over TLS."""
+"""What docs/hosting.md tells people to copy: hubd fetches through its servers of nginx, and systemd takes its unit."""
 
 from __future__ import annotations
 
 import http.client
+import shutil
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,18 +16,22 @@ from hubclient.publishing import Published, publish
 from tests.support import nginx
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
+from tests.support.host import COMPRESSED, Host
+from tests.support.hubctl_calls import BLOCK
 from tests.unit.test_client_publishing import README, model, write
 
-pytestmark = pytest.mark.skipif(nginx.PROGRAM is None, reason="nginx is not installed")
+needs_nginx = pytest.mark.skipif(nginx.PROGRAM is None, reason="nginx is not installed")
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
 
-BEHIND, ALONE = nginx.servers((Path(__file__).parents[2] / "docs/hosting.md").read_text())
+DOCUMENT = (Path(__file__).parents[2] / "docs/hosting.md").read_text()
+BEHIND, ALONE = nginx.servers(DOCUMENT)
 FOR_GOOD = "public, max-age=31536000, immutable"
 
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    (tmp_path / "models").mkdir()
-    return tmp_path / "models"
+    (tmp_path / "library").mkdir()
+    return tmp_path / "library"
 
 
 @pytest.fixture
@@ -70,6 +77,7 @@ def places(authority: Authority, tmp_path: Path) -> dict[str, str]:
     return {"ssl_certificate": str(certificate), "ssl_certificate_key": str(key)}
 
 
+@needs_nginx
 def test_nginx_alone_serves_what_was_published(
     published: Published, models: Path, daemon: Daemon, authority: Authority, places: dict[str, str], tmp_path: Path
 ) -> None:
@@ -82,6 +90,39 @@ def test_nginx_alone_serves_what_was_published(
         (models / "acme" / "encoder" / "2.tar.gz").symlink_to("/etc/passwd")
         for path in ("/", "/acme/encoder", "/acme/encoder/2", "/acme/encoder/1.tar.gz", "/.hidden/m/1", "/a/../b/1"):
             assert site.get(path)[0] in (403, 404)
+
+
+@needs_nginx
+def test_behind_nginx_the_host_answers_as_it_does_alone(
+    published: Published, daemon: Daemon, authority: Authority, places: dict[str, str], tmp_path: Path
+) -> None:
+    archive = Path(published.path).read_bytes()
+    host = Host(tmp_path, "--base-url", "https://models.example.org")
+    with (
+        host,
+        nginx.nginx(tmp_path / "nginx", BEHIND, proxy_pass=host.url, **places) as port,
+    ):
+        host.await_version("acme/encoder/1")
+        site = Site(port, authority.bundle)
+        status, answer = daemon.resolve(site.url("/acme/encoder/1"))
+        assert (status, f"sha256:{answer['digest']}") == (200, published.digest)
+        check_archive(site, archive)
+        direct, through = host.get(f"/acme/encoder/1{COMPRESSED}"), site.get(f"/acme/encoder/1{COMPRESSED}")
+        for name in ("ETag", "Repr-Digest", "Last-Modified", "Content-Length"):
+            assert through[1][name] == direct.headers[name] is not None
+        status, headers, page = site.get("/acme/encoder/1", Accept="text/html")
+        assert (status, headers.get_content_type()) == (200, "text/html")
+        assert b"https://models.example.org/acme/encoder/1" in page
+        assert b"Half plus two" in page
+
+
+@needs_systemd
+def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path) -> None:
+    (unit,) = [block for kind, block in BLOCK.findall(DOCUMENT) if kind == "ini"]
+    (tmp_path / "hubd-host.service").write_text(unit.replace("/usr/local/bin/hubd", sys.executable))
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "hubd-host.service")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def check_archive(site: Site, archive: bytes) -> None:
