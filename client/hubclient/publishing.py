@@ -26,7 +26,7 @@ from hubclient.contract.common_signatures import (
     IMAGE_FEATURE_VECTOR,
     common_signature,
 )
-from hubclient.contract.errors import NotFound
+from hubclient.contract.errors import AccessDenied, HubError, NotFound
 from hubclient.contract.saved_model import MetaGraph
 from hubclient.local import MODULE_FILES
 from hubclient.model_errors import ExportInvalid, PathExists
@@ -132,7 +132,12 @@ def publish(
             archives.unpack(given, directory)
         else:
             directory = source_directory(given)
-        found, findings = _inspect(directory, os.path.dirname(target))
+        try:
+            found, findings = _inspect(directory, os.path.dirname(target))
+        except HubError:  # some are kinds of OSError
+            raise
+        except OSError as error:
+            raise AccessDenied(f"cannot read {error.filename or directory}: {error.strerror}") from error
         packed = pack(directory, os.path.join(staging, "packed") if dry_run else target, progress=progress)
         if not dry_run:
             _date(target, given if is_archive else directory)

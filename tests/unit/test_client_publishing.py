@@ -207,6 +207,9 @@ def test_nobody_publishes_to_another_users_directory() -> None:
         for dry_run in (False, True):
             with pytest.raises(hubclient.AccessDenied):
                 as_user(BOB, lambda: publish(place / "module", NAME, place / "public", dry_run=dry_run))  # noqa: B023
+        (place / "module" / "saved_model.pb").chmod(0o600)
+        with pytest.raises(hubclient.AccessDenied, match="saved_model"):
+            as_user(BOB, lambda: publish(place / "module", NAME, place / "public"))
         path = as_user(ALICE, lambda: publish(place / "module", NAME, place / "public").path)
         assert as_user(BOB, lambda: hashlib.sha256(Path(path).read_bytes()).hexdigest())
 
