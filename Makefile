@@ -47,8 +47,8 @@ $(PEER)/.installed: benchmarks/peer-requirements.txt constraints.txt
 	$(PEER)/bin/python $(PIP_INSTALL) -r benchmarks/peer-requirements.txt
 	@touch $@
 
-demo: $(INSTALLED) ## watch a module go from a web server to a prediction (about half a minute)
-	@$(BIN)/python demo/demo.py
+demo: $(INSTALLED) ## watch a module go from its publisher to a prediction (half a minute; ARGS=--stay shows its page)
+	@$(BIN)/python demo/demo.py $(ARGS)
 
 test: $(INSTALLED) $(PEER)/.installed ## run the tests, TensorFlow's included (about seven minutes)
 	$(WITH_PEER) $(PYTEST) -m 'not thorough'

@@ -1,4 +1,4 @@
-"""The whole way of a module, live: exported, packed, served over HTTP, fetched by hubd, loaded, called.
+"""The whole way of a module, live: exported, published, hosted, fetched by hubd, loaded, called.
 
 Law: everything lies in one temporary directory, nothing of the user's is touched, and whatever was started is
 stopped, after a failure or Ctrl-C too.
@@ -7,20 +7,25 @@ stopped, after a failure or Ctrl-C too.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import select
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+NAME = "demo/half-plus-two/1"
+START_TIMEOUT_SECONDS = 20
 STOP_TIMEOUT_SECONDS = 10
 
 
@@ -29,7 +34,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with temporary_home() as home:
-            demonstrate(home)
+            demonstrate(home, stay="--stay" in sys.argv[1:])
     except KeyboardInterrupt:
         say("Interrupted; everything was stopped and removed.")
         return 130
@@ -39,16 +44,21 @@ def main() -> int:
     return 0
 
 
-def demonstrate(home: Path) -> None:
+def demonstrate(home: Path, *, stay: bool) -> None:
     environment = own_environment(home)
 
-    say("A publisher exports a SavedModel with TensorFlow, packs it, and puts the archive on any web server.")
-    site = home / "site"
-    (site / "demo/half-plus-two").mkdir(parents=True)
+    say("A publisher exports a SavedModel with TensorFlow, and writes down what it is.")
     run("python", "demo/export_model.py", home / "model", env=environment, quiet=True)
-    run("tar", "-C", home / "model", "-czf", site / "demo/half-plus-two/1", ".", env=environment)
-    with web_server(site, home / "web.log") as address, daemon_stopped_in_the_end(home / "cache"):
-        handle = f"{address}/demo/half-plus-two/1"
+    run("cp", "demo/half-plus-two.md", home / "model/README.md", env=environment)
+
+    say("hubctl publish checks it, packs it, and moves it to where a host serves it.")
+    models = home / "models"
+    models.mkdir()
+    run("hubctl", "publish", home / "model", NAME, "--to", models, env=environment)
+
+    say("hubd host serves it: the archive to programs, and a page about it to people.")
+    with host(models, home, environment) as address, daemon_stopped_in_the_end(home / "cache"):
+        handle = f"{address}/{NAME}"
 
         say("A user gets it by its handle. No daemon runs yet: hubctl starts one for this user.")
         run("hubctl", "get", handle, env=environment)
@@ -62,9 +72,13 @@ def demonstrate(home: Path) -> None:
         say("What the cache holds:")
         run("hubctl", "ls", env=environment)
 
-        say("What the web server saw, all in all:")
-        print((home / "web.log").read_text(), end="", flush=True)
-    say("Done. The daemon and the web server were stopped; the temporary cache goes now.")
+        say("What the host saw, all in all:")
+        print((home / "host.log").read_text(), end="", flush=True)
+        if stay:
+            say(f"Its page is {handle}, and all modules are at {address}/. Ctrl-C ends the demo.")
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+    say("Done. The daemon and the host were stopped; the temporary cache goes now.")
 
 
 def own_environment(home: Path) -> dict[str, str]:
@@ -113,29 +127,42 @@ def temporary_home() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def web_server(site: Path, log: Path) -> Iterator[str]:
-    """Python's own file server on a free loopback port; it ignores the query ``?tf-hub-format=compressed``."""
-    command = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(site), "0"]
-    print(f"$ {shlex.join(['python', *command[1:]])} &", flush=True)
-    with log.open("w") as log_file:
-        # In a session of its own: Ctrl-C reaches the demo, which stops the server when it no longer needs it.
+def host(models: Path, home: Path, env: dict[str, str]) -> Iterator[str]:
+    """`hubd host` on a free loopback port, from when it has the module until the block ends."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    command = ["hubd", "host", str(models), "--listen", listen]
+    print(f"$ {shlex.join(command)} &", flush=True)
+    with (home / "host.log").open("w") as log:
+        # In a session of its own: Ctrl-C reaches the demo, which stops the host when it no longer needs it.
         server = subprocess.Popen(
-            command,
+            [str(BIN / "hubd"), *command[1:], "--cache-dir", str(home / "host")],
+            env=env,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log_file,
-            text=True,
+            stderr=log,
             start_new_session=True,
         )
     try:
-        assert server.stdout is not None
-        greeting = server.stdout.readline()  # Serving HTTP on 127.0.0.1 port 43615 (http://127.0.0.1:43615/) ...
-        if "port " not in greeting:
-            raise RuntimeError(f"the web server did not start: {log.read_text()}")
-        yield f"http://127.0.0.1:{greeting.split('port ')[1].split()[0]}"
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while not answers(listen, f"/{NAME}"):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"hubd host did not start: {(home / 'host.log').read_text()}")
+            time.sleep(0.05)
+        yield f"http://{listen}"
     finally:
         server.terminate()
         server.wait(STOP_TIMEOUT_SECONDS)
+
+
+def answers(address: str, path: str) -> bool:
+    connection = http.client.HTTPConnection(address, timeout=STOP_TIMEOUT_SECONDS)
+    try:
+        connection.request("HEAD", path)
+        return connection.getresponse().status == 200
+    except OSError:  # nobody listens yet
+        return False
+    finally:
+        connection.close()
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ def new_directory(path: str) -> Iterator[str]:
     Raises `PathExists`, `DiskFull`, `AccessDenied`, `ExportInvalid` for other failures of writing.
     """
     refuse_existing(path)
-    with _told(path):
+    with writing(path):
         staged = _beside(path)
         try:
             os.mkdir(staged)
@@ -68,7 +68,7 @@ def new_file(path: str, *, replace: bool = False) -> Iterator[BinaryIO]:
     """
     if not replace or not _is_file(path):
         refuse_existing(path)
-    with _told(path):
+    with writing(path):
         staged = _beside(path)
         try:
             with open(staged, "xb") as file:
@@ -96,7 +96,8 @@ def _is_file(path: str) -> bool:
 
 
 @contextmanager
-def _told(path: str) -> Iterator[None]:
+def writing(path: str) -> Iterator[None]:
+    """Errors of the disk as hubclient's own: `DiskFull`, `AccessDenied`, `PathExists`, else `ExportInvalid`."""
     try:
         yield
     except HubError:
@@ -115,10 +116,23 @@ def _told(path: str) -> Iterator[None]:
 def _beside(path: str) -> str:
     parent, name = os.path.split(path)
     try:
-        os.makedirs(parent, exist_ok=True)
+        _make_directories(parent)
     except (FileExistsError, NotADirectoryError) as error:
         raise ExportInvalid(f"cannot write {path}: {parent} is not a directory, and cannot be made one") from error
     return os.path.join(parent, f".{name[:40]}.{secrets.token_hex(8)}.partial")
+
+
+def _make_directories(path: str) -> None:
+    """`os.makedirs` that outlives a power cut: what is synced in a directory is lost with that directory's name."""
+    if not os.path.isdir(path):
+        above = os.path.dirname(path)
+        _make_directories(above)
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            if not os.path.isdir(path):  # else somebody made it meanwhile
+                raise
+        _sync(above)
 
 
 def _rename_to_nothing(source: str, target: str) -> None:

@@ -24,3 +24,12 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._ca.issue_cert(*names, not_before=not_before, not_after=not_after).configure_cert(context)
         return context
+
+    def files(self, directory: Path, *names: str) -> tuple[Path, Path]:
+        """The same as files: the certificate with its chain, and the key."""
+        issued = self._ca.issue_cert(*names)
+        certificate, key = directory / "server.pem", directory / "server.key"
+        certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        key.touch(mode=0o600)
+        issued.private_key_pem.write_to_path(key)
+        return certificate, key

@@ -48,6 +48,7 @@ class MetaGraph(NamedTuple):
     graph: Span
     signatures: dict[str, Signature]  #: without the two that only name an operation
     restore_op: str  #: "" without a saver
+    save_tensor: str  #: as `restore_op`
     init_op: str  #: "" if there is none
     table_initializers: list[str]
     variables: dict[str, Variable]  #: by node
@@ -93,7 +94,8 @@ def _read_file(file: str) -> tuple[bytes, list[saved_model.MetaGraph]]:
 
 def _meta_graph(data: bytes, place: Span, signatures: dict[str, Signature]) -> MetaGraph:
     graphs: list[Span] = []
-    restore_op, init_ops = "", [signatures[INIT_OP].outputs[INIT_OP].name] if _names_init_op(signatures) else []
+    restore_op = save_tensor = ""
+    init_ops = [signatures[INIT_OP].outputs[INIT_OP].name] if _names_init_op(signatures) else []
     collections: dict[str, Span] = {}
     assets: list[Span] = []
     for number, start, end in fields(data, *place):
@@ -102,7 +104,7 @@ def _meta_graph(data: bytes, place: Span, signatures: dict[str, Signature]) -> M
         if number == 2:
             graphs.append((start, end))
         elif number == 3:
-            restore_op = last_text(data, (start, end), 3)
+            save_tensor, restore_op = (last_text(data, (start, end), field) for field in (2, 3))
         elif number == 4:
             key, value = map_entry(data, start, end)
             collections[text(key, 0, len(key))] = value
@@ -120,6 +122,7 @@ def _meta_graph(data: bytes, place: Span, signatures: dict[str, Signature]) -> M
         graphs[0],
         {name: signature for name, signature in signatures.items() if name not in (INIT_OP, TRAIN_OP)},
         restore_op,
+        save_tensor,
         init_ops[0] if init_ops else "",
         _nodes(data, collections.get("table_initializer")),
         _variables(data, collections),

@@ -184,3 +184,41 @@ def _pack(
         from hubclient.cli.pack import pack
 
         pack(directory, out, force=force, quiet=quiet, as_json=as_json)
+
+
+@commands.command(name="publish", cls=Command)
+def _publish(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR_OR_ARCHIVE", help="The directory of a SavedModel, or a .tar.gz of one.", show_default=False
+        ),
+    ],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="PUBLISHER/MODEL/VERSION", help="What it is published as.", show_default=False),
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="The directory that is served.", show_default=False)],
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", metavar="URL", help="Where that is served; to name the handle.", show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and pack, and publish nothing.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Publish a module: check it, pack it, and move it to where hubd host serves it.
+
+    It appears whole, and a version that is there is never replaced. stdout gets the path of its archive.
+    Warnings name what its users would miss or mistrust: no README.md, a graph that reads or writes files, and so on.
+
+    Examples:
+
+      hubctl publish my-module acme/encoder/1 --to public
+      hubctl publish my-module.tar.gz acme/encoder/2 --to public --base-url https://models.example.org
+      hubctl publish --dry-run --json my-module acme/encoder/1 --to public | jq .warnings
+    """
+    with complaints(as_json=as_json):
+        from hubclient.cli.publish import publish
+
+        publish(source, name, to, base_url=base_url, dry_run=dry_run, quiet=quiet, as_json=as_json)

@@ -26,7 +26,7 @@ def pack(directory: str, out: str | None, *, force: bool, quiet: bool, as_json: 
     if out == "-":
         raise ExportInvalid("the archive goes to a file and not to stdout, which gets its path: name the file")
     target = out if out is not None else os.path.basename(source_directory(directory)) + ".tar.gz"
-    with _progress(directory, shown=not quiet) as progress:
+    with progress_of(directory, shown=not quiet) as progress:
         packed = pack_module(directory, target, force=force, progress=progress)
     if not quiet and not as_json:
         for name in packed.left_out:
@@ -40,7 +40,7 @@ def pack(directory: str, out: str | None, *, force: bool, quiet: bool, as_json: 
 
 
 @contextmanager
-def _progress(directory: str, *, shown: bool) -> Iterator[Progress | None]:
+def progress_of(directory: str, *, shown: bool) -> Iterator[Progress | None]:
     """A bar on a terminal that can move its cursor; elsewhere nothing, since nobody else waits for it."""
     if not shown or not can_redraw():
         yield None

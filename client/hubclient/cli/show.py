@@ -38,7 +38,7 @@ def show(handle: str, *, tags: Sequence[str] | None, all_files: bool, as_json: b
     facts = _of_directory(handle) if is_path(handle) else _of_handle(handle, quiet=as_json)
     graphs = _chosen(facts, tags)
     if as_json:
-        emit_json(facts | {"meta_graphs": _with_common(graphs)})
+        emit_json(facts | {"meta_graphs": with_common(graphs)})
         return
     lines = describe(facts, graphs, datetime.now(UTC) if on_terminal() else None, all_files=all_files)
     emit(_drawn(lines) if drawable() else "".join(f"{line.label}{line.text}".rstrip() + "\n" for line in lines))
@@ -142,7 +142,7 @@ def _chosen(facts: dict[str, Any], tags: Sequence[str] | None) -> list[MetaGraph
     return chosen
 
 
-def _with_common(graphs: Sequence[MetaGraph]) -> list[dict[str, Any]]:
+def with_common(graphs: Sequence[MetaGraph]) -> list[dict[str, Any]]:
     """The API's meta graphs, where each signature says which common one it meets."""
     documents = to_json(list(graphs))
     for graph, document in zip(graphs, documents, strict=True):

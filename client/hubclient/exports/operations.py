@@ -10,8 +10,8 @@ import os
 from hubclient.contract.windowed import Message
 from hubclient.model_errors import ExportInvalid
 
-# They name a Python function in a table of this process (tensorflow/python/ops/script_ops.py).
-_PYTHON = frozenset(("EagerPyFunc", "PyFunc", "PyFuncStateless"))
+#: They name a Python function in a table of this process (tensorflow/python/ops/script_ops.py).
+PYTHON = frozenset(("EagerPyFunc", "PyFunc", "PyFuncStateless"))
 # saved_model.proto, meta_graph.proto, op_def.proto: meta_graphs, meta_info_def, stripped_op_list, op, name
 _WAY = (2, 1, 2, 1, 1)
 
@@ -25,7 +25,7 @@ def refuse_python(directory: str) -> None:
         for wanted in _WAY:
             spans = [below for span in spans for number, below in message.fields(span) if number == wanted]
         names = {message.text(span) for span in spans}
-    if found := sorted(names & _PYTHON):
+    if found := sorted(names & PYTHON):
         raise ExportInvalid(
             f"the object calls Python while it runs (tf.py_function or tf.numpy_function: {', '.join(found)}), and "
             "whoever loads the module has no such Python: use TensorFlow's operations alone"

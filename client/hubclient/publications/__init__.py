@@ -1,0 +1,1 @@
+"""What `hubclient.publishing` looks at before it shows a module to others."""
