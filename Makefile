@@ -11,7 +11,7 @@ PIP_INSTALL := -m pip install -q --disable-pip-version-check -c constraints.txt
 # and they also run on these later versions of CPython.
 CLIENT_PYTHONS := 3.12 3.13
 CLIENT_TESTS = $(wildcard $(addprefix tests/unit/test_, \
-    client_*.py errors.py handles.py layout.py lease.py listing.py lock_file.py places.py \
+    client_*.py errors.py handles.py layout.py lease.py lock_file.py places.py \
     prefetch_file.py quantities.py saved_model.py))
 
 # What one waits for before each commit: no daemon is started, TensorFlow is not imported.
