@@ -36,6 +36,7 @@ class Version(NamedTuple):
     modified_at: float  #: when the newest of its files was written, in seconds since the epoch
     #: Another one: the files may be others. Hex; made of names, sizes, times and inodes.
     stamp: str = ""
+    readme_stamp: str = ""  #: the same for the README of all versions of the model, which lies beside them
 
     @property
     def name(self) -> str:
@@ -68,6 +69,7 @@ class Scan:
         self.found: dict[str, dict[int, Version]] = {}
         self.unsettled: dict[str, Unsettled] = {}
         self.complaints: dict[str, tuple[int, str]] = {}
+        self.readmes: dict[str, str] = {}  # stamps, by model
         self._root = root
         self._known = {one.path: one.stamp for model in before.values() for one in model.versions}
         self._unsettled_before = unsettled
@@ -96,8 +98,11 @@ class Scan:
         return self._file(entry, model)
 
     def _file(self, entry: os.DirEntry[str], model: str) -> bool:
+        if entry.name == README:
+            self.readmes[model] = _stamp([("", entry.stat(follow_symlinks=False))])
+            return False
         if not entry.name.endswith(ARCHIVE_SUFFIX):
-            return entry.name != README and self._ignore(entry.path, "is ignored: it is no module", logging.INFO)
+            return self._ignore(entry.path, "is ignored: it is no module", logging.INFO)
         return self._version(entry, model, entry.name.removesuffix(ARCHIVE_SUFFIX), is_archive=True)
 
     def _directory(self, entry: os.DirEntry[str], model: str) -> bool:

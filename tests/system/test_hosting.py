@@ -271,6 +271,7 @@ def test_a_full_disk_while_packing_is_told_and_the_rest_is_served(tmp_path: Path
         host.await_version("lab/big/1")
         answer = host.get(f"/lab/big/1{COMPRESSED}")
         assert (answer.status, json.loads(answer.body)["code"]) == (507, "disk-full")
+        assert str(small) not in answer.body.decode(), "where archives are kept is nobody's business"
         assert "lab/big/1 cannot be packed" in host.log.read_text()
         assert host.get(f"/lab/small/1{COMPRESSED}").status == 200
         assert host.get("/lab/big/1").status == 200
