@@ -118,6 +118,8 @@ async def send(
     Raises `ConnectionError` when the client leaves, or takes too little for too long.
     """
     selected = decide(request.headers, found)
+    if request.method == "HEAD" and selected.status in (206, 416):
+        selected = Selected(200, 0, found.size_bytes)  # a range means something to GET alone (14.2)
     response = web.StreamResponse(status=selected.status, headers={**headers, **found.headers(), "Server": "hubd"})
     if selected.status == 304:
         await response.prepare(request)
