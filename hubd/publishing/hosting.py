@@ -111,6 +111,7 @@ async def serve(terms: Terms) -> None:
             max_connections=min(_CONNECTIONS, (most - _OTHER_FILES) // 2),
             patience=Patience(),
             shutdown_seconds=_FINISH_SECONDS,
+            refusal="this host has all the connections that it can have",
         )
         tasks = [group.create_task(catalog.run()), group.create_task(library.watch(catalog.look))]
         await server.start()
