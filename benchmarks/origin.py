@@ -124,7 +124,7 @@ def nginx(directory: Path, archives: dict[str, Archive]) -> Iterator[Origin]:
     if program is None:
         raise RuntimeError("nginx is missing: apt-get install nginx-light")
     directory.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     configuration = directory / "nginx.conf"
     locations = [
         f'location = {place}/bench/{name}/1 {{ alias "{archive.path}"; {limit} }}'
@@ -186,7 +186,7 @@ def _file(name: str, size_bytes: int) -> tarfile.TarInfo:
     return entry
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

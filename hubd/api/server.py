@@ -30,6 +30,7 @@ _ACCEPTED_AT_ONCE = 64
 _MOST_REFUSALS = 64
 _SHUTDOWN_SECONDS = 2.0
 _REFUSAL_SECONDS = 5.0
+_REFUSAL = "hubd has all the connections that api.connections allows, or that one user may have of them"
 
 
 class Bound(Protocol):
@@ -49,9 +50,10 @@ class ApiServer:
         max_connections: int,
         patience: Patience = Patience(),  # noqa: B008 (frozen)
         shutdown_seconds: float = _SHUTDOWN_SECONDS,
+        refusal: str = _REFUSAL,
     ) -> None:
         """`max_connections` may be changed at any time; who is connected stays. `shutdown_seconds`: so long are answers
-        under way waited for at the end."""
+        under way waited for at the end. `refusal` is told past the limit."""
         # A client that leaves takes its handler along: that is how waiters of a fetch are counted.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=shutdown_seconds)
         self._patience = patience
@@ -62,6 +64,7 @@ class ApiServer:
         self._own = 0
         self.refused = 0  #: connections past the limit
         self._refusals: set[_Refusal] = set()
+        self._refusal = refusal
         self._guests = Guests()
 
     async def start(self) -> None:
@@ -98,7 +101,7 @@ class ApiServer:
             self._accepted += 1
             if not self._guests.may_come(caller.uid, present, self.max_connections):
                 self.refused += 1
-                return _Refusal(self._refusals)
+                return _Refusal(self._refusals, self._refusal)
         connection = Connection(server, self._patience)
         self._guests.came(connection, caller.uid, present)
         return connection
@@ -122,8 +125,9 @@ class _Door(asyncio.Protocol):
 class _Refusal(asyncio.Protocol):
     """Serves a connection past the limit: its first request is answered, whatever it is, and that is all."""
 
-    def __init__(self, refusals: set[_Refusal]) -> None:
+    def __init__(self, refusals: set[_Refusal], told: str) -> None:
         self._refusals = refusals
+        self._told = told
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -134,7 +138,7 @@ class _Refusal(asyncio.Protocol):
             transport.close()  # politeness has its limit too
 
     def data_received(self, data: bytes) -> None:
-        error = TooBusy("hubd has all the connections that api.connections allows, or that one user may have of them")
+        error = TooBusy(self._told)
         body = json.dumps(error.problem()).encode()
         head = f"HTTP/1.1 {error.status} {error.code}\r\nContent-Type: {PROBLEM_CONTENT_TYPE}\r\n"
         head += f"Retry-After: {error.retry_after_seconds}\r\n"

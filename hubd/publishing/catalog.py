@@ -9,10 +9,11 @@ import asyncio
 import errno
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
-from hubclient.contract.errors import DiskFull, HubError, Internal, TooBusy
+from hubclient.contract.errors import ArchiveCorrupt, DiskFull, HubError, Internal, NotAModule, TooBusy
 from hubd.publishing.facts import Facts, facts_of
 from hubd.publishing.library import Library, Model, Version
 from hubd.publishing.once import Once, Spawn
@@ -23,6 +24,7 @@ from hubd.publishing.shelf import Archive, Shelf
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 30.0
+_READING_AT_ONCE = 2  # of archives that takes seconds, and who downloads must not wait for a thread
 _PACKING_AT_ONCE = 2  # one of them ahead, so that who asks waits for nobody
 
 
@@ -36,6 +38,7 @@ class Catalog:
         self._facts: Once[Facts] = Once(spawn, retry_seconds)
         self._archives: Once[Archive] = Once(spawn, retry_seconds)
         self._places = asyncio.Semaphore(_PACKING_AT_ONCE)
+        self._readers = ThreadPoolExecutor(_READING_AT_ONCE, thread_name_prefix="reader")
         self._changed = asyncio.Event()
         self._is_over = threading.Event()
 
@@ -46,28 +49,33 @@ class Catalog:
     def stop(self) -> None:
         """Nobody waits any more for what is being found out."""
         self._is_over.set()  # for the threads that read
+        self._readers.shutdown(wait=False, cancel_futures=True)
         for task in (*self._facts.tasks, *self._archives.tasks):
             task.cancel()
 
     def known(self, version: Version) -> Facts | None:
         """Its facts, if they were read; with the digest, if it is packed."""
-        facts = self._facts.made(_key(version))
+        facts = self._facts.made(_readable(version))
         return self._with_archive(facts) if facts is not None else None
 
     def sound(self, model: Model) -> Model | None:
         """The model with those of its versions that are not known to be broken; None if it has no others."""
-        versions = tuple(one for one in model.versions if self._facts.failure(_key(one)) is None)
+        versions = tuple(
+            one
+            for one in model.versions
+            if self._facts.failure(_readable(one)) is None and self._archives.failure(_key(one)) is None
+        )
         return Model(model.name, versions) if versions else None
 
     async def facts(self, version: Version) -> Facts:
         """Raises as `facts_of`."""
-        return self._with_archive(await self._facts.get(_key(version), lambda: self._read(version)))
+        return self._with_archive(await self._facts.get(_readable(version), lambda: self._read(version)))
 
     async def archive(self, version: Version) -> Archive:
         """Packs it, if it was not packed yet.
 
-        Raises as `facts_of` for what is no module, what `hubctl pack` fails with, `DiskFull`, and `TooBusy` when the
-        files change meanwhile.
+        Raises `NotAModule` and its like for what is none or cannot be packed, `DiskFull`, `Internal`, and `TooBusy`
+        when the files change meanwhile.
         """
         return await self._archives.get(_key(version), lambda: self._find(version))
 
@@ -81,9 +89,8 @@ class Catalog:
             self._changed.clear()
             ranked = [(rank, one) for model in self._library.models() for rank, one in enumerate(model.versions)]
             versions = [version for _, version in sorted(ranked, key=lambda one: one[0])]
-            keys = {_key(version) for version in versions}
-            self._facts.keep_only(keys)
-            self._archives.keep_only(keys)
+            self._facts.keep_only(set(map(_readable, versions)))
+            self._archives.keep_only(set(map(_key, versions)))
             await self._clean({version.stamp for version in versions})
             for work in (self.facts, self.archive):
                 for version in versions:
@@ -107,11 +114,14 @@ class Catalog:
         return replace(facts, digest=f"sha256:{archive.digest}", archive_bytes=archive.size_bytes)
 
     async def _read(self, version: Version) -> Facts:
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.to_thread(facts_of, version, self._is_over.is_set)
+            return await loop.run_in_executor(self._readers, facts_of, version, self._is_over.is_set)
         except HubError as error:
             if not self._is_over.is_set():
                 log.warning("%s is not served: %s", version.name, error)
+            if isinstance(error, ArchiveCorrupt):  # who fetches may try again; here it is what was put there
+                raise NotAModule(f"{version.name}: {error}") from error
             raise
 
     async def _find(self, version: Version) -> Archive:
@@ -139,12 +149,12 @@ class Catalog:
         await self.facts(version)  # of what is no module there is no archive
         async with self._places:
             try:
-                packed = await pack(version.path, staged := self._shelf.staged())
+                digest = await pack(version.path, staged := self._shelf.staged())
             except HubError as error:
                 log.warning("%s cannot be packed: %s", version.name, error)
-                raise
+                raise _told(version, error) from error
             await self._size_bytes(version)
-            archive = await asyncio.to_thread(self._shelf.put, version.stamp, staged, packed.digest)
+            archive = await asyncio.to_thread(self._shelf.put, version.stamp, staged, digest)
         fields = {"digest": archive.digest, "bytes": archive.size_bytes}
         log.info("%s is packed", version.name, extra={"fields": fields})
         return archive
@@ -160,5 +170,20 @@ class Catalog:
         return size_bytes
 
 
+def _told(version: Version, error: HubError) -> HubError:
+    """Why it cannot be packed, as clients are told."""
+    if isinstance(error, DiskFull):
+        return DiskFull(f"the disk became full while {version.name} was packed")
+    if error.status < 500:  # what was asked of the packer is what was put there
+        return NotAModule(f"{version.name} cannot be packed: {error}")
+    return Internal(f"{version.name} cannot be packed; the log has the reason")
+
+
 def _key(version: Version) -> str:
+    """What an archive is made of."""
     return f"{version.stamp} {version.path}"
+
+
+def _readable(version: Version) -> str:
+    """What facts are read from."""
+    return f"{_key(version)} {version.readme_stamp}"

@@ -6,7 +6,6 @@ the one file that it opened, by sendfile(2), in memory that does not grow with i
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
 from collections.abc import Mapping
@@ -16,8 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 from aiohttp import web
 
-_PIECE_BYTES = 4 << 20
-_PIECE_SECONDS = 120.0  # for a piece: a client that takes less than 35 KB a second is not waited for
+from hubd.publishing.sending import send_file
 
 _RANGE = re.compile(r"bytes=[ \t]*(\d{0,19})-(\d{0,19})[ \t]*", re.ASCII | re.IGNORECASE)
 _ETAGS = re.compile(r'[ \t]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|$)')
@@ -120,6 +118,8 @@ async def send(
     Raises `ConnectionError` when the client leaves, or takes too little for too long.
     """
     selected = decide(request.headers, found)
+    if request.method == "HEAD" and selected.status in (206, 416):
+        selected = Selected(200, 0, found.size_bytes)  # a range means something to GET alone (14.2)
     response = web.StreamResponse(status=selected.status, headers={**headers, **found.headers(), "Server": "hubd"})
     if selected.status == 304:
         await response.prepare(request)
@@ -131,25 +131,9 @@ async def send(
         response.headers["Content-Range"] = f"bytes {selected.start}-{selected.end - 1}/{found.size_bytes}"
     elif selected.status == 416:
         response.headers["Content-Range"] = f"bytes */{found.size_bytes}"
-    await response.prepare(request)
-    if request.method != "HEAD" and selected.end > selected.start:
-        await _send_bytes(request, file, selected.start, selected.end)
+    writer = await response.prepare(request)
+    if request.method != "HEAD" and selected.end > selected.start and writer is not None:
+        await writer.drain()  # the head is on its way, and nothing else is written until all is sent
+        await send_file(request.transport, file, selected.start, selected.end)
     await response.write_eof()
     return response
-
-
-async def _send_bytes(request: web.Request, file: BinaryIO, start: int, end: int) -> None:
-    loop, transport = asyncio.get_running_loop(), request.transport
-    if transport is None:
-        raise ConnectionResetError("the client has left")
-    while start < end:
-        try:
-            async with asyncio.timeout(_PIECE_SECONDS):
-                sent_bytes = await loop.sendfile(transport, file, start, min(_PIECE_BYTES, end - start))
-        except TimeoutError:
-            transport.abort()
-            raise ConnectionResetError(f"the client took too little in {_PIECE_SECONDS:.0f} s") from None
-        if not sent_bytes:
-            transport.abort()  # what the client has is no archive, and must not look like one
-            raise ConnectionResetError("the archive was cut short")
-        start += sent_bytes

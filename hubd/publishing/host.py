@@ -39,6 +39,7 @@ _FOR_GOOD = "public, max-age=31536000, immutable"
 _FOR_NOW = "public, max-age=60"
 _NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 _MOST_SHOWN = 200
+_TRIES = 3
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -111,17 +112,21 @@ class Host:
         return self._redirect(302, model.versions[0].name.split("/"), request)
 
     async def _archive(self, request: web.Request, version: Version) -> web.StreamResponse:
-        archive = await self._catalog.archive(version)
-        try:
-            file = await asyncio.to_thread(_opened, archive)
-        except OSError as error:
-            self._catalog.forget_archive(version)
-            raise TooBusy(f"the archive of {version.name} is being made anew: ask again") from error
+        archive, file = await self._open(version)
         name = f"{version.model.rpartition('/')[2]}-{version.number}.tar.gz"
         headers = {"Cache-Control": _FOR_GOOD, "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
         with file:
             found = Representation(archive.digest, archive.size_bytes, version.modified_at)
             return await send(request, file, found, headers)
+
+    async def _open(self, version: Version) -> tuple[Archive, BinaryIO]:
+        for _ in range(_TRIES):
+            archive = await self._catalog.archive(version)
+            try:
+                return archive, await asyncio.to_thread(_opened, archive)
+            except OSError:  # somebody has removed it: it is to be made anew
+                self._catalog.forget_archive(version)
+        raise TooBusy(f"the archive of {version.name} vanishes again and again")
 
     async def _page(self, model: Model, version: Version | None) -> web.Response:
         facts = await self._catalog.facts(version or model.versions[0])

@@ -26,6 +26,7 @@ from hubd.publishing.host import Host
 from hubd.publishing.library import Library
 from hubd.publishing.pages import Pages
 from hubd.publishing.shelf import Shelf
+from hubd.unpacking.kernel import take_turns
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ DEFAULT_LISTEN = "127.0.0.1:8501"
 _CONNECTIONS = 1024
 _OTHER_FILES = 256
 _BACKLOG = 1024
+_TURN_SECONDS = 0.0005  # sockets that wait are served before those who compute
 _FINISH_SECONDS = 10.0  # for downloads that are under way
 
 
@@ -87,6 +89,7 @@ def checked(terms: Terms) -> Terms:
 
 async def serve(terms: Terms) -> None:
     """Until SIGTERM or Ctrl-C. Raises `HostUnusable`."""
+    take_turns(_TURN_SECONDS)
     library, shelf = Library(terms.root), Shelf(terms.cache_dir)
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -108,6 +111,7 @@ async def serve(terms: Terms) -> None:
             max_connections=min(_CONNECTIONS, (most - _OTHER_FILES) // 2),
             patience=Patience(),
             shutdown_seconds=_FINISH_SECONDS,
+            refusal="this host has all the connections that it can have",
         )
         tasks = [group.create_task(catalog.run()), group.create_task(library.watch(catalog.look))]
         await server.start()

@@ -54,10 +54,7 @@ class Library:
         for path, (level, complaint) in look.complaints.items():
             if self._complaints.get(path) != complaint:
                 log.log(level, "%s %s", os.fsencode(path).decode(errors="backslashreplace"), complaint)
-        found = {
-            name: Model(name, tuple(sorted(versions.values(), key=lambda one: -one.number)))
-            for name, versions in sorted(look.found.items())
-        }
+        found = {name: _model(name, look) for name in sorted(look.found)}
         _tell(self._models, found)
         self._complaints = {path: complaint for path, (_, complaint) in look.complaints.items()}
         self._models, self._unsettled = found, look.unsettled
@@ -77,6 +74,12 @@ class Library:
                     is_unsettled = True
                 looked_at = time.monotonic()
                 told()
+
+
+def _model(name: str, look: Scan) -> Model:
+    newest_first = sorted(look.found[name].values(), key=lambda version: -version.number)
+    readme_stamp = look.readmes.get(name, "")
+    return Model(name, tuple(version._replace(readme_stamp=readme_stamp) for version in newest_first))
 
 
 def _tell(before: Mapping[str, Model], now: Mapping[str, Model]) -> None:

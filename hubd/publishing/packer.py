@@ -15,9 +15,8 @@ import signal
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import suppress
-from typing import NamedTuple
 
-from hubclient.contract.errors import DiskFull, HubError, Internal, from_problem
+from hubclient.contract.errors import ArchiveTooLarge, HubError, Internal, from_problem
 from hubd.config import LimitSettings
 
 _NICENESS = 10  # downloads come first
@@ -27,14 +26,9 @@ _ENVIRON = {"LANG": "C.UTF-8", "PATH": os.defpath}
 _STDERR_TAIL = 2000
 
 
-class Packed(NamedTuple):
-    digest: str  #: hex sha256 of the archive
-    size_bytes: int  #: of the archive
-    content_bytes: int  #: of the files in it
-
-
-async def pack(directory: str, out: str) -> Packed:
-    """Write the archive of a module's directory to `out`, durably. Raises `HubError` as `hubctl pack` fails."""
+async def pack(directory: str, out: str) -> str:
+    """Write the archive of a module's directory to `out`, durably; its hex sha256. Raises `HubError` as `hubctl pack`
+    fails."""
     command = [sys.executable, "-P", "-m", "hubclient.cli", "pack", directory, "-o", out, "--json", "--quiet"]
     try:
         process = await asyncio.create_subprocess_exec(
@@ -54,8 +48,8 @@ async def pack(directory: str, out: str) -> Packed:
         raise
     if process.returncode != 0:
         raise _failure(process.returncode, stderr)
-    told = json.loads(stdout)
-    return Packed(told["digest"].removeprefix("sha256:"), told["size_bytes"], told["content_bytes"])
+    digest: str = json.loads(stdout)["digest"]
+    return digest.removeprefix("sha256:")
 
 
 def _confine(pid: int) -> None:
@@ -84,5 +78,5 @@ def _failure(returncode: int | None, stderr: bytes) -> HubError:
     except (ValueError, AttributeError):
         return Internal(f"packing ended with status {returncode}: {text or 'it gave no message'}")
     if os.strerror(errno.EFBIG) in error.detail:
-        return DiskFull(f"the archive is larger than the limit of {_LIMITS.archive} bytes")
+        return ArchiveTooLarge(f"the archive is larger than the limit of {_LIMITS.archive} bytes")
     return error

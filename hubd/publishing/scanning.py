@@ -6,6 +6,7 @@ followed below the root: who may write there decides what is served, and may not
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -25,6 +26,7 @@ RESERVED = frozenset({"-", "api"})
 
 _VERSION = re.compile("0|[1-9][0-9]{0,17}")  # also ASCII alone: `str.isdigit` knows others
 _MAX_SEGMENTS = 16
+_MAX_DEPTH = 64  # of a module's directories: twice of what a daemon takes
 _STAGING_SUFFIXES = (".part", ".partial", ".tmp")
 
 
@@ -36,6 +38,7 @@ class Version(NamedTuple):
     modified_at: float  #: when the newest of its files was written, in seconds since the epoch
     #: Another one: the files may be others. Hex; made of names, sizes, times and inodes.
     stamp: str = ""
+    readme_stamp: str = ""  #: the same for the README of all versions of the model, which lies beside them
 
     @property
     def name(self) -> str:
@@ -68,6 +71,7 @@ class Scan:
         self.found: dict[str, dict[int, Version]] = {}
         self.unsettled: dict[str, Unsettled] = {}
         self.complaints: dict[str, tuple[int, str]] = {}
+        self.readmes: dict[str, str] = {}  # stamps, by model
         self._root = root
         self._known = {one.path: one.stamp for model in before.values() for one in model.versions}
         self._unsettled_before = unsettled
@@ -82,6 +86,12 @@ class Scan:
 
     def _entry(self, entry: os.DirEntry[str], model: str) -> bool:
         """Take in one entry of the directory of a model, or of a publisher; whether something was found, or said."""
+        try:
+            return self._taken(entry, model)
+        except OSError as error:
+            return self._ignore(entry.path, f"is ignored: it cannot be read ({error.strerror})")
+
+    def _taken(self, entry: os.DirEntry[str], model: str) -> bool:
         name = entry.name
         if name.startswith(".") or name.endswith(_STAGING_SUFFIXES):
             return self._ignore(entry.path, "is ignored: it is hidden, or not finished yet", logging.INFO)
@@ -96,15 +106,15 @@ class Scan:
         return self._file(entry, model)
 
     def _file(self, entry: os.DirEntry[str], model: str) -> bool:
+        if entry.name == README:
+            self.readmes[model] = _stamp([("", entry.stat(follow_symlinks=False))])
+            return False
         if not entry.name.endswith(ARCHIVE_SUFFIX):
-            return entry.name != README and self._ignore(entry.path, "is ignored: it is no module", logging.INFO)
+            return self._ignore(entry.path, "is ignored: it is no module", logging.INFO)
         return self._version(entry, model, entry.name.removesuffix(ARCHIVE_SUFFIX), is_archive=True)
 
     def _directory(self, entry: os.DirEntry[str], model: str) -> bool:
-        try:
-            children = list(_listed(entry.path))
-        except OSError as error:
-            return self._ignore(entry.path, f"is ignored: it cannot be read ({error.strerror})")
+        children = list(_listed(entry.path))
         if any(child.name in MODULE_FILES and child.is_file(follow_symlinks=False) for child in children):
             return self._version(entry, model, entry.name, is_archive=False)
         below = f"{model}/{entry.name}".removeprefix("/")
@@ -122,10 +132,7 @@ class Scan:
             )
         if not model or _VERSION.fullmatch(model.rpartition("/")[2]):
             return self._ignore(entry.path, "is ignored: what a version lies in is named as its model, by no number")
-        try:
-            listed = [("", entry.stat(follow_symlinks=False))] if is_archive else sorted(tree(entry.path))
-        except OSError as error:
-            return self._ignore(entry.path, f"is ignored: it cannot be read ({error.strerror})")
+        listed = [("", entry.stat(follow_symlinks=False))] if is_archive else sorted(tree(entry.path))
         stamp = _stamp(listed)
         if not self._is_settled(entry.path, stamp, listed):
             return True
@@ -173,6 +180,8 @@ def _listed(directory: str) -> Iterator[os.DirEntry[str]]:
 
 def tree(directory: str, name: str = "") -> Iterator[tuple[str, os.stat_result]]:
     """The directory itself as `name`, and all that is in it as ``/path``; follows no link. Raises `OSError`."""
+    if name.count("/") > _MAX_DEPTH:
+        raise OSError(errno.ENAMETOOLONG, f"its directories are nested more than {_MAX_DEPTH} deep")
     yield name, os.stat(directory, follow_symlinks=False)
     with os.scandir(directory) as entries:
         for entry in entries:

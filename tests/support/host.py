@@ -93,6 +93,10 @@ class Host:
     def await_version(self, name: str) -> None:
         wait_until(lambda: self.has(name))
 
+    def peak_memory_bytes(self) -> int:
+        with open(f"/proc/{self.pid}/status") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
+
     def children(self) -> list[int]:
         with open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
             return [int(pid) for pid in file.read().split()]

@@ -146,6 +146,15 @@ def test_a_version_that_changes_is_away_until_it_is_left_alone(
     assert library.models()[0].versions[0].stamp != before.stamp
 
 
+def test_a_module_of_endless_depth_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path, "lab/good/1")
+    at = put(tmp_path, "lab/deep/1")
+    for _ in range(100):
+        (at := at / "d").mkdir()
+    assert names(scanned(tmp_path)) == ["lab/good/1"]
+    assert "nested more than 64 deep" in caplog.text
+
+
 @needs_root
 def test_a_directory_that_may_not_be_read_hides_no_other() -> None:
     with directory_of(ALICE) as directory:
