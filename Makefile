@@ -50,7 +50,7 @@ $(PEER)/.installed: benchmarks/peer-requirements.txt constraints.txt
 demo: $(INSTALLED) ## watch a module go from its publisher to a prediction (half a minute; ARGS=--stay shows its page)
 	@$(BIN)/python demo/demo.py $(ARGS)
 
-test: $(INSTALLED) $(PEER)/.installed ## run the tests, TensorFlow's included (about seven minutes)
+test: $(INSTALLED) $(PEER)/.installed ## run the tests, TensorFlow's included (about eleven minutes)
 	$(WITH_PEER) $(PYTEST) -m 'not thorough'
 
 test-all: $(INSTALLED) $(PEER)/.installed test-client ## run further cases too, and the client's tests on other Pythons

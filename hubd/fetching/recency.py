@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from hubd.fetching.means import Means, lacks
 from hubd.fetching.troubles import Troubles
-from hubd.store.records import Record
+from hubd.store.records import MAX_SPELLINGS, Record
 
 log = logging.getLogger(__name__)
 
@@ -26,26 +27,36 @@ class Recency:
         self._spawn = spawn
         self._troubles = Troubles(log)
         self._turn = asyncio.Lock()
-        self._due: set[str] = set()  # keys of what is to be written
+        self._due: dict[str, list[str]] = {}  # keys of what is to be written, and the spellings to be added
 
     def used(self, record: Record, spelling: str) -> None:
         """Recency, and views that are missing or wrong."""
         means, key = self._means, record.key
         means.records.touch(key)
-        direct_until = means.direct_until(record)
         if lacks(record, spelling):
-            self._behind(key, lambda: means.add_spelling(key, spelling))
-        elif not means.records.views_are_right(record, direct_until=direct_until):
-            self._behind(key, lambda: means.records.mend_views(record, direct_until=direct_until))
+            self._behind(key, spelling)
+        elif not means.records.views_are_right(record, direct_until=means.direct_until(record)):
+            self._behind(key, None)
 
-    def _behind(self, key: str, write: Callable[[], object]) -> None:
-        if key in self._due:
-            return  # a later use finds what is still to be done
+    def _behind(self, key: str, spelling: str | None) -> None:
+        is_due, due = key in self._due, self._due.setdefault(key, [])
+        if spelling is not None and spelling not in due and len(due) < MAX_SPELLINGS:
+            due.append(spelling)
+        if not is_due:
+            self._spawn(self._write_all(key)).add_done_callback(lambda _: self._due.pop(key))
 
-        async def written() -> None:
-            async with self._turn:
+    async def _write_all(self, key: str) -> None:
+        async with self._turn:
+            while True:
+                spellings, self._due[key] = self._due[key], []
                 with self._troubles.told("the cache could not be written to"):
-                    await self._means.to_its_end(write)
+                    await self._means.to_its_end(partial(self._write, key, spellings))
+                if not self._due[key]:  # nor has any come meanwhile
+                    return
 
-        self._due.add(key)
-        self._spawn(written()).add_done_callback(lambda _: self._due.discard(key))
+    def _write(self, key: str, spellings: Sequence[str]) -> None:
+        means = self._means
+        for spelling in spellings:
+            means.add_spelling(key, spelling)
+        if not spellings and (record := means.records.get(key)) is not None:
+            means.records.mend_views(record, direct_until=means.direct_until(record))

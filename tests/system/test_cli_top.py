@@ -25,7 +25,7 @@ def test_top_shows_fetches_on_a_screen_of_its_own_until_q(daemon: Daemon, origin
         next(event for event in events if event["fetch"]["received_bytes"])
         # An interval of an hour: what is drawn after the first second was asked for.
         with Terminal(environ_for(daemon), ["top", "--interval", "1h"], size=(100, 24)) as terminal:
-            terminal.read_until(" of 6.0 MB")
+            terminal.read_until(" 67%")
             terminal.read_until("answers/s")
             before = len(terminal.screen)
             terminal.resize(60, 12)
@@ -33,8 +33,8 @@ def test_top_shows_fetches_on_a_screen_of_its_own_until_q(daemon: Daemon, origin
             terminal.type("q")
             screen = terminal.read_until(None)
             assert terminal.process.wait(5) == 0
-    assert screen.index(ALTERNATE_SCREEN) < screen.index(" of 6.0 MB") < screen.rindex(USUAL_SCREEN)
-    assert screen.rindex(SHOW_CURSOR) > screen.rindex(" of 6.0 MB")
+    assert screen.index(ALTERNATE_SCREEN) < screen.index(" 67%") < screen.rindex(USUAL_SCREEN)
+    assert screen.rindex(SHOW_CURSOR) > screen.rindex(" 67%")
 
 
 def test_top_outlives_the_daemon_and_ctrl_c_gives_the_terminal_back(daemon: Daemon) -> None:

@@ -69,3 +69,28 @@ async def test_uses_take_one_thread_and_one_task_for_each_module(tmp_path: Path)
             recency.used(record, f"{record.handle}#later")
             await tasks[-1]
         assert (threads.given, handles.key(record.handle)) == (9, record.key)
+
+
+async def test_each_spelling_is_written_however_many_come_at_once(tmp_path: Path) -> None:
+    tasks: list[asyncio.Task[None]] = []
+
+    def spawn(work: Any) -> asyncio.Task[None]:
+        tasks.append(asyncio.create_task(work))
+        return tasks[-1]
+
+    with adopt(str(tmp_path / "cache"), socket="/s") as hold, SlowThreads() as threads:
+        means = means_of(hold.layout, HttpSource(Session(NETWORK)), threads)
+        recency, record = Recency(means, spawn), record_of("https://h.example/m/1")
+        means.amend(record.key, lambda _: record)
+        spellings = [f"{record.handle}#{number}" for number in range(4)]
+        recency.used(record, spellings[0])
+        async with asyncio.timeout(10):
+            while not threads.given:
+                await asyncio.sleep(0)
+            for spelling in spellings[1:]:  # while the first is being written
+                recency.used(record, spelling)
+            threads.go.set()
+            await asyncio.wait(tasks)
+        written = means.records.get(record.key)
+        assert written is not None
+        assert written.spellings == (record.handle, *spellings)
