@@ -72,8 +72,9 @@ def demonstrate(home: Path, *, stay: bool) -> None:
         say("What the cache holds:")
         run("hubctl", "ls", env=environment)
 
-        say("What the host saw, all in all:")
-        print((home / "host.log").read_text(), end="", flush=True)
+        say("What the host saw, but for this demo's own looks whether the module is there yet:")
+        seen = (home / "host.log").read_text().splitlines(keepends=True)
+        print(*(line for line in seen if ": HEAD /" not in line), sep="", end="", flush=True)
         if stay:
             say(f"Its page is {handle}, and all modules are at {address}/. Ctrl-C ends the demo.")
             with contextlib.suppress(KeyboardInterrupt):
