@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -19,57 +19,26 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     ValidationError,
     model_validator,
 )
 
-from hubclient.contract import credentials, handles, places
+from hubclient.contract import handles, places
 from hubclient.contract.errors import HandleInvalid
-from hubclient.contract.quantities import parse_seconds, parse_size
 from hubd import config_access, config_urls, trusted
+from hubd.config_stores import CredentialSettings, FleetSettings, ObjectStoreSettings, longest
+from hubd.config_values import GB, KB, MB, AbsolutePath, Rate, Seconds, Section, Share, Size, Timeout
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-
-_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
 class ConfigError(Exception):
     """A configuration that cannot be used; the text names the file, the key and the remedy."""
 
 
-def parse_percent(value: object) -> object:
-    """A share from 0 to 1, from "95%"."""
-    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
-    if match is None or float(match[1]) > 100:
-        raise ValueError('a share is a string such as "95%", from 0% to 100%')
-    return float(match[1]) / 100
-
-
-def parse_rate(value: object) -> object:
-    """Bytes per second, from "1MB" or "1MB/s"."""
-    try:
-        return parse_size(value.strip().removesuffix("/s") if isinstance(value, str) else value)
-    except ValueError:
-        raise ValueError('a rate is a size per second, such as "50MB/s"') from None
-
-
-def _absolute(value: object) -> object:
-    path = os.path.expanduser(value) if isinstance(value, str) else ""
-    if not os.path.isabs(path):
-        raise ValueError("a path must be absolute")
-    return os.path.normpath(path)
-
-
-Size = Annotated[int, BeforeValidator(parse_size)]
-Rate = Annotated[int, BeforeValidator(parse_rate)]
-Seconds = Annotated[float, BeforeValidator(parse_seconds)]
-Timeout = Annotated[Seconds, Field(gt=0)]
-Share = Annotated[float, BeforeValidator(parse_percent)]
-AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
 HostPattern = Annotated[str, BeforeValidator(config_urls.host_pattern)]
 Network = IPv4Network | IPv6Network
 Uid = Annotated[int, BeforeValidator(config_access.uid)]
@@ -80,12 +49,6 @@ KAGGLE_URL = f"https://{handles.KAGGLE_HOST}"
 SERVICE_FILE = "/etc/hubd/config.toml"
 #: Where the service looks for prefetch files, if it is there.
 PREFETCH_DIR = "/etc/hubd/prefetch.d"
-
-KB, MB, GB = 1000, 1000**2, 1000**3
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class CacheSettings(Section):
@@ -200,14 +163,6 @@ class AccessSettings(Section):
         return bool(self.users or self.groups)
 
 
-class CredentialSettings(Section):
-    """What this machine shows to a host; all who use the machine get what it opens."""
-
-    host: Annotated[str, AfterValidator(credentials.authority)]
-    type: credentials.Type
-    file: AbsolutePath
-
-
 def _base_url(value: str) -> str:
     with suppress(HandleInvalid):
         if "?" not in value and not handles.is_kaggle(value):
@@ -265,6 +220,8 @@ class Settings(Section):
     log: LogSettings = LogSettings()
     host: tuple[HostSettings, ...] = ()
     mirror: tuple[Mirror, ...] = ()
+    fleet: FleetSettings = FleetSettings()
+    object_store: tuple[ObjectStoreSettings, ...] = ()
 
     @model_validator(mode="after")
     def _verified(self) -> Settings:
@@ -274,11 +231,26 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _one_for_each_host(self) -> Settings:
-        if len({entry.host for entry in self.credential}) < len(self.credential):
-            raise ValueError("credential: two entries for one host")
-        if len({entry.name for entry in self.host}) < len(self.host):
-            raise ValueError("host: two entries for one name")
+        _no_two("credential: two entries for one host", (entry.host for entry in self.credential))
+        _no_two("credential: two entries for one store", (entry.store for entry in self.credential))
+        _no_two("object_store: two entries for one match", (entry.match for entry in self.object_store))
+        _no_two("host: two entries for one name", (entry.name for entry in self.host))
         return self
+
+    @model_validator(mode="after")
+    def _reaches_the_fleet(self) -> Settings:
+        store = self.fleet.store or ""
+        if store.startswith("az://") and longest(((e.match, e) for e in self.object_store), store) is None:
+            raise ValueError(
+                f"fleet: store: az:// needs an [[object_store]] that matches {store} and names its account"
+            )
+        return self
+
+
+def _no_two(complaint: str, names: Iterable[str | None]) -> None:
+    stated = [name for name in names if name is not None]
+    if len({*stated}) < len(stated):
+        raise ValueError(complaint)
 
 
 # A per-user daemon can reach nothing that its user cannot, so these guard nothing there.

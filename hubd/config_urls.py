@@ -17,13 +17,13 @@ _FILE_HOSTS = ("", "localhost")  # RFC 8089, section 2
 
 def handle_prefix(value: object) -> object:
     """The beginning that handles have in common: a host, and whole segments of a path. It ends with a slash."""
-    return _slashed(_canonical(value, "a prefix of handles"))
+    return _slashed(plain_url(value, "a prefix of handles"))
 
 
 def mirror_url(value: object) -> object:
     """Where a mirror has what follows the prefix: ``https://``, ``http://`` or ``file:///``. It ends with a slash."""
     if not is_directory(value):
-        return _slashed(_canonical(value, "a mirror", ("https://", "http://", "file:///")))
+        return _slashed(plain_url(value, "a mirror", ("https://", "http://", "file:///")))
     url = urlsplit(str(value))
     if url.netloc.lower() not in _FILE_HOSTS or not url.path.startswith("/") or url.query or url.fragment:
         raise ValueError('a mirror in a directory is a URL such as "file:///srv/modules/"')
@@ -34,7 +34,7 @@ def mirror_url(value: object) -> object:
 
 def proxy_url(value: object) -> object:
     """Where a proxy is: scheme, host and port."""
-    url = urlsplit(_canonical(value, "a proxy"))
+    url = urlsplit(plain_url(value, "a proxy"))
     if url.path not in ("", "/"):
         raise ValueError('a proxy is a URL such as "http://proxy.lan:3128"')
     return f"{url.scheme}://{url.netloc}"
@@ -91,7 +91,8 @@ def directory(url: str) -> bytes:
     return unquote_to_bytes(urlsplit(url).path)
 
 
-def _canonical(value: object, what: str, starts: tuple[str, ...] = ("https://", "http://")) -> str:
+def plain_url(value: object, what: str, starts: tuple[str, ...] = ("https://", "http://")) -> str:
+    """The one spelling of a URL without a query."""
     if not isinstance(value, str):
         raise ValueError(f"{what} is a URL in quotes")
     if not value.lower().startswith(starts):

@@ -30,7 +30,8 @@ LAYERS = (
     {"store", "unpacking", "network"},
     {"logs", "unit_files"},
     {"config", "allocator", "systemd", "events"},
-    {"config_access", "config_urls", "trusted"},
+    {"config_stores"},
+    {"config_access", "config_urls", "config_values", "addresses", "trusted", "secret_files"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 

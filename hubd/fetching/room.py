@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from hubclient.contract.errors import ArchiveTooLarge, CacheFull, HubError
 from hubclient.contract.quantities import format_size
-from hubd.config import GB, CacheSettings
+from hubd.config import CacheSettings
+from hubd.config_values import GB
 from hubd.events import Events
 from hubd.fetching import happenings
 from hubd.fetching.counters import Counters

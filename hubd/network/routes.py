@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from yarl import URL
 
 from hubclient.contract.errors import HubError, UpstreamUnavailable
+from hubd.addresses import literal
 from hubd.config import ConfigError, NetworkSettings
 from hubd.network.failures import Hopeless
-from hubd.network.guard import literal, matches
+from hubd.network.guard import matches
 
 PROXY_AUTHENTICATION_REQUIRED = 407
 _MAX_CREDENTIALS_BYTES = 8192

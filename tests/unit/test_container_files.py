@@ -18,6 +18,7 @@ from hubclient.contract import places
 from hubclient.contract.quantities import parse_size
 from hubd import config
 from hubd.__main__ import main
+from hubd.config_values import MB
 from hubd.service import STOP_SECONDS
 from tests.support.container_files import DOCKERFILE, OPERATIONS, host_paths, instructions, manifest, only, pod
 
@@ -136,7 +137,7 @@ def test_an_upgrade_never_has_two_daemons_and_lets_the_old_one_stop_in_order() -
 def test_the_memory_suffices_for_all_children_that_unpack() -> None:
     settings = config.Settings()
     children = settings.network.concurrent_fetches * settings.limits.unpack_memory
-    daemon = 120 * config.MB
+    daemon = 120 * MB
     assert parse_size(CONTAINER["resources"]["limits"]["memory"] + "B") > children + daemon
 
 

@@ -16,7 +16,8 @@ from yarl import URL
 from hubclient.contract.credentials import MAX_VALUE_LENGTH, Credential, Type, authority, may_travel
 from hubclient.contract.errors import HandleForbidden
 from hubd.api.messages import ResolveRequest
-from hubd.config import ConfigError, CredentialSettings
+from hubd.config import ConfigError
+from hubd.config_stores import CredentialSettings
 from hubd.fetching.resolver import Ask
 from hubd.network.credentials import MachineCredentials, OwnCredential, credential_for
 from hubd.network.sources import ArchiveRequest

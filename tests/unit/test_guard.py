@@ -9,8 +9,9 @@ import pytest
 from yarl import URL
 
 from hubclient.contract.errors import AddressForbidden, HandleForbidden
+from hubd.addresses import literal
 from hubd.config import NetworkSettings
-from hubd.network.guard import Guard, literal
+from hubd.network.guard import Guard
 
 ALWAYS_REFUSED = [
     "169.254.169.254",
