@@ -37,7 +37,7 @@ def module_directory(handle: str, digest: str | None = None) -> str:
         os.listdir(path)
     except (FileNotFoundError, NotADirectoryError):
         raise NoSuchDirectory(
-            f"there is no directory {path} (the handle of a published module starts with https:// or kaggle:)"
+            f"there is no directory {path} (the handle of a published module starts with https://, s3:// or kaggle:)"
         ) from None
     except OSError as error:
         raise AccessDenied(f"cannot read {path}: {error.strerror}") from error

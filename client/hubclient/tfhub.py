@@ -1,7 +1,7 @@
 """An installed tensorflow_hub that goes through hubd: ``hubclient.tfhub.install()``, and no other line changes.
 
-Law: only ``http(s)://`` and ``kaggle:`` handles are taken over; paths, ``gs://`` and what other resolvers know stay as
-they are. What fails, fails with hubclient's own error.
+Law: only ``http(s)://``, ``kaggle:`` and object stores' handles (``s3://``, ``gs://``, ``az://``) are taken over; paths
+and what other resolvers know stay as they are. What fails, fails with hubclient's own error.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from hubclient.model_errors import TensorFlowMissing
 
-_SCHEMES = ("http://", "https://", "kaggle:")
+_SCHEMES = ("http://", "https://", "kaggle:", "s3://", "gs://", "az://")
 
 
 class _ThroughHubd:

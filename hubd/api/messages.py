@@ -12,12 +12,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from hubclient.contract.credentials import MAX_VALUE_LENGTH, Credential
+from hubclient.contract.handles import is_object
 
 MAX_HANDLES_PER_PREFETCH = 1000
 MAX_KEYS_PER_VERIFICATION = 10000
 MAX_KEYS_PER_USES = 1000
 
-Handle = Annotated[str, Field(min_length=1, max_length=2048, description="an https:// URL of a module, or kaggle:...")]
+Handle = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=2048, description="a URL of a module: https://, s3://, gs:// or az://; or kaggle:..."
+    ),
+]
 Key = Annotated[
     str,
     Field(
@@ -69,6 +75,12 @@ class ResolveRequest(Request):
     refresh: bool = Field(False, description="ask the origin whether the module changed (a conditional request)")
     offline: bool = Field(False, description="answer from the cache alone")
     credential: OwnCredential | None = Field(None, description="the caller's own, for the handle's host alone")
+
+    @model_validator(mode="after")
+    def _has_a_host(self) -> ResolveRequest:
+        if self.credential is not None and is_object(self.handle):
+            raise ValueError("object stores are shown the daemon's own [[credential]], and none of a caller's")
+        return self
 
     @property
     def hex_digest(self) -> str | None:

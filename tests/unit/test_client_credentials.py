@@ -125,6 +125,13 @@ def test_netrc_is_for_the_machine_that_it_names_and_its_default_for_none(home: H
     assert [home.find(f"https://{host}/m") for host in ("models.lan:444", "h", "other", "default")] == [None] * 4
 
 
+def test_none_is_found_for_an_object_store(home: Home) -> None:
+    home.own(TOML.format("bucket", SECRET))
+    home.write(".netrc", f"machine bucket login alice password {SECRET}")
+    assert home.find("https://bucket/m/1") is not None
+    assert [home.find(f"{scheme}://bucket/m/1") for scheme in ("s3", "gs", "az")] == [None, None, None]
+
+
 def test_netrc_may_lie_elsewhere_and_comes_after_hubclients_own_file(home: Home) -> None:
     file = home.write("rc", "machine models.lan login u password p\nmachine h login u password p")
     environ = {"NETRC": str(file)}

@@ -89,6 +89,13 @@ def test_what_cannot_stand_in_a_header_is_refused_without_being_repeated(kind: T
         ResolveRequest.model_validate({"handle": HOME, "credential": {"type": kind, "value": value}})
 
 
+def test_a_callers_own_is_for_hosts_and_not_for_object_stores() -> None:
+    asked = {"handle": "S3://bucket/m/1", "credential": {"type": "bearer", "value": SECRET}}
+    with pytest.raises(ValueError, match=r"object stores are shown the daemon's own") as refusal:
+        ResolveRequest.model_validate(asked)
+    assert "credential.value" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("written", "plain"),
     [

@@ -63,6 +63,7 @@ def test_other_handles_have_other_keys(
     | st.text().map("https://h/".__add__)
     | st.text(min_size=1).map(lambda name: f"https://a{name}b/m")
     | st.text("ab/.1%:", max_size=12).map("kaggle:o/m/f".__add__)
+    | st.text(max_size=12).map("gs://b/".__add__)
 )
 def test_any_text_has_a_stable_canonical_form_or_is_refused(text: str) -> None:
     try:
@@ -92,6 +93,11 @@ def test_any_text_has_a_stable_canonical_form_or_is_refused(text: str) -> None:
         ("https://h/%252e%252e/m", "https://h/%252e%252e/m"),
         ("kaggle:google/bert/tensorFlow2/en-uncased_v1.5/12", "kaggle:google/bert/tensorFlow2/en-uncased_v1.5/12"),
         ("KAGGLE:o/m/TFLite/v", "kaggle:o/m/TFLite/v"),
+        ("S3://My-Bucket.eu/models/M/1", "s3://My-Bucket.eu/models/M/1"),
+        ("gs://b_1/m/", "gs://b_1/m"),
+        ("AZ://$web/m.tar.gz", "az://$web/m.tar.gz"),
+        ("s3://b/%2e%2e/é;v=1&a", "s3://b/%2e%2e/é;v=1&a"),
+        ("s3://b/...", "s3://b/..."),
     ],
 )
 def test_canonical_form(spelling: str, canonical: str) -> None:
@@ -147,6 +153,31 @@ def test_canonical_form(spelling: str, canonical: str) -> None:
         "kaggle:o/m/f/vé/1",
         "kaggle:u:p@h/m/f/v/1",
         "kaggle://o/m/f/v/1",
+        "s3://",
+        "s3:///m",
+        "s3://b",
+        "s3://b/",
+        "s3://b//",
+        "s3://b//m",
+        "s3://b/m//",
+        "s3://b/./m",
+        "s3://b/m/..",
+        "s3://b/m?versionId=1",
+        "s3://b/m#f",
+        "s3://b/a b",
+        "s3://b/a\\b",
+        "s3://b/a\x85b",
+        "s3://b/a\nb",
+        "s3://b/\udcff",
+        "s3://b:1/m",
+        "s3://u@b/m",
+        "s3://$web/m",
+        "s3://-b/m",
+        "s3://a..b/m",
+        "s3://bücket/m",
+        "s3://" + "b" * 223 + "/m",
+        "s3:b/m",
+        "abfs://c/m",
     ],
 )
 def test_what_is_no_handle_is_refused(handle: str) -> None:
@@ -176,6 +207,9 @@ def test_a_refusal_never_repeats_a_password() -> None:
         ("kaggle:o/m/f/v/1", True),
         ("kaggle:o/m/f/2", False),
         ("https://h", False),
+        ("s3://b/m/1", True),
+        ("gs://b/1.tar.gz", False),
+        ("s3://b/1;2", False),
     ],
 )
 def test_a_whole_number_at_the_end_makes_a_version(handle: str, immutable: bool) -> None:
@@ -203,6 +237,7 @@ def test_the_request_asks_for_the_compressed_format(handle: str, url: str) -> No
         ("FILE:///models/m", True),
         ("https://h/m", False),
         ("gs://b/m", False),
+        ("s3:b/m", True),
         ("kaggle:o/m/f/v/1", False),
         ("Kaggle:x", False),
         ("./kaggle:x", True),
@@ -219,3 +254,11 @@ def test_keys_and_view_names_are_the_documented_hashes() -> None:
     assert handles.spelling_name(handle) == hashlib.sha1(handle.encode()).hexdigest()
     assert handles.host("https://h:8443/m") == "h"
     assert handles.host("kaggle:o/m/f/v/1") == "www.kaggle.com"
+    assert handles.host("s3://B.ucket/m/1") == "s3://B.ucket"
+
+
+def test_an_object_has_parts_and_a_bucket_alone_has_no_path() -> None:
+    assert handles.object_parts("S3://b/m/1/") == ("s3", "b", "m/1")
+    assert handles.object_parts("gs://b") == handles.object_parts("gs://b/") == ("gs", "b", "")
+    assert handles.is_object("AZ://c/m")
+    assert not any(map(handles.is_object, ("s3:/b/m", "s3", "https://h/s3://b", "/s3://b")))

@@ -70,7 +70,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document; err
 Handles = Annotated[
     list[str],
     typer.Argument(
-        metavar="HANDLE", help="The https:// URL of a module, or kaggle:OWNER/MODEL/....", show_default=False
+        metavar="HANDLE", help="The https:// or s3:// URL of a module, or kaggle:OWNER/MODEL/....", show_default=False
     ),
 ]
 _HANDLE_OR_PATH = typer.Argument(

@@ -23,7 +23,9 @@ def _lock(
     handles: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="HANDLE", help="The https:// URL of a module, or kaggle:OWNER/MODEL/....", show_default=False
+            metavar="HANDLE",
+            help="The https:// or s3:// URL of a module, or kaggle:OWNER/MODEL/....",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[

@@ -20,7 +20,7 @@ def module_path(handle: str) -> str:
     if _KEY.fullmatch(handle):
         return f"/v1/modules/{handle}"
     if is_path(handle):
-        raise HandleInvalid("this is a path: the cache knows modules by their https:// URLs and kaggle: names")
+        raise HandleInvalid("this is a path: the cache knows modules by their URLs and kaggle: names")
     return f"/v1/modules/{key(canonical(handle))}"
 
 

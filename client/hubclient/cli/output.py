@@ -29,7 +29,7 @@ from hubclient.contract.errors import (
     UpstreamDenied,
     UpstreamUnavailable,
 )
-from hubclient.contract.handles import is_kaggle
+from hubclient.contract.handles import is_kaggle, is_object
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -39,8 +39,8 @@ EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 _LASTING = ("network.", "its certificate", "the proxy refuses")
 _NEXT_STEPS = {
-    "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, a path, or "
-    "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION",
+    "handle-invalid": "a handle is an https:// URL such as https://tfhub.dev/google/nnlm-en-dim50/2, a path, "
+    "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION/VERSION, or s3://BUCKET/PATH (gs://, az://)",
     "daemon-unreachable": "`hubctl doctor` looks for the reason",
     "archive-unsafe": "tell whoever publishes the module; `hubctl pack DIR` makes archives that are accepted",
     "archive-too-large": "the daemon's settings say how much it takes: [limits] archive and module, [cache] max_size",
@@ -156,6 +156,8 @@ def _next_step(error: HubError, handle: str) -> str | None:
         return (
             "set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY; the model's page at Kaggle may want consent first"
         )
+    if isinstance(error, UpstreamDenied) and is_object(handle):
+        return "credentials for object stores are in the daemon's settings: a [[credential]] with a store"
     if isinstance(error, InUse) and "prefetch file" in error.detail:
         return "`hubctl rm --force` removes it anyway, until the file is next due"
     if isinstance(error, ArchiveCorrupt) and "looks like HTML" in error.detail:

@@ -17,6 +17,10 @@ _PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _KAGGLE_SCHEME = "kaggle:"
 _KAGGLE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 _MAX_KAGGLE_VERSION_DIGITS = 9
+_OBJECT_SCHEMES = ("s3", "gs", "az")
+_BUCKET_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
+_MAX_BUCKET_LENGTH = 222  # Google's, with dots
+_AZURE_CONTAINERS = ("$web", "$root")  # the only names of their kind
 
 
 def is_path(handle: str) -> bool:
@@ -29,17 +33,53 @@ def is_kaggle(handle: str) -> bool:
     return handle[: len(_KAGGLE_SCHEME)].lower() == _KAGGLE_SCHEME
 
 
+def is_object(handle: str) -> bool:
+    """Whether the handle names what an object store has: ``s3://BUCKET/PATH``, ``gs://BUCKET/PATH`` or
+    ``az://CONTAINER/PATH``, an archive or a directory.
+    """
+    return handle[:2].lower() in _OBJECT_SCHEMES and handle[2:5] == "://"
+
+
+def object_parts(handle: str) -> tuple[str, str, str]:
+    """Scheme, bucket and path of an ``s3://``, ``gs://`` or ``az://`` URL; the path has no slash at its ends, and is
+    empty where the URL names a whole bucket.
+
+    The scheme is in lower case and all else is literal: a percent sign stands for itself. Raises `HandleInvalid` for
+    a bucket that no store could have, for empty, ``.`` or ``..`` segments, and for ``?`` and ``#``.
+    """
+    scheme, (bucket, slash, path) = handle[:2].lower(), handle[5:].partition("/")
+    is_name = _BUCKET_CHARACTERS.issuperset(bucket) and bucket[:1].isalnum() and bucket[-1:].isalnum()
+    if not (is_name or (scheme == "az" and bucket in _AZURE_CONTAINERS)) or len(bucket) > _MAX_BUCKET_LENGTH:
+        raise HandleInvalid(f"a handle {scheme}://BUCKET/PATH names a bucket, not {bucket[:80]!r}")
+    if ".." in bucket:
+        raise HandleInvalid("the bucket of the handle has two dots in a row")
+    if any(c in "?#\\" or c <= " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in path):
+        raise HandleInvalid(
+            "the path of an object has no '?', '#' or backslash, no space, no control characters, and is UTF-8"
+        )
+    path = path.removesuffix("/")
+    if slash and path and any(segment in ("", ".", "..") for segment in path.split("/")):
+        raise HandleInvalid("the path of the handle has an empty, '.' or '..' segment")
+    return scheme, bucket, path
+
+
 def canonical(handle: str) -> str:
-    """The one spelling that all spellings of an ``http(s)://`` or ``kaggle:`` handle share.
+    """The one spelling that all spellings of an ``http(s)://``, ``kaggle:`` or object store's handle share.
 
     Lower-case scheme and host (IDNA), no default port, no fragment, no ``tf-hub-format`` parameter, all else
-    untouched; of ``kaggle:`` a lower-case scheme. Raises `HandleInvalid` for what is neither, for user info, and for
-    ``.`` or ``..`` segments, plain or percent-encoded.
+    untouched; of ``kaggle:`` a lower-case scheme; of an object store's a lower-case scheme and no slash at the end.
+    Raises `HandleInvalid` for what is none of these, for user info, and for ``.`` or ``..`` segments, plain or (but
+    for object stores, where a percent sign stands for itself) percent-encoded.
     """
     if len(handle) > MAX_HANDLE_LENGTH:
         raise HandleInvalid(f"the handle is longer than {MAX_HANDLE_LENGTH} characters")
     if is_kaggle(handle):
         return _KAGGLE_SCHEME + "/".join(_kaggle_parts(handle[len(_KAGGLE_SCHEME) :]))
+    if is_object(handle):
+        object_scheme, bucket, path = object_parts(handle)
+        if not path:
+            raise HandleInvalid("the handle names a whole bucket: a module has a path in it")
+        return f"{object_scheme}://{bucket}/{path}"
     # A lone surrogate is a byte of the command line that is no UTF-8: it has no encoding, so no key.
     if any(c <= " " or c in "\x7f\\" or "\ud800" <= c <= "\udfff" for c in handle):
         raise HandleInvalid("the handle contains a space, a control character, a backslash or bytes that are no UTF-8")
@@ -52,7 +92,7 @@ def canonical(handle: str) -> str:
     scheme = url.scheme.lower()
     if scheme not in _DEFAULT_PORTS:
         start = f"{scheme}://" if scheme else repr(handle[:20])
-        raise HandleInvalid(f"the handle must start with https:// or kaggle:, not with {start}")
+        raise HandleInvalid(f"the handle must start with https://, kaggle:, s3://, gs:// or az://, not with {start}")
     if "@" in url.netloc:
         raise HandleInvalid("the handle contains user info (user:password@): credentials do not belong in a URL")
     if not host:
@@ -95,7 +135,9 @@ def request_url(canonical_handle: str) -> str:
 
 
 def host(canonical_handle: str) -> str:
-    """The host that the handle names, without the port."""
+    """The host that the handle names, without the port; of an object its bucket, as in ``s3://bucket``."""
+    if is_object(canonical_handle):
+        return canonical_handle[: canonical_handle.index("/", 5)]
     return KAGGLE_HOST if is_kaggle(canonical_handle) else urlsplit(canonical_handle).hostname or ""
 
 
