@@ -19,22 +19,21 @@ from hubd.fetching.keeping import Keeping
 from hubd.fetching.landing import Landed, Landing, bytes_beside, manifest_of
 from hubd.fetching.means import Means
 from hubd.fetching.progress import Progress
+from hubd.fetching.receiving import Receiving
 from hubd.fetching.report import Report
 from hubd.fetching.room import Reservation
 from hubd.fetching.shares import Shares
 from hubd.network.conditions import RangeRefused, Resume, Validators
 from hubd.network.credentials import Credential
 from hubd.network.patience import Patience
-from hubd.network.segments import Ranges
 from hubd.network.sources import ArchiveRequest, Delivery
-from hubd.network.terms import Changed, Hooks, Received, Terms, check_announced
-from hubd.network.transfer import Transfer
+from hubd.network.terms import Changed, Received, check_announced
 from hubd.network.waiting_line import User
 from hubd.store.disk import from_os_error
 from hubd.store.partials import Partial
 from hubd.store.records import Record
 from hubd.store.staging import Staging
-from hubd.unpacking.supervisor import Unpacker, UnpackReport
+from hubd.unpacking.supervisor import UnpackReport
 
 log = logging.getLogger(__name__)
 
@@ -265,7 +264,9 @@ class Fetch:
             self._reservation = reservation
             await reservation.announced(delivery.total_bytes or delivery.from_bytes or 1, delivery.from_bytes)
             tree = staging.attempt_tree(1)
-            received, report = await self._receive_and_unpack(delivery, staging, tree, keeping, reservation)
+            self._goes_on = delivery.part is not None
+            receiving = Receiving(self._means, self.progress, self._patience, self.is_urgent)
+            received, report = await receiving.run(delivery, staging.archive, tree, keeping, reservation)
             self.progress.enter("publishing")
             await reservation.tree(bytes_beside(report) + await reservation.tree(0))
             leases: list[Lease] = []
@@ -303,75 +304,6 @@ class Fetch:
         self._partial = None
         return staging, keeping
 
-    async def _receive_and_unpack(
-        self,
-        delivery: Delivery,
-        staging: Staging,
-        tree: str,
-        keeping: Keeping,
-        reservation: Reservation,
-    ) -> tuple[Received, UnpackReport]:
-        progress = self.progress
-        self._goes_on = delivery.part is not None
-        progress.enter("transferring")
-        progress.total_bytes = delivery.total_bytes
-        progress.resumed_bytes = progress.received_bytes = delivery.from_bytes
-        if delivery.from_bytes:
-            self._means.counters.resumed += 1
-            log.info("%s: goes on from byte %d of %s", progress.loggable, delivery.from_bytes, delivery.total_bytes)
-        async with Unpacker(staging.archive, tree, self._means.unpack_limits, reservation.tree) as unpacker:
-            progress.unpacker = unpacker
-
-            def on_written(written: Ranges) -> None:
-                progress.on_received(written.size_bytes)
-                reservation.wrote(written.size_bytes + unpacker.unpacked_bytes)
-                unpacker.feed(written.frontier_bytes)
-                keeping.on_frontier(written.frontier_bytes)
-
-            hooks = Hooks(
-                on_written,
-                make_room=reservation.spool,
-                is_starving=lambda: unpacker.is_idle,
-                before_holes=functools.partial(self._means.to_its_end, keeping.before_holes),
-                pace=functools.partial(self._pace, delivery),
-                on_pause=progress.on_pause,
-            )
-            transfer = Transfer(delivery, staging.archive, self._terms, hooks, self._patience, self._means.threads)
-
-            async def receive() -> Received:
-                received = await transfer.run()
-                progress.enter("unpacking")
-                unpacker.finish(received.size_bytes)
-                return received
-
-            try:
-                async with asyncio.TaskGroup() as group:
-                    # Whichever fails first ends the other: a bad first megabyte saves the rest of the transfer.
-                    receiving = group.create_task(receive())
-                    unpacking = group.create_task(unpacker.result())
-            except BaseExceptionGroup as failures:
-                raise _first(failures) from None
-            finally:
-                self._means.counters.received_bytes += transfer.received_bytes
-                progress.transferred_bytes += transfer.received_bytes
-                progress.connections = max(progress.connections, transfer.most_connections)
-            return receiving.result(), unpacking.result()
-
-    @property
-    def _terms(self) -> Terms:
-        network = self._means.settings.network
-        return Terms(
-            self._means.settings.limits.archive,
-            connections=network.connections_per_fetch,
-            min_rate=network.min_rate,
-            window_seconds=network.stall_timeout,
-        )
-
-    async def _pace(self, delivery: Delivery, size_bytes: int) -> float:
-        if delivery.is_local:
-            return 0.0
-        return await self._means.pace.take(size_bytes, prefetch=lambda: not self.is_urgent())
-
     def _publish(
         self, delivery: Delivery, tree: str, received: Received, report: UnpackReport, leases: list[Lease]
     ) -> Landed:
@@ -401,9 +333,3 @@ def _resume(partial: Partial | None) -> Resume | None:
         return None
     transfer = partial.transfer
     return Resume(partial.resume_bytes, transfer.total_bytes, Validators(transfer.etag, transfer.last_modified))
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to tell of: a group's first, looking into groups within."""
-    error = failures.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
