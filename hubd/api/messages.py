@@ -34,7 +34,8 @@ Key = Annotated[
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the archive")]
 Outcome = Literal["hit", "fetched", "joined", "stale"]
 CheckOutcome = Literal["intact", "damaged", "repaired", "unrepaired"]
-FetchState = Literal["queued", "connecting", "transferring", "unpacking", "publishing"]
+TierName = Literal["local", "fleet", "mirror", "origin"]
+FetchState = Literal["queued", "waiting", "connecting", "transferring", "unpacking", "publishing"]
 
 
 # Validators are built when a message is first used: the daemon is ready sooner.
@@ -96,6 +97,7 @@ class Resolved(Answer):
     path: str = Field(description="the SavedModel directory, below the daemon's cache")
     size_bytes: int = Field(description="of the unpacked module")
     outcome: Outcome = Field(description="stale: the origin could not be asked, the copy may be old")
+    tier: TierName = Field(description="where the content came from: local is this machine's cache")
     immutable: bool = Field(description="the handle names a version")
     fetched_at: datetime = Field(description="when the origin last confirmed or sent this content")
     warnings: list[str] = Field(default_factory=list)
@@ -107,7 +109,8 @@ class Fetch(Answer):
     id: str
     key: Key
     handle: str
-    state: FetchState
+    state: FetchState = Field(description="waiting: another machine of the fleet fetches it, whose progress this is")
+    tier: TierName | None = Field(None, description="where it comes from, as far as it is known")
     received_bytes: int
     total_bytes: int | None = Field(description="of the archive; null until the origin has said")
     unpacked_bytes: int
@@ -366,6 +369,8 @@ class Counters(Answer):
     failed: int
     errors: dict[str, int] = Field(description="of the failed ones, by code")
     received_bytes: int = Field(description="over the network")
+    answers_by_tier: dict[str, int] = Field(default_factory=dict, description="where what was answered came from")
+    received_by_tier: dict[str, int] = Field(default_factory=dict, description="of `received_bytes`")
     resumed: int = Field(description="fetches that went on from a partial download")
     evicted: int = Field(description="trees")
     evicted_bytes: int = Field(description="on disk")

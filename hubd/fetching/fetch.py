@@ -241,7 +241,7 @@ class Fetch:
                     delivery = await stack.enter_async_context(open_at_origin(self._request(known, None)))
                 if not delivery.from_bytes:
                     await self._drop_partial()  # the origin has another archive by now
-                self.progress.host = delivery.final_host
+                self.progress.host, self.progress.tier = delivery.final_host, delivery.tier
                 yield delivery
         finally:
             if self._partial is not None:

@@ -16,7 +16,7 @@ from hubclient.contract.lease import Lease
 from hubd.fetching.counters import Outcome
 from hubd.fetching.means import Means, lacks
 from hubd.network.conditions import Validators
-from hubd.network.sources import Delivery
+from hubd.network.sources import Delivery, TierName
 from hubd.network.terms import Received
 from hubd.store.manifest import FileEntry, Manifest, content_digest
 from hubd.store.records import Record
@@ -31,13 +31,15 @@ class Landed:
     """What a fetch came to: a record whose tree is whole, and leased by the daemon for a while.
 
     `found` is ``hit`` (it was there), ``confirmed`` (by the origin), ``fetched``, ``joined`` (another user's fetch
-    brought it), or ``stale`` (the origin could not be asked, and the copy that was there is served).
+    brought it), or ``stale`` (the origin could not be asked, and the copy that was there is served). `tier`: where the
+    content came from.
     """
 
     record: Record
     found: Literal["hit", "confirmed", "fetched", "joined", "stale"]
     warnings: tuple[str, ...] = ()
     error: HubError | None = None  # why it is stale
+    tier: TierName = "local"
 
     def outcome(self, joined: bool) -> Outcome:
         """What a caller is told, who joined the flight or had it started."""
@@ -122,7 +124,9 @@ class Landing:
             raise
         assert record is not None
         self.means.orphans.update(left)
-        return Landed(record, "fetched" if leases else "confirmed", tuple(warnings))
+        if not leases:
+            return Landed(record, "confirmed", tuple(warnings))
+        return Landed(record, "fetched", tuple(warnings), tier=delivery.tier)
 
     def _settle(self, manifest: Manifest, *, immutable: bool) -> tuple[Manifest, list[str]]:
         """Which tree the handle names when its archive has other bytes than before, and a warning.

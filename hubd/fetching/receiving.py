@@ -80,7 +80,7 @@ class Receiving:
             except BaseExceptionGroup as failures:
                 raise _first(failures) from None
             finally:
-                means.counters.received_bytes += transfer.received_bytes
+                means.counters.received(transfer.received_bytes, delivery.tier)
                 progress.transferred_bytes += transfer.received_bytes
                 progress.connections = max(progress.connections, transfer.most_connections)
             return receiving.result(), unpacking.result()

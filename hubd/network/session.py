@@ -7,7 +7,7 @@ becomes a `HubError` that repeats nothing of what it wrote but the name of a hos
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address
 from urllib.parse import quote
@@ -107,13 +107,15 @@ class Session:
         own: OwnCredential | None = None,
         *,
         named: URL | None = None,
+        on_shown: Callable[[str], None] = lambda host: None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206 or 416.
 
         The claim's place goes with it from host to host; without one the caller has a place for it. `own` is the
         caller's credential, sent along as `credential_for` says, as are the machine's.
         `named`: the configuration names this URL, so its scheme, host and port may be asked, whatever the guard says
-        of them; but where a redirect leads away from them, it decides.
+        of them; but where a redirect leads away from them, it decides. `on_shown` is told each host that the machine's
+        credential was shown to.
         Raises upstream-*, handle-* and address-forbidden errors.
         """
         asked_host = url.raw_host
@@ -130,6 +132,9 @@ class Session:
             credential = credential_for(way, own, self._machine)
             if credential is not None and own is not None and credential is own.credential:
                 self._require_verified(url)
+            is_machines = credential is not None and (own is None or credential is not own.credential)
+            if is_machines:
+                on_shown(host)
             shown = {"Authorization": credential.header()} if credential is not None else {}
             try:
                 response = await self._get(url, {**headers, **shown}, is_named)
@@ -144,7 +149,6 @@ class Session:
                 if response.status in _REDIRECTS:
                     url, redirected_by = _target(url, response.headers.get("Location")), host
                     continue
-                is_machines = credential is not None and (own is None or credential is not own.credential)
                 if (failure := _refusal(response, host, "Range" in headers, is_machines)) is not None:
                     raise failure
                 yield response

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import aiohttp
 from yarl import URL
@@ -30,6 +31,10 @@ from hubd.network.waiting_line import User, nobody
 Part = Callable[[int, int | None], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 
 
+#: Where a module comes from: from the nearest place to the farthest.
+TierName = Literal["local", "fleet", "mirror", "origin"]
+
+
 @dataclass(frozen=True)
 class Delivery:
     """An answer with an archive in its body; or, when `body` is None, the word that nothing changed (304).
@@ -37,7 +42,8 @@ class Delivery:
     The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. `close` gives up the rest
     of the body. With `strong` validators any `part` of the archive can be asked for too; that raises upstream-* errors,
     and `RangeRefused` for an answer that is no such part of this version of it. `extra` is the right to one more
-    connection, if there is one now. `is_local`: nothing of it comes over a network.
+    connection, if there is one now. `is_local`: nothing of it comes over a network. `is_credentialed`: the machine's
+    credential was shown for it. `age_seconds`: so long ago the origin sent it, or confirmed it.
     """
 
     body: AsyncIterator[bytes] | None
@@ -52,6 +58,9 @@ class Delivery:
     expected: Expected = field(default_factory=Expected)  # of the whole archive
     url: URL | None = None  # at the end of all redirects
     is_local: bool = False
+    tier: TierName = "origin"
+    is_credentialed: bool = False
+    age_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,14 +103,16 @@ class HttpSource:
         home = self._kaggle.home if handles.is_kaggle(request.handle) else _asked(request.handle)
         own = OwnCredential(request.credential, home) if request.credential is not None else None
         named = _asked(request.mirror) if request.mirror is not None else None
+        shown: list[str] = []
         async with (
             Claim(self._session.connections, request.is_urgent, request.users) as claim,
             self._session.following(
-                asked := named or await self._url(request.handle, home, claim, own),
+                asked := named or await self._url(request.handle, home, claim, own, shown.append),
                 request.headers(),
                 claim,
                 own,
                 named=named,
+                on_shown=shown.append,
             ) as response,
         ):
             validators: Validators = Validators.stated(response.headers)
@@ -133,10 +144,13 @@ class HttpSource:
                 claim.extra,
                 Expected.stated(response.headers, is_whole=resume is None),
                 response.url,
+                is_credentialed=bool(shown),
             )
 
-    async def _url(self, handle: str, home: URL, claim: Claim, own: OwnCredential | None) -> URL:
-        return await self._kaggle.archive(handle, claim, own) if handles.is_kaggle(handle) else home
+    async def _url(
+        self, handle: str, home: URL, claim: Claim, own: OwnCredential | None, on_shown: Callable[[str], None]
+    ) -> URL:
+        return await self._kaggle.archive(handle, claim, own, on_shown) if handles.is_kaggle(handle) else home
 
 
 @dataclass
