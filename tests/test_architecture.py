@@ -27,6 +27,7 @@ LAYERS = (
     {"figures"},
     {"prefetching"},
     {"fetching"},
+    {"fleet"},
     {"store", "unpacking", "network"},
     {"logs", "unit_files"},
     {"config", "allocator", "systemd", "events"},

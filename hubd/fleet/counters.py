@@ -1,0 +1,34 @@
+"""What the tier was good for, since the daemon began; and what is on its way to the store.
+
+Law: each question counts once, by how it ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Upload(NamedTuple):
+    """One that is under way."""
+
+    handle: str
+    key: str
+    sent_bytes: int
+    total_bytes: int
+
+
+@dataclass
+class Figures:
+    """`waited`: of all questions, those that waited for another machine. `downloaded_bytes` is for whoever downloads
+    to count.
+    """
+
+    found: int = 0
+    waited: int = 0
+    claimed: int = 0
+    alone: int = 0
+    uploaded: int = 0
+    uploaded_bytes: int = 0
+    downloaded_bytes: int = 0
+    uploads: dict[str, Upload] = field(default_factory=dict)  # by key
