@@ -34,6 +34,7 @@ Key = Annotated[
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the archive")]
 Outcome = Literal["hit", "fetched", "joined", "stale"]
 CheckOutcome = Literal["intact", "damaged", "repaired", "unrepaired"]
+FleetState = Literal["off", "ok", "away", "denied", "missing"]
 TierName = Literal["local", "fleet", "mirror", "origin"]
 FetchState = Literal["queued", "waiting", "connecting", "transferring", "unpacking", "publishing"]
 
@@ -420,6 +421,35 @@ class AccessStatus(Answer):
     restricted: bool = Field(description="only some users may ask for modules")
 
 
+class FleetUpload(Answer):
+    """An archive that this machine uploads for the others."""
+
+    handle: str
+    key: Key
+    sent_bytes: int
+    total_bytes: int
+
+
+class Fleet(Answer):
+    """The fleet's store as this machine sees it, and what it had of it since the daemon started."""
+
+    store: str | None = Field(description="`fleet.store`")
+    mode: Literal["read-write", "read-only"] = Field(description="read-only also where the store allows no more")
+    state: FleetState = Field(
+        description="off: no store is named; away, denied, missing: it cannot be used, and fetches go without it"
+    )
+    trouble: str | None = Field(description="why it cannot be used, or not in full")
+    retry_in_seconds: float | None = Field(description="when it is asked again; null: it is asked now")
+    uploads: list[FleetUpload] = Field(description="under way, or waiting for their turn")
+    found: int = Field(description="fetches that the store had the module for")
+    waited: int = Field(description="fetches that waited for another machine's")
+    claimed: int = Field(description="fetches that were this machine's to do for all")
+    alone: int = Field(description="fetches that went on without the fleet")
+    uploaded: int = Field(description="archives")
+    downloaded_bytes: int
+    uploaded_bytes: int
+
+
 class Status(Answer):
     version: str
     pid: int
@@ -438,4 +468,5 @@ class Status(Answer):
     offline: bool = Field(description="network.offline holds: no network is asked")
     queue: int = Field(0, description="fetches that wait for a turn, whoever asked for them")
     access: AccessStatus
+    fleet: Fleet | None = Field(None, description="the store that machines share; its state is off where there is none")
     users: list[UserStatus] = Field(default_factory=list, description="an administrator sees all, a user itself")

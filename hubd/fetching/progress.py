@@ -55,6 +55,12 @@ class Progress:
         self._seconds[self.state] = self._seconds.get(self.state, 0.0) + now - self._entered_at
         self.state, self._entered_at = state, now
 
+    def waits(self, received_bytes: int, total_bytes: int | None) -> None:
+        """Another machine fetches it, and is so far."""
+        if self.state != "waiting":
+            self.enter("waiting")
+        self.received_bytes, self.total_bytes = received_bytes, total_bytes
+
     def end(self) -> None:
         """The fetch is over: its last phase lasts no longer."""
         self._ended_at = time.monotonic()

@@ -34,7 +34,7 @@ class Receiving:
     progress: Progress
     patience: Patience
     is_urgent: Callable[[], bool]
-    on_moved: Callable[[int, int | None], None] = lambda received_bytes, total_bytes: None
+    on_moved: Callable[[int, int | None], None] | None = None
 
     async def run(
         self, delivery: Delivery, archive: str, tree: str, keeping: Keeping, reservation: Reservation
@@ -55,7 +55,8 @@ class Receiving:
                 reservation.wrote(written.size_bytes + unpacker.unpacked_bytes)
                 unpacker.feed(written.frontier_bytes)
                 keeping.on_frontier(written.frontier_bytes)
-                self.on_moved(written.size_bytes, delivery.total_bytes)
+                if self.on_moved is not None:
+                    self.on_moved(written.size_bytes, delivery.total_bytes)
 
             hooks = Hooks(
                 on_written,

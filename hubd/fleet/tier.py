@@ -18,8 +18,11 @@ from hubd.config_stores import FleetSettings
 from hubd.fleet.asking import Asking, OnWait, Want
 from hubd.fleet.claims import Alone
 from hubd.fleet.counters import Figures, Upload
+from hubd.fleet.holdings import Holdings
+from hubd.fleet.probing import probe
 from hubd.fleet.records import FleetRecord, SeenRecord, archive_path
 from hubd.fleet.remote import Reach, Remote, State
+from hubd.fleet.sharing import is_there
 from hubd.fleet.turn import Clock, Spawn, Turn
 from hubd.network.digests import Expected, Stated
 from hubd.network.sources import ArchiveRequest, Delivery
@@ -33,6 +36,7 @@ class Status(NamedTuple):
     state: State
     trouble: str | None
     retry_in_seconds: float
+    is_read_only: bool  # the store denies writes
     uploads: tuple[Upload, ...]
 
 
@@ -92,7 +96,7 @@ class Tier:
         remote, is_off = self._remote, self._terms().store is None
         uploads = tuple(self.figures.uploads.values())
         state: State = "off" if is_off else remote.state
-        return Status(state, None if is_off else remote.trouble, remote.retry_in_seconds, uploads)
+        return Status(state, None if is_off else remote.trouble, remote.retry_in_seconds, remote.is_read_only, uploads)
 
     async def ask(
         self,
@@ -142,6 +146,26 @@ class Tier:
             spawn=self._spawn,
             figures=self.figures,
         )
+
+    async def probe(self) -> None:
+        """Finds out whether the store is there, and may be used; `status` tells. Raises nothing."""
+        await probe(self._remote, self._random, writes=self._terms().mode == "read-write")
+
+    async def holdings(self) -> Holdings:
+        """All that lies in the store. Raises upstream-* errors."""
+        return await Holdings.listed(self._remote)
+
+    async def remove(self, path: str) -> None:
+        """Of `holdings`. Raises upstream-* errors."""
+        await self._remote.remove(path)
+
+    async def has_archive(self, record: FleetRecord) -> bool:
+        """Whether the archive that a record names is there. Raises upstream-* errors."""
+        return await is_there(self._remote, record)
+
+    def holding(self, record: FleetRecord) -> Found:
+        """What a turn has as `stale`, now that the origin says that it is still the one."""
+        return Found(record, 0.0, self._remote)
 
     def _alone(self, alone: Alone) -> Alone:
         self.figures.alone += 1
