@@ -28,6 +28,7 @@ LAYERS = (
     {"prefetching"},
     {"fetching"},
     {"store", "unpacking", "network"},
+    {"objects"},
     {"logs", "unit_files"},
     {"config", "allocator", "systemd", "events"},
     {"config_stores"},
