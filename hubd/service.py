@@ -46,6 +46,7 @@ from hubd.fetching.verifier import Verifier
 from hubd.fetching.watch import Watch
 from hubd.network.pace import Pace
 from hubd.network.upstream import Upstream
+from hubd.objects.standard_places import StandardPlaces
 from hubd.prefetching.keeper import Keeper
 from hubd.publishing.lookout import WEB_CONNECTIONS, Lookout
 from hubd.reload import Reloader, Source
@@ -72,7 +73,7 @@ async def serve(source: Source, settings: Settings, place: Place, passed: socket
     `passed`: a socket that listens at the place's path already, and stays for the next daemon. Raises `CacheUnusable`,
     `SocketUnusable` and `ConfigError` before it serves.
     """
-    upstream = Upstream(settings)
+    upstream = Upstream(settings, StandardPlaces(source.environ) if place.user else None)
     os.umask(0o022)
     # Whoever started this may ignore it, and then no child could be waited for.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
