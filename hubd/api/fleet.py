@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -148,35 +148,30 @@ class FleetRoutes:
         )
 
     async def _pruned(self, tier: Tier, asked: fleet_messages.FleetPruneRequest) -> AsyncGenerator[messages.Answer]:
-        removed = removed_bytes = 0
-        holdings, claim_seconds = await tier.holdings(), self._means.settings.fleet.claim_timeout
-        async with aclosing(holdings.doomed(asked.older_than_seconds, claim_seconds)) as doomed:
-            async for one in doomed:
-                if not asked.dry_run:
-                    await tier.remove(one.name)
-                    log.info("pruned %s from the fleet's store, %d bytes", one.name, one.size_bytes)
-                removed += 1
-                removed_bytes += one.size_bytes
-                yield fleet_messages.FleetPruned(**one._asdict(), removed=not asked.dry_run)
-        yield fleet_messages.FleetPruneDone(removed=removed, removed_bytes=removed_bytes)
+        from hubd.fleet.retention import Removed  # which is loaded already where there is a tier
+
+        async for one in tier.prune(asked.older_than_seconds, dry_run=asked.dry_run):
+            if isinstance(one, Removed):
+                yield fleet_messages.FleetPruneDone(removed=one.removed, removed_bytes=one.removed_bytes)
+                return
+            if one.removed:
+                log.info("pruned the %s %s from the fleet's store, %d bytes", one.kind, one.name, one.size_bytes)
+            yield fleet_messages.FleetPruned(**one._asdict())
 
 
 async def _modules(tier: Tier) -> AsyncGenerator[messages.Answer]:
-    holdings, modules = await tier.holdings(), 0
-    async with aclosing(holdings.modules()) as found:
-        async for record, age_seconds, has_archive in found:
-            modules += 1
-            yield fleet_messages.FleetModule(
-                handle=record.handle,
-                key=record.key,
-                digest=record.digest,
-                archive_bytes=record.archive_bytes,
-                age_seconds=age_seconds,
-                has_archive=has_archive,
-            )
-    yield fleet_messages.FleetModulesDone(
-        modules=modules,
-        archive_bytes=sum(info.size_bytes for info in holdings.archives.values()),
-        foreign=holdings.foreign,
-        claims=len(holdings.claims),
-    )
+    from hubd.fleet.retention import Totals
+
+    async for one in tier.modules():
+        if isinstance(one, Totals):
+            yield fleet_messages.FleetModulesDone(**one._asdict())
+            return
+        record = one.record
+        yield fleet_messages.FleetModule(
+            handle=record.handle,
+            key=record.key,
+            digest=record.digest,
+            archive_bytes=record.archive_bytes,
+            age_seconds=one.age_seconds,
+            has_archive=one.has_archive,
+        )

@@ -18,7 +18,6 @@ from hubd.config_stores import FleetSettings
 from hubd.fleet.asking import Asking, OnWait, Want
 from hubd.fleet.claims import Alone
 from hubd.fleet.counters import Figures, Upload
-from hubd.fleet.holdings import Holdings
 from hubd.fleet.probing import probe
 from hubd.fleet.records import FleetRecord, SeenRecord, archive_path
 from hubd.fleet.remote import Reach, Remote, State
@@ -150,14 +149,6 @@ class Tier:
     async def probe(self) -> None:
         """Finds out whether the store is there, and may be used; `status` tells. Raises nothing."""
         await probe(self._remote, self._random, writes=self._terms().mode == "read-write")
-
-    async def holdings(self) -> Holdings:
-        """All that lies in the store. Raises upstream-* errors."""
-        return await Holdings.listed(self._remote)
-
-    async def remove(self, path: str) -> None:
-        """Of `holdings`. Raises upstream-* errors."""
-        await self._remote.remove(path)
 
     async def has_archive(self, record: FleetRecord) -> bool:
         """Whether the archive that a record names is there. Raises upstream-* errors."""
