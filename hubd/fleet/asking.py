@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from hubclient.contract.errors import HubError
 from hubd.config_stores import FleetSettings
+from hubd.fleet.breaker import BusyPatience
 from hubd.fleet.bucket import Small
 from hubd.fleet.claims import FIRST_WAIT_SECONDS, Alone, Claim, Create, TakeOver, Wait, Watch, decide, seen_claim
 from hubd.fleet.records import FleetRecord, SeenRecord, claim_path, record_path, seen_record
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 OnWait = Callable[[Claim | None], None]
 
 _PASSING_SECONDS = 2.0  # what went wrong within so long is tried once more
-_BUSY_TIMEOUTS = 4  # a store that only says "later" for so many times claim_timeout is as good as away
 
 
 class Want(NamedTuple):
@@ -74,6 +74,7 @@ class Asking:
         self._random = random
         self._on_wait = on_wait
         self._watch = Watch(clock())
+        self._patience = BusyPatience(terms.claim_timeout, clock, random.uniform)
         self._answered_at = clock()
         self._failing_since: float | None = None
 
@@ -142,18 +143,14 @@ class Asking:
 
     async def _read(self, path: str) -> Small | None:
         small = await self._remote.read(path)
+        self._patience.answered()
         self._answered_at, self._failing_since = self._clock(), None
         return small
 
     def _when_busy(self, error: Busy) -> Alone | Wait:
-        """The store lives and has too much to do: leaving it alone is what helps, and going to the origin is not."""
-        self._watch = replace(self._watch, refusals=self._watch.refusals + 1)
-        silent_seconds = self._clock() - self._answered_at
-        if silent_seconds > _BUSY_TIMEOUTS * self._terms.claim_timeout:
-            return self._alone(error)
-        most = min(self._terms.claim_timeout / 2, 2.0 ** min(self._watch.refusals, 16))
-        asked = min(error.retry_after_seconds, self._terms.claim_timeout)
-        return Wait(asked + self._random.uniform(0.0, most))
+        seconds = self._patience.pause_seconds(error)
+        self._watch = replace(self._watch, refusals=self._patience.refusals)
+        return self._alone(error) if seconds is None else Wait(seconds)
 
     def _when_failing(self, error: HubError) -> Alone | Wait:
         if isinstance(error, WriteDenied):

@@ -1,4 +1,4 @@
-"""When a store that failed is asked again.
+"""When a store that failed, or has too much to do, is asked again.
 
 Law: while it is away nobody waits for it but one who tries, now and then; and the pauses between tries grow.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hubd.network.failures import Busy
+
 FIRST_SECONDS = 30.0
 LONGEST_SECONDS = 600.0
 _TRY_SECONDS = 30.0
+_BUSY_TIMEOUTS = 4  # so many times claim_timeout
 
 
 class Breaker:
@@ -54,3 +57,30 @@ class Breaker:
         most = min(LONGEST_SECONDS, FIRST_SECONDS * 2**self._times)
         self._until = self._clock() + self._uniform(most / 2, most)
         self._is_trying, self._times = False, min(self._times + 1, 16)
+
+
+class BusyPatience:
+    """How long to leave a store alone that asks for it. It lives, and has too much to do: waiting is what helps, and
+    sending all who ask it to the origin is not. One that says nothing else for too long is as good as away.
+    """
+
+    def __init__(
+        self, claim_timeout: float, clock: Callable[[], float], uniform: Callable[[float, float], float]
+    ) -> None:
+        self._claim_timeout = claim_timeout
+        self._clock = clock
+        self._uniform = uniform
+        self._answered_at = clock()
+        self.refusals = 0  #: so far
+
+    def answered(self) -> None:
+        """It said something else."""
+        self._answered_at = self._clock()
+
+    def pause_seconds(self, error: Busy) -> float | None:
+        """After one more refusal; None: that was the last one."""
+        self.refusals += 1
+        if self._clock() - self._answered_at > _BUSY_TIMEOUTS * self._claim_timeout:
+            return None
+        most = min(self._claim_timeout / 2, 2.0 ** min(self.refusals, 16))
+        return min(error.retry_after_seconds, self._claim_timeout) + self._uniform(0.0, most)

@@ -5,6 +5,8 @@ Law: each question counts once, by how it ended.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,3 +34,18 @@ class Figures:
     uploaded_bytes: int = 0
     downloaded_bytes: int = 0
     uploads: dict[str, Upload] = field(default_factory=dict)  # by key
+
+    @contextmanager
+    def uploading(self, *, handle: str, key: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+        """Counts an upload, for the block; it is to be told how many bytes were sent so far."""
+
+        def sent(sent_bytes: int) -> None:
+            self.uploads[key] = Upload(handle, key, sent_bytes, total_bytes)
+
+        sent(0)
+        try:
+            yield sent
+        finally:
+            self.uploads.pop(key, None)
+        self.uploaded += 1
+        self.uploaded_bytes += total_bytes

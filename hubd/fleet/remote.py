@@ -7,7 +7,7 @@ place. A store that may be read but not written to is read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal, TypeVar
 
@@ -93,7 +93,7 @@ class Remote:
         """Raises `UpstreamTimeout` when the store takes nothing for a minute."""
         await self._write(self._upload(path, chunks))
 
-    async def listing(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def listing(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
         async with self._bucket() as bucket:
             async for info in bucket.listing(prefix):
                 yield info

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple
@@ -16,14 +16,17 @@ from typing import NamedTuple
 from hubclient.contract.errors import ArchiveCorrupt, UpstreamTimeout, UpstreamUnavailable
 from hubd.config_stores import FleetSettings
 from hubd.fleet.asking import Asking, OnWait, Want
+from hubd.fleet.breaker import BusyPatience
 from hubd.fleet.claims import Alone
 from hubd.fleet.counters import Figures, Upload
 from hubd.fleet.probing import probe
-from hubd.fleet.records import FleetRecord, SeenRecord, archive_path
-from hubd.fleet.remote import Reach, Remote, State
-from hubd.fleet.sharing import is_there
+from hubd.fleet.records import FleetRecord, SeenRecord, archive_path, record_path, seen_record
+from hubd.fleet.remote import Reach, Remote, State, WriteDenied
+from hubd.fleet.retention import Module, Old, Removed, Totals, modules, prune
+from hubd.fleet.sharing import Archive, Shared, is_there, upload, write_record
 from hubd.fleet.turn import Clock, Spawn, Turn
 from hubd.network.digests import Expected, Stated
+from hubd.network.failures import Busy
 from hubd.network.sources import ArchiveRequest, Delivery
 
 FOR_EVER = float("inf")
@@ -46,6 +49,7 @@ class Found:
     record: FleetRecord
     age_seconds: float
     _remote: Remote
+    _patience: BusyPatience
 
     @asynccontextmanager
     async def open(self, request: ArchiveRequest) -> AsyncIterator[Delivery]:
@@ -56,7 +60,8 @@ class Found:
         """
         record = self.record
         try:
-            async with self._remote.open(archive_path(record.digest), request) as delivery:
+            async with AsyncExitStack() as stack:
+                delivery = await self._opened(stack, request)
                 if delivery.body is not None and delivery.total_bytes not in (None, record.archive_bytes):
                     raise ArchiveCorrupt(
                         f"the fleet's archive has {delivery.total_bytes} bytes, and its record says "
@@ -67,6 +72,17 @@ class Found:
         except (UpstreamUnavailable, UpstreamTimeout) as error:
             self._remote.gave_up(error)
             raise
+
+    async def _opened(self, stack: AsyncExitStack, request: ArchiveRequest) -> Delivery:
+        """A store that has too much to do is left alone for a while, as in `Asking`: the origin has it no better."""
+        patience = self._patience
+        while True:
+            try:
+                return await stack.enter_async_context(self._remote.open(archive_path(self.record.digest), request))
+            except Busy as error:
+                if (seconds := patience.pause_seconds(error)) is None:
+                    raise
+            await asyncio.sleep(seconds)
 
 
 class Tier:
@@ -129,7 +145,7 @@ class Tier:
         if isinstance(found, SeenRecord):
             assert found.record is not None
             self.figures.found += 1
-            return Found(found.record, found.age_seconds, self._remote)
+            return self._found(found.record, found.age_seconds)
         self.figures.claimed += 1
         return Turn(
             self._remote,
@@ -156,7 +172,37 @@ class Tier:
 
     def holding(self, record: FleetRecord) -> Found:
         """What a turn has as `stale`, now that the origin says that it is still the one."""
-        return Found(record, 0.0, self._remote)
+        return self._found(record, 0.0)
+
+    async def share(self, record: FleetRecord, archive: Archive, *, is_immutable: bool) -> Shared:
+        """Have the fleet have this module, whoever may be fetching it. Raises as `Turn.landed`."""
+        self._require_writing()
+        small = await self._remote.read(record_path(record.key))
+        seen = seen_record(record.key, small) if small is not None else None
+        if not await is_there(self._remote, record):
+            with self.figures.uploading(handle=record.handle, key=record.key, total_bytes=record.archive_bytes) as sent:
+                await upload(self._remote, record, archive, sent, self._random)
+        elif seen is not None and seen.record is not None and seen.record.digest == record.digest:
+            return "there"
+        return await write_record(self._remote, record, seen, is_immutable=is_immutable)
+
+    def modules(self) -> AsyncIterator[Module | Totals]:
+        """See `retention.modules`."""
+        return modules(self._remote)
+
+    def prune(self, older_than_seconds: float, *, dry_run: bool) -> AsyncIterator[Old | Removed]:
+        """See `retention.prune`."""
+        if not dry_run:
+            self._require_writing()
+        return prune(self._remote, older_than_seconds, self._terms().claim_timeout, self._random, dry_run=dry_run)
+
+    def _found(self, record: FleetRecord, age_seconds: float) -> Found:
+        patience = BusyPatience(self._terms().claim_timeout, self._clock, self._random.uniform)
+        return Found(record, age_seconds, self._remote, patience)
+
+    def _require_writing(self) -> None:
+        if self._terms().mode != "read-write":
+            raise WriteDenied("this machine only reads from the fleet's store (fleet.mode)")
 
     def _alone(self, alone: Alone) -> Alone:
         self.figures.alone += 1

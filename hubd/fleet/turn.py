@@ -17,7 +17,7 @@ from hubclient.contract.errors import HubError
 from hubd.config_stores import FleetSettings
 from hubd.fleet.bucket import Version
 from hubd.fleet.claims import Claim, seen_claim
-from hubd.fleet.counters import Figures, Upload
+from hubd.fleet.counters import Figures
 from hubd.fleet.records import FleetRecord, SeenRecord, claim_path
 from hubd.fleet.remote import Remote
 from hubd.fleet.sharing import Archive, Shared, is_there, upload, write_record
@@ -136,17 +136,13 @@ class Turn:
         self._stop_beating()
         self._beating = self._spawn(self._beat(0.0))
 
-        def sent(sent_bytes: int) -> None:
-            self.received_bytes = sent_bytes
-            self._figures.uploads[self.key] = Upload(self._handle, self.key, sent_bytes, record.archive_bytes)
+        with self._figures.uploading(handle=self._handle, key=self.key, total_bytes=record.archive_bytes) as sent:
 
-        try:
-            sent(0)
-            await upload(self._remote, record, archive, sent, self._random)
-            self._figures.uploaded += 1
-            self._figures.uploaded_bytes += record.archive_bytes
-        finally:
-            self._figures.uploads.pop(self.key, None)
+            def moved(sent_bytes: int) -> None:
+                self.received_bytes = sent_bytes
+                sent(sent_bytes)
+
+            await upload(self._remote, record, archive, moved, self._random)
 
     async def _beat(self, pause_seconds: float) -> None:
         is_due = pause_seconds == 0.0  # the phase has changed
