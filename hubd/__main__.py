@@ -140,17 +140,19 @@ def _run(options: argparse.Namespace) -> int:
 
     from hubd import systemd
     from hubd.api.listening import SocketUnusable, path_of
+    from hubd.objects import standard_places
     from hubd.reload import Source
     from hubd.service import serve
     from hubd.store.adoption import CacheUnusable
 
     faulthandler.enable()  # a daemon that hung, and that systemd aborts, says where
-    named = options.config or os.environ.get("HUBD_CONFIG")
+    environ = standard_places.take(os.environ)
+    named = options.config or environ.get("HUBD_CONFIG")
     source = Source(
-        os.path.abspath(named or config.usual_file(os.environ, user=options.user)),
+        os.path.abspath(named or config.usual_file(environ, user=options.user)),
         is_named=bool(named),
         user=options.user,
-        environ=os.environ,
+        environ=environ,
         cache_dir=options.cache_dir,
         socket=options.socket,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Iterator, Mapping
+from typing import get_args
 
 from prometheus_client.core import (
     CollectorRegistry,
@@ -26,8 +27,10 @@ from hubd import __version__
 from hubd.fetching.durations import Histogram
 from hubd.fetching.progress import PHASES
 from hubd.figures import Cache, Snapshot
+from hubd.network.sources import TierName
 
 _ENDS = ("fetched", "confirmed", "hit", "joined", "stale", "failed", "cancelled")
+_TIERS = get_args(TierName)
 _FILE_STATES = ("ok", "broken", "waiting")
 
 
@@ -55,6 +58,8 @@ class _Figures(Collector):
         counters = self._now.counters
         outcomes = {name: getattr(counters, attribute) for name, attribute in _OUTCOMES.items()}
         yield _counters("hubd_answers", "Modules that were asked for and answered, by how.", "outcome", outcomes)
+        tiers = {tier: counters.answers_by_tier[tier] for tier in _TIERS}
+        yield _counters("hubd_answers_by_tier", "Answers, by where the content came from.", "tier", tiers)
         errors = {code: counters.errors[code] for code in sorted(BY_CODE.keys() | counters.errors.keys())}
         yield _counters("hubd_errors", "Modules that were asked for and not answered, by error code.", "code", errors)
         yield _counter("hubd_direct_hits", "Hits without the daemon, as clients reported them.", counters.uses)
@@ -67,6 +72,8 @@ class _Figures(Collector):
         yield _gauges("hubd_fetches_under_way", "Fetches under way, by phase; queued ones wait.", "phase", phases)
         yield _gauge("hubd_waiters", "Requests that wait for a fetch.", now.waiters)
         yield _counter("hubd_received_bytes", "Bytes of archives that were received.", counters.received_bytes)
+        tiers = {tier: counters.received_by_tier[tier] for tier in _TIERS if tier != "local"}
+        yield _counters("hubd_received_bytes_by_tier", "Of these, by where they came from.", "tier", tiers)
         yield _counter("hubd_resumed_fetches", "Fetches that went on from a partial download.", counters.resumed)
         whole = HistogramMetricFamily("hubd_fetch_seconds", "How long fetches took.")
         _add(whole, [], now.durations.whole)

@@ -29,6 +29,7 @@ LAYERS = (
     {"fetching"},
     {"fleet"},
     {"store", "unpacking", "network"},
+    {"objects"},
     {"logs", "unit_files"},
     {"config", "allocator", "systemd", "events"},
     {"config_stores"},

@@ -7,34 +7,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from hubd.network.bucket import Small
 from hubd.network.sources import ArchiveRequest, Delivery
+from hubd.objects.urls import ObjectInfo, Version
 
-
-class Version(NamedTuple):
-    """Which state of an object a conditional write is for."""
-
-    etag: str | None
-    version: str | None = None
-
-
-class ObjectInfo(NamedTuple):
-    """One object of a listing."""
-
-    path: str
-    size_bytes: int
-    etag: str | None
-    modified_at: datetime
-
-
-class Small(NamedTuple):
-    """A small object as it was read. `age_seconds`: since it was written, by the store's own clock."""
-
-    data: bytes
-    version: Version
-    age_seconds: float
+__all__ = ["Bucket", "ObjectInfo", "Small", "Version"]
 
 
 class Bucket(Protocol):

@@ -54,6 +54,11 @@ class Remote:
     def retry_in_seconds(self) -> float:
         return self._breaker.retry_in_seconds or self._writes.retry_in_seconds
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the store denied the last write, and is not asked to take another one for a while."""
+        return isinstance(self._error, WriteDenied)
+
     def admits(self) -> bool:
         """Whether the store may be asked; see `Breaker`."""
         return self._breaker.admits()
@@ -135,6 +140,8 @@ class Remote:
             self._writes.failed()
             raise self._error from None
         self._writes.succeeded()
+        if isinstance(self._error, WriteDenied):
+            self._error = None
         return result
 
     def _answered(self) -> None:

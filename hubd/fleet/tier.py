@@ -19,6 +19,7 @@ from hubd.fleet.asking import Asking, OnWait, Want
 from hubd.fleet.breaker import BusyPatience
 from hubd.fleet.claims import Alone
 from hubd.fleet.counters import Figures, Upload
+from hubd.fleet.probing import probe
 from hubd.fleet.records import FleetRecord, SeenRecord, archive_path, record_path, seen_record
 from hubd.fleet.remote import Reach, Remote, State, WriteDenied
 from hubd.fleet.retention import Module, Old, Removed, Totals, modules, prune
@@ -37,6 +38,7 @@ class Status(NamedTuple):
     state: State
     trouble: str | None
     retry_in_seconds: float
+    is_read_only: bool  # the store denies writes
     uploads: tuple[Upload, ...]
 
 
@@ -109,7 +111,7 @@ class Tier:
         remote, is_off = self._remote, self._terms().store is None
         uploads = tuple(self.figures.uploads.values())
         state: State = "off" if is_off else remote.state
-        return Status(state, None if is_off else remote.trouble, remote.retry_in_seconds, uploads)
+        return Status(state, None if is_off else remote.trouble, remote.retry_in_seconds, remote.is_read_only, uploads)
 
     async def ask(
         self,
@@ -143,8 +145,7 @@ class Tier:
         if isinstance(found, SeenRecord):
             assert found.record is not None
             self.figures.found += 1
-            patience = BusyPatience(self._terms().claim_timeout, self._clock, self._random.uniform)
-            return Found(found.record, found.age_seconds, self._remote, patience)
+            return self._found(found.record, found.age_seconds)
         self.figures.claimed += 1
         return Turn(
             self._remote,
@@ -160,6 +161,18 @@ class Tier:
             spawn=self._spawn,
             figures=self.figures,
         )
+
+    async def probe(self) -> None:
+        """Finds out whether the store is there, and may be used; `status` tells. Raises nothing."""
+        await probe(self._remote, self._random, writes=self._terms().mode == "read-write")
+
+    async def has_archive(self, record: FleetRecord) -> bool:
+        """Whether the archive that a record names is there. Raises upstream-* errors."""
+        return await is_there(self._remote, record)
+
+    def holding(self, record: FleetRecord) -> Found:
+        """What a turn has as `stale`, now that the origin says that it is still the one."""
+        return self._found(record, 0.0)
 
     async def share(self, record: FleetRecord, archive: Archive, *, is_immutable: bool) -> Shared:
         """Have the fleet have this module, whoever may be fetching it. Raises as `Turn.landed`."""
@@ -182,6 +195,10 @@ class Tier:
         if not dry_run:
             self._require_writing()
         return prune(self._remote, older_than_seconds, self._terms().claim_timeout, self._random, dry_run=dry_run)
+
+    def _found(self, record: FleetRecord, age_seconds: float) -> Found:
+        patience = BusyPatience(self._terms().claim_timeout, self._clock, self._random.uniform)
+        return Found(record, age_seconds, self._remote, patience)
 
     def _require_writing(self) -> None:
         if self._terms().mode != "read-write":

@@ -7,6 +7,7 @@ address at the moment its socket is made, redirects and IP literals included: no
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from contextvars import ContextVar
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
@@ -82,6 +83,14 @@ class Guard:
             self._refuse(address)
             raise PermissionError(f"{address} may not be contacted")
         return socket.socket(family, kind, protocol)
+
+    def check_addresses(self, host: str, addresses: Iterable[Address], *, is_named: bool = False) -> None:
+        """For one that connects by itself: raises `AddressForbidden` if a host has an address that it must not ask."""
+        self.begin(host, is_named=is_named)
+        for address in addresses:
+            if not self.allows(address, host.lower(), is_named=is_named):
+                self._refuse(address)
+        self.check_refused()
 
     def _refuse(self, address: Address) -> None:
         refused = self._refused.get()

@@ -22,11 +22,13 @@ from hubclient.contract.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from hubclient.contract.handles import is_object
 from hubd.config import Mirror
 from hubd.config_urls import is_directory
 from hubd.network.archive_directory import ArchiveDirectory
 from hubd.network.failures import Refused
 from hubd.network.mirrors import Health, Place, places, verdict
+from hubd.network.objects import ObjectSource
 from hubd.network.sources import ArchiveRequest, Delivery, HttpSource
 
 log = logging.getLogger(__name__)
@@ -41,8 +43,16 @@ _WRONG = (ArchiveCorrupt, ArchiveUnsafe, NotAModule, DigestMismatch)  # blamed o
 class Origins:
     """Mirrors and origins. With `offline` only directories of this machine are asked: they need no network."""
 
-    def __init__(self, http: HttpSource, mirrors: Sequence[Mirror] = (), *, offline: bool = False) -> None:
+    def __init__(
+        self,
+        http: HttpSource,
+        mirrors: Sequence[Mirror] = (),
+        *,
+        objects: ObjectSource | None = None,
+        offline: bool = False,
+    ) -> None:
         self._http = http
+        self._objects = objects
         self._mirrors = mirrors
         self._offline = offline
         self._health = Health()
@@ -88,7 +98,7 @@ class Origins:
                         log.log(level, "%s gives no module: %s", place.name, error)
                     continue
                 with self._watched(place, has_choice):
-                    yield delivery
+                    yield replace(delivery, tier="mirror") if place.is_mirror else delivery
                 self._health.works(place)
                 return
         if (self._offline or not found) and all(isinstance(error, UpstreamNotFound) for _, error in failures):
@@ -98,6 +108,8 @@ class Origins:
     def _ask(self, place: Place, request: ArchiveRequest) -> AbstractAsyncContextManager[Delivery]:
         if place.is_directory:
             return self._directories[place.name].open(request, place.url.removeprefix(place.name))
+        if self._objects is not None and is_object(request.handle):  # which has no mirrors
+            return self._objects.open(request)
         return self._http.open(replace(request, mirror=place.url) if place.is_mirror else request)
 
     def _places(self, handle: str) -> list[Place]:

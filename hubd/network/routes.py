@@ -27,7 +27,18 @@ class Proxy:
     """Where it is, and what it is told with each request to be let through."""
 
     url: URL
-    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    credentials: str | None = field(default=None, repr=False)  # user:password
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.credentials is None else {"Proxy-Authorization": basic(self.credentials)}
+
+    def full_url(self) -> str:
+        """With the credentials, for a library that takes them so."""
+        if self.credentials is None:
+            return str(self.url)
+        user, _, password = self.credentials.partition(":")
+        return str(self.url.with_user(user).with_password(password))
 
     @property
     def host(self) -> str:
@@ -42,8 +53,7 @@ class Routes:
         self._direct = settings.no_proxy
         if settings.proxy is not None:
             file = settings.proxy_credentials_file
-            headers = {} if file is None else {"Proxy-Authorization": basic(read_credentials(file))}
-            self._proxy = Proxy(URL(settings.proxy), headers)
+            self._proxy = Proxy(URL(settings.proxy), read_credentials(file) if file is not None else None)
 
     def proxy(self, host: str) -> Proxy | None:
         """The proxy to reach a host (lower case, ASCII) by. This machine itself is never behind one."""

@@ -7,9 +7,10 @@ becomes a `HubError` that repeats nothing of what it wrote but the name of a hos
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from urllib.parse import quote
 
 import aiohttp
@@ -107,6 +108,8 @@ class Session:
         own: OwnCredential | None = None,
         *,
         named: URL | None = None,
+        is_signed: bool = False,
+        on_shown: Callable[[str], None] = lambda host: None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206 or 416.
 
@@ -114,6 +117,9 @@ class Session:
         caller's credential, sent along as `credential_for` says, as are the machine's.
         `named`: the configuration names this URL, so its scheme, host and port may be asked, whatever the guard says
         of them; but where a redirect leads away from them, it decides.
+        `is_signed`: the URL itself says who asks, or that anybody does. No credential goes along, no redirect is
+        followed, and every answer is the caller's, whatever its status.
+        `on_shown` is told each host that the machine's credential was shown to.
         Raises upstream-*, handle-* and address-forbidden errors.
         """
         asked_host = url.raw_host
@@ -127,9 +133,12 @@ class Session:
             if claim is not None:
                 await claim.move(host)
             way.append(url)
-            credential = credential_for(way, own, self._machine)
+            credential = None if is_signed else credential_for(way, own, self._machine)
             if credential is not None and own is not None and credential is own.credential:
                 self._require_verified(url)
+            is_machines = credential is not None and (own is None or credential is not own.credential)
+            if is_machines:
+                on_shown(host)
             shown = {"Authorization": credential.header()} if credential is not None else {}
             try:
                 response = await self._get(url, {**headers, **shown}, is_named)
@@ -141,15 +150,44 @@ class Session:
                     raise _no_url(redirected_by) from error
                 raise HandleInvalid(f"the URL cannot be asked for at {host}") from error
             async with response:
+                if is_signed:
+                    yield response
+                    return
                 if response.status in _REDIRECTS:
                     url, redirected_by = _target(url, response.headers.get("Location")), host
                     continue
-                is_machines = credential is not None and (own is None or credential is not own.credential)
-                if (failure := _refusal(response, host, "Range" in headers, is_machines)) is not None:
+                if (failure := refusal(response, host, "Range" in headers, is_machines)) is not None:
                     raise failure
                 yield response
                 return
         raise Hopeless(f"{asked_host}: more than {_MAX_REDIRECTS} redirects")
+
+    async def require_reachable(self, url: URL, *, is_named: bool) -> None:
+        """For one that connects by itself: raises what a request to this URL would be refused with, by its name or by
+        an address that the name has now. `is_named`: the configuration names the URL.
+        """
+        host = (url.raw_host or "").lower()
+        if not is_named:
+            self._guard.check_url(url)
+        if (proxy := self._routes.proxy(host)) is not None:
+            self._guard.check_literal(url, is_named=is_named)
+            url, host, is_named = proxy.url, proxy.host, True
+        assert self._names is not None
+        try:
+            found = await self._names.resolve(host, url.port or 0, socket.AF_UNSPEC)
+        except OSError:
+            raise UpstreamUnavailable(f"{host} cannot be resolved") from None
+        addresses = [ip_address(address["host"].partition("%")[0]) for address in found]
+        self._guard.check_addresses(host, addresses, is_named=is_named)
+
+    def proxy_url(self, host: str) -> str | None:
+        """The proxy for a host (lower case, ASCII), with its credentials, for one that connects by itself."""
+        proxy = self._routes.proxy(host)
+        return proxy.full_url() if proxy is not None else None
+
+    def verifies(self, host: str) -> bool:
+        """See `Trust.verifies`."""
+        return self._trust.verifies(host)
 
     def _require_verified(self, url: URL) -> None:
         """Raises `HandleForbidden` where whoever listens in between could read a user's credential."""
@@ -256,7 +294,7 @@ def _no_url(host: str) -> HubError:
     return Hopeless(f"{host}: a redirect to what is no URL")
 
 
-def _refusal(response: aiohttp.ClientResponse, host: str, ranged: bool, is_machines: bool) -> HubError | None:
+def refusal(response: aiohttp.ClientResponse, host: str, ranged: bool, is_machines: bool = False) -> HubError | None:
     """The error that an answer's status means; None for an answer that can be used.
 
     `is_machines`: the machine's credential was shown.

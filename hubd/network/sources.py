@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import aiohttp
 from yarl import URL
@@ -28,6 +29,12 @@ from hubd.network.waiting_line import User, nobody
 
 #: Bytes ``[start, end)`` of an archive (None: to its end), asked for when the block is entered, to be read within it.
 Part = Callable[[int, int | None], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+#: The answer to a request for a part, at the place where the whole was found, or where it is by now.
+Follow = Callable[[Resume], AbstractAsyncContextManager[aiohttp.ClientResponse]]
+
+
+#: Where a module comes from: from the nearest place to the farthest.
+TierName = Literal["local", "fleet", "mirror", "origin"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ class Delivery:
     The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. `close` gives up the rest
     of the body. With `strong` validators any `part` of the archive can be asked for too; that raises upstream-* errors,
     and `RangeRefused` for an answer that is no such part of this version of it. `extra` is the right to one more
-    connection, if there is one now. `is_local`: nothing of it comes over a network.
+    connection, if there is one now. `is_local`: nothing of it comes over a network. `is_credentialed`: the machine's
+    credential was shown for it. `age_seconds`: so long ago the origin sent it, or confirmed it.
     """
 
     body: AsyncIterator[bytes] | None
@@ -52,6 +60,9 @@ class Delivery:
     expected: Expected = field(default_factory=Expected)  # of the whole archive
     url: URL | None = None  # at the end of all redirects
     is_local: bool = False
+    tier: TierName = "origin"
+    is_credentialed: bool = False
+    age_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,53 +101,30 @@ class HttpSource:
         Raises upstream-*, handle-forbidden and address-forbidden errors, also out of the block while the body is read,
         and `RangeRefused` for an answer to `resume` that is neither the rest nor the whole.
         """
-        known, resume = request.known, request.resume
         home = self._kaggle.home if handles.is_kaggle(request.handle) else _asked(request.handle)
         own = OwnCredential(request.credential, home) if request.credential is not None else None
         named = _asked(request.mirror) if request.mirror is not None else None
+        shown: list[str] = []
         async with (
             Claim(self._session.connections, request.is_urgent, request.users) as claim,
             self._session.following(
-                asked := named or await self._url(request.handle, home, claim, own),
+                asked := named or await self._url(request.handle, home, claim, own, shown.append),
                 request.headers(),
                 claim,
                 own,
                 named=named,
+                on_shown=shown.append,
             ) as response,
         ):
-            validators: Validators = Validators.stated(response.headers)
-            again: Validators | None
-            host = response.url.raw_host or ""
-            if response.status == 304 and known is not None:
-                yield Delivery(None, None, validators.or_else(known), host, url=response.url)
-                return
-            if response.status == 304:
-                raise Hopeless(f"{host} answered 304 to a request without conditions")
-            if resume is not None and response.status != 200:
-                total_bytes = _checked(response, resume)
-                validators, again = validators.or_else(resume.validators), resume.validators
-            else:
-                total_bytes, again, resume = response.content_length, strong(validators, response.headers), None
-            found = None
-            if again is not None:
-                sent = _sent_along(own, response)
-                found = _Found(self._session, asked, named, own, response.url, sent, total_bytes, again)
-            yield Delivery(
-                chunks(response, host),
-                total_bytes,
-                validators,
-                host,
-                resume.from_bytes if resume is not None else 0,
-                again,
-                found.part if found is not None else None,
-                response.close,
-                claim.extra,
-                Expected.stated(response.headers, is_whole=resume is None),
-                response.url,
-            )
+            sent = _sent_along(own, response)
+            found = _Found(self._session, asked, named, own, response.url, sent)
+            delivery = delivered(response, request, claim, found.follow)
+            yield replace(delivery, is_credentialed=True) if shown else delivery
 
-    async def _url(self, handle: str, home: URL, claim: Claim, own: OwnCredential | None) -> URL:
-        return await self._kaggle.archive(handle, claim, own) if handles.is_kaggle(handle) else home
+    async def _url(
+        self, handle: str, home: URL, claim: Claim, own: OwnCredential | None, on_shown: Callable[[str], None]
+    ) -> URL:
+        return await self._kaggle.archive(handle, claim, own, on_shown) if handles.is_kaggle(handle) else home
 
 
 @dataclass
@@ -149,13 +137,10 @@ class _Found:
     own: OwnCredential | None
     found: URL
     own_there: OwnCredential | None
-    total_bytes: int | None
-    validators: Validators
 
     @asynccontextmanager
-    async def part(self, start: int, end: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
-        """See `Delivery`."""
-        resume = Resume(start, self.total_bytes, self.validators, end)
+    async def follow(self, resume: Resume) -> AsyncIterator[aiohttp.ClientResponse]:
+        """See `Follow`."""
         async with AsyncExitStack() as stack:
             try:
                 response = await stack.enter_async_context(self._follow(self.found, resume, self.own_there))
@@ -166,12 +151,7 @@ class _Found:
                 # told with 403, 410, or as by Google's storage with 400.
                 response = await stack.enter_async_context(self._follow(self.asked, resume, self.own))
                 self.found, self.own_there = response.url, _sent_along(self.own, response)
-            if response.status == 200:
-                raise RangeRefused("from its first byte")
-            self.total_bytes = _checked(response, resume)
-            host = response.url.raw_host or ""
-            body = chunks(response, host)
-            yield body if end is not None or _is_to_the_end(response) else _broken_off(body, host)
+            yield response
 
     def _follow(
         self, url: URL, resume: Resume, own: OwnCredential | None
@@ -183,6 +163,60 @@ def _sent_along(own: OwnCredential | None, response: aiohttp.ClientResponse) -> 
     """The caller's credential if the request that was answered had it: after redirects away and back it did not."""
     sent = response.request_info.headers.get("Authorization")
     return own if own is not None and sent == own.credential.header() else None
+
+
+def delivered(response: aiohttp.ClientResponse, request: ArchiveRequest, claim: Claim, follow: Follow) -> Delivery:
+    """What an answer to the request is worth, while it is open: of status 200 or 304, or to one with Range 206 or 416.
+
+    Raises `RangeRefused` for an answer to `resume` that is neither the rest nor the whole.
+    """
+    known, resume = request.known, request.resume
+    validators: Validators = Validators.stated(response.headers)
+    again: Validators | None
+    host = response.url.raw_host or ""
+    if response.status == 304 and known is not None:
+        return Delivery(None, None, validators.or_else(known), host, url=response.url)
+    if response.status == 304:
+        raise Hopeless(f"{host} answered 304 to a request without conditions")
+    if resume is not None and response.status != 200:
+        total_bytes = _checked(response, resume)
+        validators, again = validators.or_else(resume.validators), resume.validators
+    else:
+        total_bytes, again, resume = response.content_length, strong(validators, response.headers), None
+    return Delivery(
+        chunks(response, host),
+        total_bytes,
+        validators,
+        host,
+        resume.from_bytes if resume is not None else 0,
+        again,
+        _Parts(follow, total_bytes, again).part if again is not None else None,
+        response.close,
+        claim.extra,
+        Expected.stated(response.headers, is_whole=resume is None),
+        response.url,
+    )
+
+
+@dataclass
+class _Parts:
+    """Parts of one version of an archive."""
+
+    follow: Follow
+    total_bytes: int | None
+    validators: Validators
+
+    @asynccontextmanager
+    async def part(self, start: int, end: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See `Delivery`."""
+        resume = Resume(start, self.total_bytes, self.validators, end)
+        async with self.follow(resume) as response:
+            if response.status == 200:
+                raise RangeRefused("from its first byte")
+            self.total_bytes = _checked(response, resume)
+            host = response.url.raw_host or ""
+            body = chunks(response, host)
+            yield body if end is not None or _is_to_the_end(response) else _broken_off(body, host)
 
 
 def _checked(response: aiohttp.ClientResponse, resume: Resume) -> int | None:

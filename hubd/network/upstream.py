@@ -14,18 +14,27 @@ from typing import Self
 
 from hubclient.contract.errors import Offline
 from hubd.config import Settings
+from hubd.network.bucket import StoreBucket
 from hubd.network.credentials import MachineCredentials
+from hubd.network.objects import ObjectSource
 from hubd.network.origins import Origins
 from hubd.network.session import Session
 from hubd.network.sources import ArchiveRequest, Delivery, HttpSource
+from hubd.objects.standard_places import StandardPlaces
+from hubd.objects.stores import Stores
+from hubd.objects.urls import ObjectUrl
 
 
 class Upstream:
     """`Origins` that can be exchanged. An async context manager, which owns the connections."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Reads files of certificates and credentials. Raises `ConfigError` for one that cannot be used."""
-        self._now = Generation(settings)
+    def __init__(self, settings: Settings, standard: StandardPlaces | None = None) -> None:
+        """Reads files of certificates and credentials. Raises `ConfigError` for one that cannot be used.
+
+        `standard`: of a user's own daemon, where that user's credentials for object stores are.
+        """
+        self._standard = standard
+        self._now = Generation(settings, standard)
         self._closing = asyncio.TaskGroup()
 
     def offline(self, handle: str, *, demanded: bool) -> Offline | None:
@@ -38,9 +47,16 @@ class Upstream:
         async with self._now.use() as origins, origins.open(request) as delivery:
             yield delivery
 
+    @asynccontextmanager
+    async def bucket(self) -> AsyncIterator[StoreBucket | None]:
+        """What the fleet shares, to be used within the block; None where the settings name nothing."""
+        generation = self._now
+        async with generation.use():
+            yield generation.bucket()
+
     async def prepare(self, settings: Settings) -> Generation:
         """What `exchange` takes. Raises `ConfigError` for a file of certificates or credentials that cannot be used."""
-        prepared = await asyncio.to_thread(Generation, settings)
+        prepared = await asyncio.to_thread(Generation, settings, self._standard)
         await prepared.start()
         return prepared
 
@@ -64,10 +80,12 @@ class Upstream:
 class Generation:
     """Origins by the settings of one time."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, standard: StandardPlaces | None = None) -> None:
         self._session = Session(settings.network, settings.host, MachineCredentials(settings.credential))
-        http = HttpSource(self._session, settings.kaggle.url)
-        self.origins = Origins(http, settings.mirror, offline=settings.network.offline)
+        self._stores = Stores(settings.object_store, settings.credential, self._session, settings.network, standard)
+        http, objects = HttpSource(self._session, settings.kaggle.url), ObjectSource(self._session, self._stores)
+        self.fleet = settings.fleet
+        self.origins = Origins(http, settings.mirror, objects=objects, offline=settings.network.offline)
         self._open = AsyncExitStack()
         self._users = 0
         self._unused = asyncio.Event()
@@ -75,6 +93,13 @@ class Generation:
 
     async def start(self) -> None:
         await self._open.enter_async_context(self._session)
+
+    def bucket(self) -> StoreBucket | None:
+        """See `Upstream.bucket`. Raises `HandleForbidden` when there is no way to it."""
+        if self.fleet.store is None:
+            return None
+        url = ObjectUrl.parse(self.fleet.store)
+        return StoreBucket(self._session, self._stores.of(url), url)
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Origins]:

@@ -24,7 +24,7 @@ from tests.support.hubctl_calls import commands, complaint
 OPERATIONS = Path(__file__).parents[2] / "docs/operations"
 _NAME = re.compile(r"\b(?:hubd|process)_[a-z_]+")
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
-_LABELS = {"outcome", "code", "phase", "state", "le", "version", "python"}
+_LABELS = {"outcome", "code", "phase", "state", "le", "tier", "version", "python"}
 
 SNAPSHOT = Snapshot(
     counters=Counters(),

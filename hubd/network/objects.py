@@ -1,0 +1,103 @@
+"""Handles of object stores: an archive in a bucket, as an origin's.
+
+Law: what is in a bucket is asked for in our own session, by a URL that obstore has signed for this one request and that
+is told to nobody. So it passes the guard, is paced, and goes on where it was, as everything that is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import aiohttp
+from yarl import URL
+
+from hubclient.contract.errors import HandleForbidden, UpstreamNotFound
+from hubd.network.connections import Claim
+from hubd.network.session import Session, chunks, refusal
+from hubd.network.sources import ArchiveRequest, Delivery, delivered
+from hubd.objects.failures import says_no_bucket
+from hubd.objects.store import ObjectStore
+from hubd.objects.stores import Stores
+from hubd.objects.urls import ObjectUrl
+
+_ARCHIVES = (".tar.gz", ".tgz")
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_ERROR_BYTES = 4096
+
+
+class ObjectSource:
+    """The modules in all buckets, asked for in this session."""
+
+    def __init__(self, session: Session, stores: Stores) -> None:
+        self._session = session
+        self._stores = stores
+
+    @asynccontextmanager
+    async def open(self, request: ArchiveRequest) -> AsyncIterator[Delivery]:
+        """As `HttpSource.open`, of a handle ``s3://``, ``gs://`` or ``az://``."""
+        if request.credential is not None:
+            raise HandleForbidden("object stores are shown the daemon's own [[credential]], and none of a caller's")
+        url = ObjectUrl.parse(request.handle)
+        store = self._stores.of(url)
+        is_archive = url.path.endswith(_ARCHIVES)
+        opened = (
+            open_archive(self._session, store, url.path, request) if is_archive else self.open_directory(url, request)
+        )
+        async with opened as delivery:
+            yield delivery
+
+    @asynccontextmanager
+    async def open_directory(self, url: ObjectUrl, request: ArchiveRequest) -> AsyncIterator[Delivery]:
+        """A SavedModel's directory as the archive that it would be."""
+        raise UpstreamNotFound(f"{url} is no archive: the name of one ends in .tar.gz or .tgz")
+        yield  # a generator
+
+
+@asynccontextmanager
+async def open_archive(
+    session: Session, store: ObjectStore, path: str, request: ArchiveRequest
+) -> AsyncIterator[Delivery]:
+    """One object, as `HttpSource.open` has an origin's archive; of the request its handle is not read."""
+    async with (
+        Claim(session.connections, request.is_urgent, request.users) as claim,
+        answer(session, store, path, request.headers(), claim) as response,
+    ):
+        plain = URL(store.place.object_url(path), encoded=True)
+        found = delivered(response, request, claim, lambda resume: answer(session, store, path, resume.headers()))
+        yield replace(found, url=plain)
+
+
+@asynccontextmanager
+async def answer(
+    session: Session, store: ObjectStore, path: str, headers: Mapping[str, str], claim: Claim | None = None
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """The answer to a GET of an object: with status 200, 304, or to a request with Range 206 or 416.
+
+    Raises upstream-*, handle-forbidden and address-forbidden errors; `NoBucket` where the bucket itself is missing.
+    """
+    url = await store.url(path)
+    named = url if store.is_named else None
+    async with session.following(url, dict(headers), claim, named=named, is_signed=True) as response:
+        subject, host = store.subject, response.url.raw_host or ""
+        if response.status in _REDIRECTS:
+            raise subject.elsewhere()
+        if response.status == 404 and await _is_bucket_missing(response, host):
+            raise subject.no_bucket()
+        if response.status in (404, 410):
+            raise UpstreamNotFound(f"{subject.root} has no {path} (HTTP {response.status})")
+        if response.status in (401, 403):
+            raise subject.denied(response.status)
+        if (failure := refusal(response, host, "Range" in headers)) is not None:
+            raise failure
+        yield response
+
+
+async def _is_bucket_missing(response: aiohttp.ClientResponse, host: str) -> bool:
+    body = response.headers.get("x-ms-error-code", "").encode()
+    async for chunk in chunks(response, host):
+        body += chunk
+        if len(body) > _MAX_ERROR_BYTES:
+            break
+    return says_no_bucket(body)
