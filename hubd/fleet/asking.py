@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 OnWait = Callable[[Claim | None], None]
 
-_PASSING_SECONDS = 2.0  # what went wrong within so long is tried once more
+_PASSING_SECONDS = 2.0  # a look that failed within so long is tried once more
 
 
 class Want(NamedTuple):
@@ -75,13 +75,15 @@ class Asking:
         self._on_wait = on_wait
         self._watch = Watch(clock())
         self._patience = BusyPatience(terms.claim_timeout, clock, random.uniform)
-        self._answered_at = clock()
-        self._failing_since: float | None = None
+        self._looked_at = clock()
+        self._has_failed = False  # at the last look
 
     async def run(self) -> SeenRecord | Won | Alone:
         while True:
+            self._looked_at = self._clock()
             try:
                 found = await self._look()
+                self._has_failed = False
             except Busy as error:
                 found = self._when_busy(error)
             except HubError as error:
@@ -144,23 +146,21 @@ class Asking:
     async def _read(self, path: str) -> Small | None:
         small = await self._remote.read(path)
         self._patience.answered()
-        self._answered_at, self._failing_since = self._clock(), None
         return small
 
     def _when_busy(self, error: Busy) -> Alone | Wait:
         seconds = self._patience.pause_seconds(error)
         self._watch = replace(self._watch, refusals=self._patience.refusals)
-        return self._alone(error) if seconds is None else Wait(seconds)
+        is_over = self._clock() - self._watch.began >= self._terms.max_wait
+        return self._alone(error) if seconds is None or is_over else Wait(seconds)
 
     def _when_failing(self, error: HubError) -> Alone | Wait:
         if isinstance(error, WriteDenied):
             return Wait(0.0)  # and look again as one who only reads
         if isinstance(error, Refused):
             return Alone(error.detail)  # it is about one object, and the store is well
-        is_first, now = self._failing_since is None, self._clock()
-        if is_first:
-            self._failing_since = now
-        if is_first and may_pass(error) and now - self._answered_at < _PASSING_SECONDS:
+        is_first, self._has_failed = not self._has_failed, True
+        if is_first and may_pass(error) and self._clock() - self._looked_at < _PASSING_SECONDS:
             return Wait(self._random.uniform(0.1, 0.5))
         return self._alone(error)
 

@@ -21,7 +21,6 @@ from hubd.fleet.counters import Figures
 from hubd.fleet.records import FleetRecord, SeenRecord, claim_path
 from hubd.fleet.remote import Remote
 from hubd.fleet.sharing import Archive, Shared, is_there, upload, write_record
-from hubd.network.patience import may_pass
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +96,6 @@ class Turn:
             return await write_record(
                 self._remote, record, self._seen, is_immutable=self._is_immutable, is_repair=self._is_repair
             )
-        except HubError as error:
-            if may_pass(error):
-                self._remote.gave_up(error)
-            raise
         finally:
             await self._let_go()
 
