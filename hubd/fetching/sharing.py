@@ -12,8 +12,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from hubclient.contract import handles
 from hubclient.contract.errors import (
     ArchiveCorrupt,
@@ -21,12 +19,12 @@ from hubclient.contract.errors import (
     HubError,
     NotAModule,
     UpstreamNotFound,
-    UpstreamUnavailable,
 )
+from hubd.fetching.errands import Errand, record_of, renewed
 from hubd.fetching.keeping import Keeping
 from hubd.fetching.progress import Progress
 from hubd.fetching.slots import Turn as Held
-from hubd.fetching.uploads import Chunks, Upload, Uploads
+from hubd.fetching.uploads import Upload, Uploads
 from hubd.fleet.claims import Claim
 from hubd.fleet.records import FleetRecord
 from hubd.fleet.tier import FOR_EVER, Found, Tier
@@ -169,7 +167,7 @@ class Share:
         assert self._turn is not None
         assert self._turn.stale is not None
         self._was_renewed = True
-        return self._tier.holding(_record(self._turn.stale, validators))
+        return self._tier.holding(renewed(self._turn.stale, validators))
 
     def moved(self, received_bytes: int, total_bytes: int | None) -> None:
         """So much has come from the origin."""
@@ -184,7 +182,7 @@ class Share:
         if turn.stale is None or turn.stale.digest != digest:
             self._spawn(turn.abandoned())
             return
-        self.kept = _record(turn.stale, validators)
+        self.kept = renewed(turn.stale, validators)
         self._spawn(turn.renew(self.kept))
 
     def landed(self, delivery: Delivery, brought: Manifest, keeping: Keeping) -> None:
@@ -198,18 +196,7 @@ class Share:
             self._spawn(turn.failed(_NOT_FOR_OTHERS))
             return
         progress = self._progress
-        try:
-            record = FleetRecord(
-                handle=progress.handle,
-                digest=brought.digest,
-                content_digest=brought.content_digest,
-                archive_bytes=brought.archive_bytes,
-                etag=delivery.validators.etag,
-                last_modified=delivery.validators.last_modified,
-                final_host=delivery.final_host or None,
-            )
-        except ValidationError as error:  # of a host with a strange name, say
-            log.info("%s: not for the fleet: %s", progress.loggable, error.errors(include_input=False)[0]["msg"])
+        if (record := record_of(progress.handle, delivery, brought)) is None:
             self._spawn(turn.abandoned())
             return
         self.errand = Errand(turn, record)
@@ -222,36 +209,3 @@ class Share:
         turn, self._turn = self._turn, None
         if turn is not None:
             self._spawn(turn.abandoned() if error is None else turn.failed(error.code))
-
-
-class Errand:
-    """One archive for the fleet. `outcome`: what came of it."""
-
-    def __init__(self, turn: Turn, record: FleetRecord) -> None:
-        self.record = record
-        self.outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.outcome.add_done_callback(lambda outcome: outcome.cancelled() or outcome.exception())
-        self._turn = turn
-
-    async def carry(self, chunks: Chunks) -> None:
-        """Raises `HubError`s."""
-        try:
-            shared = await self._turn.landed(self.record, chunks)
-        except HubError as error:
-            self.outcome.set_exception(error)
-            raise
-        self.outcome.set_result(shared)
-
-    async def drop(self) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(UpstreamUnavailable("its upload was given up: its room was needed"))
-        await self._turn.abandoned()
-
-
-def _record(record: FleetRecord, validators: Validators) -> FleetRecord:
-    """The same with the validators that the origin sent now; where it sent none that can be kept, as it is."""
-    changes = {"etag": validators.etag, "last_modified": validators.last_modified}
-    try:
-        return FleetRecord.model_validate({**record.model_dump(), **changes})
-    except ValidationError:
-        return record

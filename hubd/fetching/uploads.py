@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hubclient.contract.errors import HubError
-from hubd.fetching.keeping import Keeping
 from hubd.network.pace import Pace
 from hubd.store.staging import Staging
 
@@ -34,6 +33,16 @@ class Errand(Protocol):
     async def carry(self, chunks: Chunks) -> None: ...
 
     async def drop(self) -> None: ...
+
+
+class Spool(Protocol):
+    """Where the archive lies; see `Keeping`."""
+
+    def surrender(self) -> None: ...
+
+    def hand_over(self) -> Staging: ...
+
+    def discard(self) -> None: ...
 
 
 @dataclass(eq=False)
@@ -65,14 +74,14 @@ class Uploads:
     def under_way(self) -> list[Upload]:
         return list(self._under_way)
 
-    def start(self, upload: Upload, errand: Errand, keeping: Keeping) -> bool:
-        """Of the archive in the place of `keeping`, which is surrendered, and gone when this is over. False: there are
+    def start(self, upload: Upload, errand: Errand, spool: Spool) -> bool:
+        """Of the archive in the `spool`, which is surrendered, and gone when this is over. False: there are
         too many already, and nothing has begun."""
         if len(self._under_way) >= _MOST:
             return False
-        keeping.surrender()
+        spool.surrender()
         self._under_way.append(upload)
-        self._spawn(self._run(upload, errand, keeping))
+        self._spawn(self._run(upload, errand, spool))
         return True
 
     async def give_way(self) -> bool:
@@ -87,16 +96,16 @@ class Uploads:
             await upload.over.wait()
         return bool(found)
 
-    async def _run(self, upload: Upload, errand: Errand, keeping: Keeping) -> None:
+    async def _run(self, upload: Upload, errand: Errand, spool: Spool) -> None:
         is_done = False
         try:
             try:
                 async with upload.scope, self._turns:
-                    staging = await asyncio.to_thread(keeping.hand_over)
+                    staging = await asyncio.to_thread(spool.hand_over)
                     await errand.carry(lambda: self._chunks(upload, staging))
                     is_done = True
             finally:
-                await asyncio.to_thread(keeping.discard)
+                await asyncio.to_thread(spool.discard)
                 self._under_way.remove(upload)
                 self._litter.set()
                 upload.over.set()
