@@ -178,7 +178,7 @@ class MemoryBucket:
     async def listing(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         await self._request("list", prefix)
         for path, found in sorted(self.objects.items()):
-            if path.startswith(prefix):
+            if not prefix or path.startswith(prefix.rstrip("/") + "/"):
                 at = self._began + timedelta(seconds=int(found.written_at))
                 yield ObjectInfo(path, found.size_bytes, f'"{found.version}"', at)
 

@@ -151,7 +151,8 @@ class Asking:
     def _when_busy(self, error: Busy) -> Alone | Wait:
         seconds = self._patience.pause_seconds(error)
         self._watch = replace(self._watch, refusals=self._patience.refusals)
-        is_over = self._clock() - self._watch.began >= self._terms.max_wait
+        # Who only finds out whether a store is well again does not wait for it.
+        is_over = self._remote.is_doubted or self._clock() - self._watch.began >= self._terms.max_wait
         return self._alone(error) if seconds is None or is_over else Wait(seconds)
 
     def _when_failing(self, error: HubError) -> Alone | Wait:

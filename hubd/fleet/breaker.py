@@ -12,7 +12,7 @@ from hubd.network.failures import Busy
 FIRST_SECONDS = 30.0
 LONGEST_SECONDS = 600.0
 _TRY_SECONDS = 30.0
-_BUSY_TIMEOUTS = 4  # so many times claim_timeout
+_BUSY_TIMEOUTS = 4
 
 
 class Breaker:
@@ -61,7 +61,8 @@ class Breaker:
 
 class BusyPatience:
     """How long to leave a store alone that asks for it. It lives, and has too much to do: waiting is what helps, and
-    sending all who ask it to the origin is not. One that says nothing else for too long is as good as away.
+    sending all who ask it to the origin is not. One that says nothing else for too long is as good as away: for
+    `claim_timeout` if it never said anything else, and for four of these if it did.
     """
 
     def __init__(
@@ -71,16 +72,17 @@ class BusyPatience:
         self._clock = clock
         self._uniform = uniform
         self._answered_at = clock()
+        self._timeouts = 1
         self.refusals = 0  #: so far
 
     def answered(self) -> None:
         """It said something else."""
-        self._answered_at = self._clock()
+        self._answered_at, self._timeouts = self._clock(), _BUSY_TIMEOUTS
 
     def pause_seconds(self, error: Busy) -> float | None:
         """After one more refusal; None: that was the last one."""
         self.refusals += 1
-        if self._clock() - self._answered_at > _BUSY_TIMEOUTS * self._claim_timeout:
+        if self._clock() - self._answered_at > self._timeouts * self._claim_timeout:
             return None
         most = min(self._claim_timeout / 2, 2.0 ** min(self.refusals, 16))
         return min(error.retry_after_seconds, self._claim_timeout) + self._uniform(0.0, most)

@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 MAX_SMALL_BYTES = 64 * 1024  # of a record or a claim
 
-_HANDLES, _ARCHIVES, _CLAIMS, _SUFFIX = "handles/", "archives/", "claims/", ".json"
+CLAIMS = "claims/"
+_HANDLES, _ARCHIVES, _SUFFIX = "handles/", "archives/", ".json"
 _OURS = re.compile(r"(?:(handles|claims)/([0-9a-f]{64})\.json|(archives)/([0-9a-f]{64}))", re.ASCII)
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -65,7 +66,7 @@ def record_path(key: str) -> str:
 
 
 def claim_path(key: str) -> str:
-    return f"{_CLAIMS}{key}{_SUFFIX}"
+    return f"{CLAIMS}{key}{_SUFFIX}"
 
 
 def archive_path(digest: str) -> str:

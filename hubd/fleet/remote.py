@@ -59,6 +59,11 @@ class Remote:
         """Whether the store denied the last write, and is not asked to take another one for a while."""
         return isinstance(self._error, WriteDenied)
 
+    @property
+    def is_doubted(self) -> bool:
+        """Whether it failed, and has not answered since."""
+        return not self._breaker.is_closed
+
     def admits(self) -> bool:
         """Whether the store may be asked; see `Breaker`."""
         return self._breaker.admits()

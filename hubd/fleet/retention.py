@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from hubclient.contract.errors import UpstreamUnavailable
 from hubd.fleet.bucket import ObjectInfo
 from hubd.fleet.claims import Claim
-from hubd.fleet.records import FleetRecord, claim_path, kind_of, parsed_record
+from hubd.fleet.records import CLAIMS, FleetRecord, claim_path, kind_of, parsed_record
 from hubd.fleet.remote import Remote
 
 _AT_A_TIME = 16  # records that are read together
@@ -173,9 +173,9 @@ async def _now(remote: Remote, random: Random) -> datetime:
     await remote.create(path, claim.body())
     try:
         small = await remote.read(path)
-        async with aclosing(remote.listing(path)) as listing:
+        async with aclosing(remote.listing(CLAIMS)) as listing:
             async for info in listing:
-                if small is not None:
+                if small is not None and info.path == path:
                     return info.modified_at + timedelta(seconds=small.age_seconds)
         raise UpstreamUnavailable("the store does not list what was just written to it")
     finally:

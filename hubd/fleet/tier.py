@@ -49,7 +49,7 @@ class Found:
     record: FleetRecord
     age_seconds: float
     _remote: Remote
-    _patience: BusyPatience
+    _patience: Callable[[], BusyPatience]
 
     @asynccontextmanager
     async def open(self, request: ArchiveRequest) -> AsyncIterator[Delivery]:
@@ -75,7 +75,8 @@ class Found:
 
     async def _opened(self, stack: AsyncExitStack, request: ArchiveRequest) -> Delivery:
         """A store that has too much to do is left alone for a while, as in `Asking`: the origin has it no better."""
-        patience = self._patience
+        patience = self._patience()
+        patience.answered()  # it gave the record
         while True:
             try:
                 return await stack.enter_async_context(self._remote.open(archive_path(self.record.digest), request))
@@ -197,7 +198,9 @@ class Tier:
         return prune(self._remote, older_than_seconds, self._terms().claim_timeout, self._random, dry_run=dry_run)
 
     def _found(self, record: FleetRecord, age_seconds: float) -> Found:
-        patience = BusyPatience(self._terms().claim_timeout, self._clock, self._random.uniform)
+        def patience() -> BusyPatience:
+            return BusyPatience(self._terms().claim_timeout, self._clock, self._random.uniform)
+
         return Found(record, age_seconds, self._remote, patience)
 
     def _require_writing(self) -> None:

@@ -312,12 +312,10 @@ def refusal(response: aiohttp.ClientResponse, host: str, ranged: bool, is_machin
     detail = f"{host} answered HTTP {status}"
     if status not in _PASSING:
         return Refused(detail) if 400 <= status < 500 else Hopeless(detail)
-    seconds = retry_after_seconds(response.headers) if status in _BUSY else None
-    return (
-        Busy(f"{detail} and asks to be left alone for {seconds:.0f} s", seconds)
-        if seconds
-        else UpstreamUnavailable(detail)
-    )
+    if status not in _BUSY:
+        return UpstreamUnavailable(detail)
+    seconds = retry_after_seconds(response.headers) or 0.0
+    return Busy(f"{detail} and asks to be left alone for {seconds:.0f} s" if seconds else detail, seconds)
 
 
 def _named(error: Exception, host: str) -> HubError:

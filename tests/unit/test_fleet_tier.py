@@ -303,4 +303,5 @@ async def test_figures_count_each_question_once_by_how_it_ended() -> None:
         assert (first.tier.figures.claimed, first.tier.figures.uploaded) == (1, 1)
         assert first.tier.figures.uploaded_bytes == len(ARCHIVE)
         assert (second.tier.figures.found, second.tier.figures.waited, second.tier.figures.alone) == (1, 0, 0)
-        assert first.tier.status == ("ok", None, 0.0, False, ())
+        assert first.tier.status.state == "ok"
+        assert first.tier.status.uploads == ()
