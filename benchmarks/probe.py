@@ -186,7 +186,8 @@ def main(what: str, *arguments: str) -> dict[str, Any]:
     if what == "daemon":
         return daemon(arguments[0], int(arguments[1]))
     if what == "obstore":
-        return obstore(*arguments[:4], int(arguments[4]))
+        endpoint, bucket, path, directory, ranges = arguments
+        return obstore(endpoint, bucket, path, directory, int(ranges))
     if what == "predict":
         return predict(*arguments)
     if what == "calls":
