@@ -87,7 +87,7 @@ def hosts(bench: Bench) -> Row:
     record = Series("of the former, until the record is there", tuple(to_record), "s")
     return Row(
         "hosts",
-        f"{MODULE_BYTES / 1e6:.0f} MB for {HOSTS} hosts with {HOST_BYTES_PER_SECOND / 1e6:.0f} MB/s each from the store; "
+        f"{MODULE_BYTES / 1e6:.0f} MB for {HOSTS} hosts, each with {HOST_BYTES_PER_SECOND / 1e6:.0f} MB/s from the store, "
         "and for one that takes what is there",
         [together, record, alone],
         [

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from hubclient.contract import handles
 from tests.support.archives import MODULE, archive
 from tests.support.clocks import wrong_by
 from tests.support.front import SLOW_DOWN, UNAVAILABLE, Fault, Request, Script
@@ -57,9 +58,15 @@ def assert_whole(answer: Future[tuple[int, Any]], *tiers: str) -> None:
         assert (Path(told["path"]) / name).read_bytes() == data
 
 
-def claimed(machine: Machine) -> None:
+def claims(handle: str) -> Callable[[Request], bool]:
+    """Writes of the handle's claim. At its start each machine writes another one, to see whether it may."""
+    path = f"/claims/{handles.key(handles.canonical(handle))}.json"
+    return lambda request: request.is_writing and path in request.target
+
+
+def claimed(machine: Machine, handle: str) -> None:
     """Until this machine has written its claim."""
-    machine.front.await_request(writes("claims"))
+    machine.front.await_request(claims(handle))
 
 
 def waiting(machine: Machine, handle: str) -> None:
@@ -95,7 +102,7 @@ def test_a_claimer_that_is_killed_in_mid_fetch_is_followed_by_another(fleet: Mac
     first, second = fleet.add("a"), fleet.add("b")
     first.ask(handle)
     origin.wait_until_asked(PATH)
-    claimed(first)
+    claimed(first, handle)
     answer = second.ask(handle)
     waiting(second, handle)
     origin.serve(PATH, WHOLE)
@@ -208,9 +215,9 @@ def test_a_lost_race_for_the_claim_is_no_second_fetch(fleet: Machines, origin: O
     """Both see that nobody claims the module, and the claim of one is on its way for long: the other's comes first."""
     handle = origin.serve(PATH, replace(WHOLE, bytes_per_second=3_000_000))
     gate = threading.Event()
-    late, quick = fleet.add("a", only(writes("claims"), Fault(gate=gate))), fleet.add("b")
+    late, quick = fleet.add("a", only(claims(handle), Fault(gate=gate))), fleet.add("b")
     answers = [late.ask(handle)]
-    claimed(late)
+    claimed(late, handle)
     answers.append(quick.ask(handle))
     origin.wait_until_asked(PATH)
     gate.set()
@@ -228,11 +235,11 @@ def test_a_claim_whose_answer_is_lost_keeps_nobody_waiting(fleet: Machines, orig
     left = [lost]
 
     def script(request: Request) -> Fault | None:
-        return left.pop() if left and writes("claims")(request) else None
+        return left.pop() if left and claims(handle)(request) else None
 
     first, second = fleet.add("a", script), fleet.add("b")
     answers = [first.ask(handle)]
-    claimed(first)
+    claimed(first, handle)
     answers.append(second.ask(handle))
     for answer in answers:
         assert_whole(answer, "origin", "fleet")
@@ -281,7 +288,7 @@ def test_a_machine_that_is_parted_from_the_store_gets_its_module_and_comes_back(
     handle = origin.serve(PATH, replace(WHOLE, bytes_per_second=400_000))  # longer than a claim is believed
     parted, other = fleet.add("a"), fleet.add("b")
     answers = [parted.ask(handle)]
-    claimed(parted)
+    claimed(parted, handle)
     answers.append(other.ask(handle))
     waiting(other, handle)
     parted.front.script = always(Fault(is_silent=True))
@@ -298,7 +305,7 @@ def test_clocks_that_differ_by_minutes_change_nothing(fleet: Machines, origin: O
     handle = origin.serve(PATH, replace(WHOLE, bytes_per_second=500_000))  # for longer than a claim is believed
     right, wrong = fleet.add("a"), fleet.add("b", environ=wrong_by(minutes))
     answers = [right.ask(handle)]
-    claimed(right)
+    claimed(right, handle)
     answers.append(wrong.ask(handle))
     assert_whole(answers[0], "origin")
     assert_whole(answers[1], "fleet")
