@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEER := .venv-peer
+AZURITE := 3.35.0
+AZURITE_INSTALLED := .azurite/installed-$(AZURITE)
 PIP_INSTALL := -m pip install -q --disable-pip-version-check -c constraints.txt
 
 # Tests of what hubclient's core does alone. They need no daemon, no TensorFlow and nothing that hubd depends on,
@@ -23,7 +25,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 WITH_PEER = HUBD_TEST_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install peer demo test test-all test-fast test-client test-browser test-system check lint types format soak load bench \
+.PHONY: help install peer azurite demo test test-all test-fast test-client test-browser test-system check lint types format soak load bench \
     clean
 
 help: ## list the targets
@@ -47,13 +49,19 @@ $(PEER)/.installed: benchmarks/peer-requirements.txt constraints.txt
 	$(PEER)/bin/python $(PIP_INSTALL) -r benchmarks/peer-requirements.txt
 	@touch $@
 
+azurite: $(AZURITE_INSTALLED) ## install Azurite into .azurite, which tests of object stores run (with npm)
+
+$(AZURITE_INSTALLED):
+	npm install --prefix .azurite --no-save --no-package-lock --no-audit --no-fund --silent azurite@$(AZURITE)
+	@touch $@
+
 demo: $(INSTALLED) ## watch a module go from its publisher to a prediction (half a minute; ARGS=--stay shows its page)
 	@$(BIN)/python demo/demo.py $(ARGS)
 
-test: $(INSTALLED) $(PEER)/.installed ## run the tests, TensorFlow's included (about eleven minutes)
+test: $(INSTALLED) $(PEER)/.installed $(AZURITE_INSTALLED) ## run the tests, TensorFlow's included (about eleven minutes)
 	$(WITH_PEER) $(PYTEST) -m 'not thorough'
 
-test-all: $(INSTALLED) $(PEER)/.installed test-client ## run further cases too, and the client's tests on other Pythons
+test-all: $(INSTALLED) $(PEER)/.installed $(AZURITE_INSTALLED) test-client ## run further cases too, and the client's tests on other Pythons
 	$(WITH_PEER) $(PYTEST)
 
 test-fast: $(INSTALLED) ## run the tests that need neither a daemon nor TensorFlow nor patience
@@ -109,5 +117,5 @@ bench: $(INSTALLED) $(PEER)/.installed ## measure and draw hubd beside its peers
 	$(BIN)/python -m benchmarks --peer-python $(PEER)/bin/python --chart $(BENCH_CHART) $(ARGS)
 
 clean: ## remove everything that was built
-	rm -rf .venv .venv-* .bench .booted .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist client/build client/dist
+	rm -rf .venv .venv-* .azurite .bench .booted .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist client/build client/dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.object_stores import AzureServer, S3Server, require_azurite
 from tests.support.origin import Origin
 
 
@@ -46,4 +47,19 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A running daemon for all tests of a file that leave it as it was."""
     with Daemon(tmp_path_factory.mktemp("daemon")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 store for all tests of a run: each makes buckets of its own."""
+    with S3Server(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    """An Azure store for all tests of a run: each makes containers of its own."""
+    require_azurite()
+    with AzureServer(tmp_path_factory.mktemp("azure")) as running:
         yield running

@@ -191,7 +191,10 @@ class Fetch:
         return not self._refresh and self._means.is_fresh(before)
 
     def _may_share(self) -> bool:
-        """Whether the fleet is asked: not by whoever wants the origin's own word. A digest is as good from there."""
+        """Whether the fleet is asked: not for what is a user's own, nor by whoever wants the origin's word. A digest is
+        as good from there."""
+        if self.reader is not None or self._credential is not None:
+            return False
         wants_word = self._refresh and all(digest is None for digest in self._demands)
         return not wants_word or (not self._whole and handles.is_immutable(self.progress.handle))
 

@@ -74,7 +74,9 @@ class Fleet:
             return None  # what is in a store already comes from there
         from hubd.fetching.sharing import Rules, Share
 
-        rules = Rules(self._settings.network.revalidate_after, self.terms.share_credentialed)
+        # A store tells times in whole seconds: what it says is of this second may be older than that.
+        max_age_seconds = self._settings.network.revalidate_after - 1.0
+        rules = Rules(max_age_seconds, self.terms.share_credentialed)
         return Share(self.tier, self.uploads, rules, progress, self._spawn, self.look)
 
     @property

@@ -101,8 +101,8 @@ class StoreBucket:
 
 
 def _whole_bytes(response: aiohttp.ClientResponse) -> int | None:
-    if response.status == 416:
-        return 0  # its first byte was asked for
+    if response.status == 416 or response.content_length == 0:
+        return 0  # its first byte was asked for, and there is none
     if response.status == 206:
         content_range = ContentRange.parse(response.headers.get("Content-Range"))
         return content_range.total_bytes if content_range is not None else None

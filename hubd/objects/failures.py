@@ -19,6 +19,7 @@ from hubclient.contract.errors import (
 )
 
 _STATUS = re.compile(r"status code: (\d{3})\b")
+_TIMED_OUT = re.compile(r"\bkind: Timeout\b")
 _NO_BUCKET = re.compile(rb"NoSuchBucket|ContainerNotFound|ResourceNotFound|The specified bucket does not exist")
 _DENIED = frozenset({401, 403})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -78,7 +79,7 @@ class Subject:
             return self.elsewhere()
         if status is not None:
             return UpstreamUnavailable(f"{self.root} answered HTTP {status}")
-        if "timed out" in text or "timeout" in text:
+        if _TIMED_OUT.search(text) is not None:
             return self.timed_out()
         return UpstreamUnavailable(f"{self.root} cannot be reached, or gave no usable answer ({kind})")
 

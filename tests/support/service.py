@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,12 +30,13 @@ allow_private_addresses = true
 class Service:
     """Context manager: ALICE's daemon, in a directory of hers that everyone may enter. Its log is in `log`."""
 
-    def __init__(self, directory: Path, network: str = "") -> None:
+    def __init__(self, directory: Path, network: str = "", environ: Mapping[str, str] | None = None) -> None:
         self.cache = directory / "cache"
         self.socket = directory / "hubd.sock"
         self.log = directory / "hubd.log"
         self.config = directory / "hubd.toml"
         self.config.write_text(CONFIG + network)
+        self._environ = {"PATH": os.defpath, **(environ or {})}
         self._running: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -47,7 +48,7 @@ class Service:
                 cwd=as_user.REPOSITORY,
                 stdout=log,
                 stderr=log,
-                env={"PATH": os.defpath},
+                env=self._environ,
             )
         wait_until(self._answers)
 
