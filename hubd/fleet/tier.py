@@ -76,7 +76,6 @@ class Found:
     async def _opened(self, stack: AsyncExitStack, request: ArchiveRequest) -> Delivery:
         """A store that has too much to do is left alone for a while, as in `Asking`: the origin has it no better."""
         patience = self._patience()
-        patience.answered()  # it gave the record
         while True:
             try:
                 return await stack.enter_async_context(self._remote.open(archive_path(self.record.digest), request))
@@ -164,8 +163,8 @@ class Tier:
         )
 
     async def probe(self) -> None:
-        """Finds out whether the store is there, and may be used; `status` tells. Raises nothing."""
-        await probe(self._remote, self._random, writes=self._terms().mode == "read-write")
+        """Finds out whether the store is there, and may be read; `status` tells. Raises nothing."""
+        await probe(self._remote, self._random)
 
     async def has_archive(self, record: FleetRecord) -> bool:
         """Whether the archive that a record names is there. Raises upstream-* errors."""
