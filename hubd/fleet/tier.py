@@ -7,6 +7,7 @@ by whoever uses it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,11 @@ from hubd.network.failures import Busy
 from hubd.network.sources import ArchiveRequest, Delivery
 
 FOR_EVER = float("inf")
+
+
+def since_boot() -> float:
+    """Monotonic seconds, those that the machine was suspended for included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Status(NamedTuple):
@@ -87,7 +93,7 @@ class Found:
 
 class Tier:
     """`reach` gives the bucket, and `terms` the settings, that hold now; `spawn` starts a task in the group that owns
-    all work. `clock` gives monotonic seconds.
+    all work. `clock` gives monotonic seconds, in which sleep counts: a holder that was suspended has lost its turn.
     """
 
     def __init__(
@@ -96,13 +102,13 @@ class Tier:
         terms: Callable[[], FleetSettings],
         spawn: Spawn,
         *,
-        clock: Clock | None = None,
+        clock: Clock = since_boot,
         random: Random | None = None,
     ) -> None:
         self.figures = Figures()
         self._terms = terms
         self._spawn = spawn
-        self._clock = clock or (lambda: asyncio.get_running_loop().time())
+        self._clock = clock
         self._random = random or Random()  # noqa: S311 - for jitter, and for names that need only differ
         self._remote = Remote(reach, self._clock, self._random.uniform)
 
