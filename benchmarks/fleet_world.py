@@ -195,8 +195,14 @@ class MemoryBucket:
         yield found.data
 
     async def _carry(self, size_bytes: int) -> None:
-        await self.line.transfer(size_bytes)
+        """What is under way when the store goes away is cut."""
         self._require_reachable()
+        goes_at = self._terms.away[0]
+        try:
+            async with asyncio.timeout_at(goes_at if self._now() < goes_at < inf else None):
+                await self.line.transfer(size_bytes)
+        except TimeoutError:
+            raise UpstreamUnavailable("the store cut the transfer") from None
 
     async def _request(self, kind: str, path: str) -> None:
         """Takes the time of a request; raises what a store that is away or has too much to do answers."""

@@ -64,6 +64,7 @@ class Watch:
     version: Version | None = None
     since: float = 0.0  # when the claim of this version was first seen
     waited_for: str | None = None  # the last holder that was seen at work
+    holder_since: float | None = None  # when it was first seen
     refusals: int = 0  # how often the store has asked to be left alone
 
     def seeing(self, seen: SeenClaim | None, now: float) -> Watch:
@@ -72,9 +73,9 @@ class Watch:
             return replace(self, version=None)
         at_work = seen.claim is not None and seen.claim.phase != "failed"
         waited_for = seen.claim.holder if seen.claim is not None and at_work else self.waited_for
-        if seen.version == self.version:
-            return replace(self, waited_for=waited_for)
-        return replace(self, version=seen.version, since=now, waited_for=waited_for)
+        holder_since = self.holder_since if waited_for == self.waited_for else now
+        since = self.since if seen.version == self.version else now
+        return Watch(self.began, seen.version, since, waited_for, holder_since, self.refusals)
 
 
 class Create(NamedTuple):
@@ -134,19 +135,19 @@ def decide(
 def wait_seconds(seen: SeenClaim, watch: Watch, now: float, terms: FleetSettings, uniform: Uniform) -> float:
     """How long to leave a live claim alone: as long as it says that it will take, and some time beyond that.
 
-    That time is random and grows with what was waited already, so that the number of looks grows like the logarithm of
-    the time; and it doubles each time the store refuses to answer, so that a fleet of any size finds a rate that its
-    store can bear. A claim that was seen unchanged is looked at again when it can be taken over.
+    That time is random and grows with what was waited for this holder already, so that the number of looks grows like
+    the logarithm of the time; and it doubles each time the store refuses to answer, so that a fleet of any size finds a
+    rate that its store can bear. A claim that has not changed is left alone twice as long each time, until it can be
+    taken over.
     """
-    waited = now - watch.began
-    eta = eta_seconds(seen)
-    beyond = max(FIRST_WAIT_SECONDS, waited * (_OF_WAITED_BLINDLY if eta is None else _OF_WAITED))
-    beyond = uniform(0.5, 1.5) * beyond * 2.0 ** min(watch.refusals, _MAX_DOUBLINGS)
+    waited = now - (watch.began if watch.holder_since is None else watch.holder_since)
     unchanged = now - watch.since
+    eta = eta_seconds(seen)
+    beyond = max(FIRST_WAIT_SECONDS, waited * (_OF_WAITED_BLINDLY if eta is None else _OF_WAITED), unchanged)
+    beyond = uniform(0.5, 1.5) * beyond * 2.0 ** min(watch.refusals, _MAX_DOUBLINGS)
     most = terms.claim_timeout - unchanged if unchanged > 0 else terms.claim_timeout + waited * _OF_WAITED_AT_MOST
-    return max(
-        FIRST_WAIT_SECONDS / 2, min((eta or 0.0) + beyond, most + uniform(0.0, most / 4), terms.max_wait - waited)
-    )
+    left = watch.began + terms.max_wait - now
+    return max(FIRST_WAIT_SECONDS / 2, min((eta or 0.0) + beyond, most + uniform(0.0, most / 4), left))
 
 
 def eta_seconds(seen: SeenClaim) -> float | None:

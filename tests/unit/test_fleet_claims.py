@@ -92,7 +92,7 @@ def test_the_time_that_is_left_follows_from_what_came_so_far() -> None:
 
 
 def waits(seen: SeenClaim, *, waited: float = 0.0, refusals: int = 0) -> float:
-    watch = replace(Watch(0.0).seeing(seen, waited), refusals=refusals)
+    watch = replace(Watch(0.0).seeing(at_work(TWO), 0.0).seeing(seen, waited), refusals=refusals)
     return wait_seconds(seen, watch, waited, TERMS, middle)
 
 
@@ -106,8 +106,14 @@ def test_waits_follow_the_claim_grow_and_have_an_end() -> None:
     assert waits(at_work(), waited=300.0, refusals=9) < 120.0
 
 
+def test_a_holder_that_took_over_is_looked_at_as_often_as_the_first_one() -> None:
+    other = at_work(holder="b" * 16)
+    watch = Watch(0.0).seeing(at_work(TWO), 0.0).seeing(other, 40.0)
+    assert wait_seconds(other, watch, 40.0, TERMS, middle) == pytest.approx(0.5)
+
+
 def test_waits_are_random() -> None:
-    watch = Watch(0.0).seeing(at_work(), 10.0)
+    watch = Watch(0.0).seeing(at_work(TWO), 0.0).seeing(at_work(), 10.0)
     least = wait_seconds(at_work(), watch, 10.0, TERMS, lambda low, high: low)
     most = wait_seconds(at_work(), watch, 10.0, TERMS, lambda low, high: high)
     assert most >= 3 * least
