@@ -20,6 +20,9 @@ LINE_EVERY_SECONDS = 10.0
 LINE_EVERY_FRACTION = 0.1
 LINES_APART_SECONDS = 1.0
 
+#: What is told in bytes: from a host into the cache, and from the cache into the fleet's store.
+MOVING = ("transferring", "uploading")
+
 
 class Silent:
     """Shows nothing."""
@@ -120,6 +123,8 @@ def outcome(handle: str, result: dict[str, Any], seconds: float, fetch: dict[str
         what = size(archive_bytes) if archive_bytes else f"{size(result['size_bytes'])} unpacked"
         whose = "somebody else's download: " if kind == "joined" else ""
         return f"{text}  {whose}{what} in {duration(seconds)}"
+    if kind == "uploaded" and result.get("archive_bytes") is not None:
+        return f"{text}  {size(result['archive_bytes'])}"
     return text
 
 
@@ -133,7 +138,7 @@ def how_far(fetch: dict[str, Any]) -> str:
     if fetch.get("trouble") is not None:
         return f", {troubled(fetch)}"
     done = fraction(fetch)
-    if fetch["state"] != "transferring" or not fetch["received_bytes"]:
+    if fetch["state"] not in MOVING or not fetch["received_bytes"]:
         return ""
     parts = [size(fetch["received_bytes"]) if done is None else f"{done:.0%} of {size(fetch['total_bytes'])}"]
     if fetch["rate_bytes_per_second"]:
