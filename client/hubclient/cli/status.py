@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from hubclient.cli import fleet_words
 from hubclient.cli.names import of_uid, of_uids
 from hubclient.cli.output import emit, emit_json
 from hubclient.cli.snapshot import cached_part, reach_running, take
@@ -144,6 +145,7 @@ def rows(answer: dict[str, Any], fetches: Sequence[dict[str, Any]] = ()) -> list
         Row("", ", ".join(f"{counters.get(name, 0):,} {said}" for name, said in _MORE_COUNTERS.items())),
         *([] if part is None else [Row("", f"{percent(part)} of all that was asked for was there already")]),
         *_prefetch_rows(answer),
+        *_fleet_rows(answer),
         *_config_rows(answer),
         Row("process", f"pid {answer['pid']}, of {of_uids([answer['uid']])}, up {duration(answer['uptime_seconds'])}"),
         Row("", f"since {since:%Y-%m-%d %H:%M:%S}, on {answer['socket']}"),
@@ -177,6 +179,11 @@ def _prefetch_rows(answer: dict[str, Any]) -> list[Row]:
     if upcoming is not None:
         text += f"; next at {datetime.fromisoformat(upcoming).astimezone():%Y-%m-%d %H:%M}"
     return [Row("prefetch", text)]
+
+
+def _fleet_rows(answer: dict[str, Any]) -> list[Row]:
+    fleet = answer.get("fleet")
+    return [Row("fleet", fleet_words.summary(fleet))] if fleet and fleet["state"] != "off" else []
 
 
 def _config_rows(answer: dict[str, Any]) -> list[Row]:
