@@ -60,6 +60,12 @@ def stream(events: Sequence[Mapping[str, Any]], *, cut: bool = False) -> Script:
     return script
 
 
+def by_path(scripts: Mapping[str, Script]) -> Script:
+    """A script for each path; of others the daemon says what it says where there is no route."""
+    missing = problem("not-found", 404, "there is no such route; GET /v1/openapi.json lists them")
+    return lambda asked, connection: scripts.get(asked.path, missing)(asked, connection)
+
+
 def progress(received_bytes: int = 1) -> dict[str, Any]:
     return {"event": "progress", "fetch": {"id": "f", "received_bytes": received_bytes}}
 

@@ -17,7 +17,7 @@ from hubclient.contract.handles import key
 from hubclient.contract.lock_file import Locked
 from tests.support.api_answers import fetch, fleet, status
 from tests.support.hubctl import SECONDS, Terminal, environ_of
-from tests.support.scripted_daemon import Asked, Script, ScriptedDaemon, answer, problem, resolved, stream
+from tests.support.scripted_daemon import Asked, Script, ScriptedDaemon, answer, by_path, problem, resolved, stream
 
 A, B = "https://h.example/a/1", "https://h.example/b/1"
 STORE = "s3://bucket/prefix"
@@ -30,10 +30,8 @@ def run(daemon: ScriptedDaemon, *arguments: str) -> tuple[int, str, str]:
 
 
 def daemon_of(tmp_path: Path, scripts: Mapping[str, Script]) -> ScriptedDaemon:
-    """A daemon with a script for each route; what has none is no route."""
-    missing = problem("not-found", 404, "there is no such route; GET /v1/openapi.json lists them")
-    scripts = {"/v1/status": answer(status(config={"file": "/etc/hubd/config.toml"}))} | dict(scripts)
-    return ScriptedDaemon(tmp_path / "hubd.sock", lambda asked, end: scripts.get(asked.path, missing)(asked, end))
+    known = answer(status(config={"file": "/etc/hubd/config.toml"}))
+    return ScriptedDaemon(tmp_path / "hubd.sock", by_path({"/v1/status": known, **scripts}))
 
 
 def with_store(tmp_path: Path, path: str, script: Script, **changes: Any) -> ScriptedDaemon:

@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from hubclient.cli.asking import Answered, Event, Failed
-from hubclient.cli.display import MOVING, Silent, fraction, troubled
+from hubclient.cli.display import MOVING, Silent, fraction, troubled, waits
 from hubclient.cli.wording import count, fitted, printable, rate, remaining, short, size
 
 REFRESH_EVERY_SECONDS = 0.1
@@ -100,6 +100,7 @@ def row_of(fetch: dict[str, Any], handle: str, width: int, label_width: int, *, 
         ).append("  " + troubled(fetch), style="yellow")
     if state not in MOVING or not fetch["received_bytes"]:
         word = f"unpacking {size(fetch['unpacked_bytes'])}" if state == "unpacking" else state
+        word = waits(fetch) if state == "waiting" else word
         names = max(1, min(label_width, width - len(word) - 2))
         text = Text(fitted(short(handle), names), no_wrap=True, overflow="ellipsis")
         return text.append("  ").append(word, style="dim" if state == "queued" else "cyan")

@@ -33,6 +33,9 @@ _MORE_COUNTERS = {
 }
 
 
+_TIERS = {"local": "the cache", "fleet": "the fleet's store", "mirror": "mirrors", "origin": "origins"}
+
+
 class Row(NamedTuple):
     """A line of the screen: what it is about, empty for more of the same, and what is to be said."""
 
@@ -144,6 +147,7 @@ def rows(answer: dict[str, Any], fetches: Sequence[dict[str, Any]] = ()) -> list
         ),
         Row("", ", ".join(f"{counters.get(name, 0):,} {said}" for name, said in _MORE_COUNTERS.items())),
         *([] if part is None else [Row("", f"{percent(part)} of all that was asked for was there already")]),
+        *_tier_rows(counters),
         *_prefetch_rows(answer),
         *_fleet_rows(answer),
         *_config_rows(answer),
@@ -179,6 +183,14 @@ def _prefetch_rows(answer: dict[str, Any]) -> list[Row]:
     if upcoming is not None:
         text += f"; next at {datetime.fromisoformat(upcoming).astimezone():%Y-%m-%d %H:%M}"
     return [Row("prefetch", text)]
+
+
+def _tier_rows(counters: dict[str, Any]) -> list[Row]:
+    """Where it came from, when that was more than the cache and the origins."""
+    answers = counters.get("answers_by_tier") or {}
+    if not any(answers.get(tier) for tier in ("fleet", "mirror")):
+        return []
+    return [Row("", ", ".join(f"{answers.get(tier, 0):,} from {said}" for tier, said in _TIERS.items()))]
 
 
 def _fleet_rows(answer: dict[str, Any]) -> list[Row]:
