@@ -103,6 +103,7 @@ class ScriptedDaemon:
     ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._threads[0].join()  # whom it let in last is among the open ones by now
         with self._lock:
             for connection in self._open:
                 connection.shutdown(socket.SHUT_RDWR)
