@@ -81,6 +81,17 @@ def test_status_says_what_is_wrong_with_the_store_and_what_mends_it(
     assert remedy in second
 
 
+def test_what_the_store_does_not_allow_is_said_of_one_that_answers(tmp_path: Path) -> None:
+    told = {"mode": "read-only", "trouble": "it takes nothing from this machine"}
+    with with_store(tmp_path, "-", answer({}), **told) as daemon:
+        code, out, _ = run(daemon, "fleet", "status")
+    assert code == 0
+    assert out.splitlines()[:2] == [
+        f"the fleet's store {STORE} answers: it takes nothing from this machine",
+        f"store       {STORE}, read-only, answers",
+    ]
+
+
 def test_status_without_a_store_says_which_setting_names_one(tmp_path: Path) -> None:
     with with_store(tmp_path, "-", answer({}), state="off", store=None) as daemon:
         code, out, said = run(daemon, "fleet", "status")
@@ -142,11 +153,11 @@ def test_who_is_no_administrator_is_told_who_is(tmp_path: Path, path: str, argum
 
 def module(handle: str, **changes: Any) -> dict[str, Any]:
     plain = {"digest": "d" * 64, "archive_bytes": 5_000_000, "age_seconds": 7200.4, "has_archive": True}
-    return {"event": "module", "handle": handle, "key": key(handle), **plain, **changes}
+    return {"handle": handle, "key": key(handle), **plain, **changes}
 
 
 def listing(*modules: Mapping[str, Any], **changes: Any) -> Script:
-    end = {"event": "done", "modules": len(modules), "archive_bytes": 10_000_000, "foreign": 0, "claims": 0} | changes
+    end = {"done": True, "modules": len(modules), "archive_bytes": 10_000_000, "foreign": 0, "claims": 0} | changes
     return stream([{"event": "waiting"}, *modules, end])
 
 
@@ -158,7 +169,7 @@ def test_ls_lists_what_the_store_has(tmp_path: Path) -> None:
         document = json.loads(run(daemon, "fleet", "ls", "--json")[1])
     assert code == 0
     assert [line.split() for line in out.splitlines()] == [
-        ["HANDLE", "ARCHIVE", "UPLOADED", "DIGEST"],
+        ["HANDLE", "ARCHIVE", "AS", "OF", "DIGEST"],
         [A, "5.0", "MB", "7200", "s", "ago", "d" * 12],
         [B, "missing", "7200", "s", "ago", "d" * 12],
     ]
@@ -190,7 +201,7 @@ def test_a_listing_that_fails_in_the_middle_is_no_listing(tmp_path: Path) -> Non
 
 def pushed(handle: str, outcome: str, **changes: Any) -> dict[str, Any]:
     plain = {"digest": "d" * 64, "archive_bytes": 5_000_000, "code": None, "detail": None}
-    return {"event": "pushed", "handle": handle, "key": key(handle), "outcome": outcome, **plain, **changes}
+    return {"handle": handle, "key": key(handle), "outcome": outcome, **plain, **changes}
 
 
 def failed(handle: str, code: str) -> dict[str, Any]:
@@ -199,7 +210,7 @@ def failed(handle: str, code: str) -> dict[str, Any]:
 
 def pushing(*outcomes: Mapping[str, Any], cut: bool = False) -> Script:
     words = [one["outcome"] for one in outcomes]
-    end = {"event": "done", **{word: words.count(word) for word in ("uploaded", "there", "failed")}}
+    end = {"done": True, **{word: words.count(word) for word in ("uploaded", "there", "failed")}}
     return stream([*outcomes, *([] if cut else [end])], cut=cut)
 
 
@@ -214,7 +225,7 @@ def test_push_says_what_came_of_each_handle_in_their_order(tmp_path: Path) -> No
         f"2 of 2 modules in the store, 1 of them new: 5.0 MB sent, {STORE}",
     ]
     assert bodies(daemon, "/v1/fleet/push")[0] == {"handles": [A, B]}
-    assert document["pushed"][0] == {name: value for name, value in pushed(A, "uploaded").items() if name != "event"}
+    assert document["pushed"] == [pushed(A, "uploaded"), pushed(B, "there")]
     assert document["summary"] == {"uploaded": 1, "there": 1, "failed": 0}
 
 
@@ -280,13 +291,13 @@ def test_push_on_a_terminal_shows_fetches_and_uploads_under_way(tmp_path: Path) 
 
 def gone(kind: str, name: str, **changes: Any) -> dict[str, Any]:
     plain = {"handle": None, "size_bytes": 5_000_000, "age_seconds": 86400.0, "removed": True}
-    return {"event": "pruned", "kind": kind, "name": name, **plain, **changes}
+    return {"kind": kind, "name": name, **plain, **changes}
 
 
 def pruning(*objects: Mapping[str, Any]) -> Script:
     removed = [one for one in objects if one["removed"]]
     sent = sum(one["size_bytes"] for one in removed)
-    return stream([*objects, {"event": "done", "removed": len(removed), "removed_bytes": sent}])
+    return stream([*objects, {"done": True, "removed": len(removed), "removed_bytes": sent}])
 
 
 RECORD = gone("record", key(A), handle=A, size_bytes=500)

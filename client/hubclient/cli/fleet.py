@@ -19,7 +19,7 @@ from hubclient.contract.errors import NotFound, RequestInvalid
 if TYPE_CHECKING:
     from hubclient.daemon import Daemon
 
-HEADER = ("HANDLE", "ARCHIVE", "UPLOADED", "DIGEST")
+HEADER = ("HANDLE", "ARCHIVE", "AS OF", "DIGEST")
 LABEL_COLUMNS = 12
 
 
@@ -54,7 +54,8 @@ def status(environ: Mapping[str, str], *, as_json: bool) -> None:
         say(f"hubctl: [fleet] store names one, in {_settings(daemon)}; `hubctl help fleet` tells more")
         return
     trouble = of_store(fleet)
-    lines = [f"the fleet's store {fleet['store']} is well"] if trouble is None else [f"! {trouble.what}"]
+    well = f"answers: {fleet['trouble']}" if fleet["trouble"] else "is well"
+    lines = [f"the fleet's store {fleet['store']} {well}"] if trouble is None else [f"! {trouble.what}"]
     if trouble is not None and trouble.remedy:
         lines.append(f"  -> {trouble.remedy}")
     lines += [f"{about:<{LABEL_COLUMNS}}{text}" for about, text in rows(fleet)]
@@ -86,7 +87,7 @@ def ls(daemon: Daemon, *, quiet: bool, as_json: bool) -> None:
 
 def plain(event: dict[str, Any]) -> dict[str, Any]:
     """The event without what only the stream needs."""
-    return {name: value for name, value in event.items() if name not in ("event", "done")}
+    return {name: value for name, value in event.items() if name != "done"}
 
 
 def age(seconds: float) -> str:

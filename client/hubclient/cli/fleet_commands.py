@@ -56,8 +56,8 @@ def _ls(
 ) -> None:
     """List what the store has, for administrators.
 
-    Sizes are those of the archives. How long ago a module came there is told by the store's own clock.
-    What is missing has a record without an archive: the next machine that wants it fetches it anew.
+    Sizes are those of the archives. As of is when a machine put it there, or confirmed it with its origin,
+    by the store's own clock. What is missing has a record without an archive: whoever wants it next fetches it anew.
 
     Examples:
 
@@ -78,8 +78,8 @@ def _ls(
 def _push(handles: Handles, quiet: Quiet = False, as_json: Json = False) -> None:
     """Have the store hold modules before another machine asks for them; for administrators.
 
-    Each line of stdout is 'uploaded', 'there' or 'failed', and the handle. What the store has is not sent again,
-    and what only some users may have never goes there.
+    Each line of stdout is 'uploaded', 'there' or 'failed', and the handle. What the store lacks comes from its
+    origin once more, for a machine keeps no archives. What only some users may have never goes there.
 
     Examples:
 
@@ -101,7 +101,7 @@ def _prune(
         float,
         typer.Option(
             metavar="TIME",
-            help="What came there so long ago: 90d, 12h.",
+            help="What nobody fetched or confirmed for so long: 90d, 12h.",
             parser=quantity(parse_seconds),
             show_default=False,
         ),
@@ -112,7 +112,7 @@ def _prune(
 ) -> None:
     """Remove from the store what came there long ago; for administrators.
 
-    The store knows no last use: what is still wanted is fetched and uploaded anew by the next machine that asks.
+    The store knows no last use: what is still wanted comes there again by the next machine that asks its origin.
     Records go first, then archives that no record names, and claims that nobody holds any more.
     What hubd did not write is left alone. On a terminal you see the plan and are asked; elsewhere say --yes.
 
