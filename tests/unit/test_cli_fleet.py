@@ -417,6 +417,20 @@ def test_other_content_in_the_store_than_the_lock_file_demands_is_a_mismatch(tmp
     assert "e" * 64 in said
 
 
+def test_what_is_in_an_object_store_already_is_not_pushed(tmp_path: Path) -> None:
+    lock = tmp_path / "hub.lock"
+    lock.write_bytes(lock_file.dump([Locked(one, "d" * 64, "c" * 64, 7) for one in ("s3://models/m/1", A)]))
+    scripts = {
+        "/v1/fleet": answer(fleet()),
+        "/v1/resolve": resolving(),
+        "/v1/fleet/push": pushing(pushed(A, "uploaded")),
+    }
+    with daemon_of(tmp_path, scripts) as daemon:
+        code, out, _ = run(daemon, "sync", "--to-store", str(lock))
+    assert (code, sorted(out.splitlines())) == (0, ["cached    s3://models/m/1", f"uploaded  {A}"])
+    assert bodies(daemon, "/v1/fleet/push") == [{"handles": [A]}]
+
+
 def test_sync_without_the_store_asks_for_none(tmp_path: Path, lock: str) -> None:
     with daemon_of(tmp_path, {"/v1/resolve": resolving()}) as daemon:
         code, out, _ = run(daemon, "sync", lock)

@@ -87,7 +87,7 @@ def _sync(
     The exit code is 1 if a module has other content by now.
 
     With --to-store each line is 'uploaded', 'there' or 'failed', and the handle: what is as the file says goes
-    to the store of the fleet, so that no other machine asks the origin.
+    to the store of the fleet, so that no other machine asks the origin. What is in an object store stays there.
 
     Examples:
 

@@ -19,6 +19,7 @@ from hubclient.cli.resolving import resolve_all, tell
 from hubclient.cli.wording import count, printable
 from hubclient.contract import lock_file
 from hubclient.contract.errors import DigestMismatch, HubError
+from hubclient.contract.handles import is_object
 from hubclient.contract.lock_file import Locked
 from hubclient.locking import Demand
 
@@ -41,7 +42,8 @@ def sync(reach: Callable[[], Daemon], file: str, *, to_store: bool, quiet: bool,
     results, errors = resolve_all(list(locked), ask, quiet=quiet, as_json=as_json)
     outcomes = {handle: _WORDS.get(answer["outcome"], answer["outcome"]) for handle, answer in results.items()}
     outcomes |= dict.fromkeys(errors, "failed")
-    stored = fleet_push.push_all(daemon, list(results), quiet=quiet, as_json=as_json) if to_store else {}
+    wanted = [handle for handle in results if to_store and not is_object(handle)]
+    stored = fleet_push.push_all(daemon, wanted, quiet=quiet, as_json=as_json) if wanted else {}
     errors |= {
         handle: error
         for handle, outcome in stored.items()
