@@ -290,7 +290,7 @@ def test_few_inotify_watches_are_told(tmp_path: Path) -> None:
         (answer(api_answers.fleet()), [("ok", "s3://bucket/prefix answers, read-write")]),
         (
             answer(api_answers.fleet(state="off", store=None)),
-            [("ok", "no store is configured: each module comes from its origin")],
+            [("ok", "none is configured: no store is asked")],
         ),
         (
             answer(api_answers.fleet(state="denied", trouble="no such key")),

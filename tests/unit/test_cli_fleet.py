@@ -101,6 +101,14 @@ def test_status_without_a_store_says_which_setting_names_one(tmp_path: Path) -> 
     assert (as_json[0], json.loads(as_json[1])["state"], as_json[2]) == (0, "off", "")
 
 
+def test_a_daemon_that_asks_no_network_asks_no_store(tmp_path: Path) -> None:
+    with with_store(tmp_path, "-", answer({}), state="off") as daemon:
+        code, out, _ = run(daemon, "fleet", "status")
+        refused = run(daemon, "fleet", "ls")
+    assert (code, "network.offline" in out) == (0, True)
+    assert (refused[0], "network.offline" in refused[2]) == (1, True)
+
+
 def test_status_starts_no_daemon_and_says_that_there_is_none(tmp_path: Path) -> None:
     with daemon_of(tmp_path, {}) as daemon:
         pass

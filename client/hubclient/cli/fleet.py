@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 HEADER = ("HANDLE", "ARCHIVE", "AS OF", "DIGEST")
 LABEL_COLUMNS = 12
 
+_OFFLINE = "this daemon asks no network, so it asks no store either: network.offline says so"
+
 
 def fleet_of(daemon: Daemon) -> dict[str, Any]:
     """The API's Fleet. Raises `RequestInvalid` for a daemon that knows none."""
@@ -37,9 +39,11 @@ def fleet_of(daemon: Daemon) -> dict[str, Any]:
 def store_of(daemon: Daemon) -> dict[str, Any]:
     """The API's Fleet, where there is one to work with. Raises `RequestInvalid` if no store is configured."""
     fleet = fleet_of(daemon)
-    if fleet["state"] == "off":
-        raise RequestInvalid(f"no store is configured: [fleet] store names one, in {_settings(daemon)}")
-    return fleet
+    if fleet["state"] != "off":
+        return fleet
+    if fleet["store"] is not None:
+        raise RequestInvalid(_OFFLINE)
+    raise RequestInvalid(f"no store is configured: [fleet] store names one, in {_settings(daemon)}")
 
 
 def status(environ: Mapping[str, str], *, as_json: bool) -> None:
@@ -48,6 +52,9 @@ def status(environ: Mapping[str, str], *, as_json: bool) -> None:
     fleet = fleet_of(daemon)
     if as_json:
         emit_json(fleet)
+        return
+    if fleet["state"] == "off" and fleet["store"] is not None:
+        emit(_OFFLINE)
         return
     if fleet["state"] == "off":
         emit("no store is configured: each module comes from its origin")

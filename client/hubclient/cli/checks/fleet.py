@@ -18,7 +18,8 @@ def check(environ: Mapping[str, str]) -> Iterator[Finding]:
         except NotFound:  # of the route: an older daemon, which the check of versions tells
             return
     if fleet["state"] == "off":
-        yield ok("fleet", "no store is configured: each module comes from its origin")
+        why = "none is configured" if fleet["store"] is None else "network.offline holds"
+        yield ok("fleet", f"{why}: no store is asked")
     elif (trouble := of_store(fleet)) is not None:
         yield warn("fleet", *trouble)
     else:
