@@ -188,13 +188,12 @@ def read_stream(answer: http.client.HTTPResponse, heard: Progress) -> dict[str, 
 
 
 def read_events(answer: http.client.HTTPResponse, heard: Progress) -> dict[str, Any]:
-    """The last event of a stream, "done" as its name or as a member; `heard` gets each one before. Raises the error of
-    one that "failed"."""
+    """The last event of a stream, "done"; `heard` gets each one before. Raises the error of one that "failed"."""
     if answer.getheader("Content-Type", "").partition(";")[0].strip() != NDJSON_CONTENT_TYPE:
         return read_json(answer)
     while line := answer.readline(_MAX_LINE_BYTES):
         event = _parse(line)
-        match "done" if event.get("done") is True else event.get("event"):
+        match event.get("event"):
             case "done":
                 answer.read()
                 return event

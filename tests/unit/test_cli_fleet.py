@@ -161,11 +161,18 @@ def test_who_is_no_administrator_is_told_who_is(tmp_path: Path, path: str, argum
 
 def module(handle: str, **changes: Any) -> dict[str, Any]:
     plain = {"digest": "d" * 64, "archive_bytes": 5_000_000, "age_seconds": 7200.4, "has_archive": True}
-    return {"handle": handle, "key": key(handle), **plain, **changes}
+    return {"event": "module", "handle": handle, "key": key(handle), **plain, **changes}
 
 
 def listing(*modules: Mapping[str, Any], **changes: Any) -> Script:
-    end = {"done": True, "modules": len(modules), "archive_bytes": 10_000_000, "foreign": 0, "claims": 0} | changes
+    end = {
+        "event": "done",
+        "done": True,
+        "modules": len(modules),
+        "archive_bytes": 10_000_000,
+        "foreign": 0,
+        "claims": 0,
+    } | changes
     return stream([{"event": "waiting"}, *modules, end])
 
 
@@ -209,7 +216,7 @@ def test_a_listing_that_fails_in_the_middle_is_no_listing(tmp_path: Path) -> Non
 
 def pushed(handle: str, outcome: str, **changes: Any) -> dict[str, Any]:
     plain = {"digest": "d" * 64, "archive_bytes": 5_000_000, "code": None, "detail": None}
-    return {"handle": handle, "key": key(handle), "outcome": outcome, **plain, **changes}
+    return {"event": "pushed", "handle": handle, "key": key(handle), "outcome": outcome, **plain, **changes}
 
 
 def failed(handle: str, code: str) -> dict[str, Any]:
@@ -218,7 +225,7 @@ def failed(handle: str, code: str) -> dict[str, Any]:
 
 def pushing(*outcomes: Mapping[str, Any], cut: bool = False) -> Script:
     words = [one["outcome"] for one in outcomes]
-    end = {"done": True, **{word: words.count(word) for word in ("uploaded", "there", "failed")}}
+    end = {"event": "done", "done": True, **{word: words.count(word) for word in ("uploaded", "there", "failed")}}
     return stream([*outcomes, *([] if cut else [end])], cut=cut)
 
 
@@ -233,7 +240,11 @@ def test_push_says_what_came_of_each_handle_in_their_order(tmp_path: Path) -> No
         f"2 of 2 modules in the store, 1 of them new: 5.0 MB sent, {STORE}",
     ]
     assert bodies(daemon, "/v1/fleet/push")[0] == {"handles": [A, B]}
-    assert document["pushed"] == [pushed(A, "uploaded"), pushed(B, "there")]
+    told = [
+        {name: value for name, value in one.items() if name != "event"}
+        for one in map(pushed, (A, B), ("uploaded", "there"))
+    ]
+    assert document["pushed"] == told
     assert document["summary"] == {"uploaded": 1, "there": 1, "failed": 0}
 
 
@@ -299,13 +310,13 @@ def test_push_on_a_terminal_shows_fetches_and_uploads_under_way(tmp_path: Path) 
 
 def gone(kind: str, name: str, **changes: Any) -> dict[str, Any]:
     plain = {"handle": None, "size_bytes": 5_000_000, "age_seconds": 86400.0, "removed": True}
-    return {"kind": kind, "name": name, **plain, **changes}
+    return {"event": "pruned", "kind": kind, "name": name, **plain, **changes}
 
 
 def pruning(*objects: Mapping[str, Any]) -> Script:
     removed = [one for one in objects if one["removed"]]
     sent = sum(one["size_bytes"] for one in removed)
-    return stream([*objects, {"done": True, "removed": len(removed), "removed_bytes": sent}])
+    return stream([*objects, {"event": "done", "done": True, "removed": len(removed), "removed_bytes": sent}])
 
 
 RECORD = gone("record", key(A), handle=A, size_bytes=500)

@@ -94,7 +94,7 @@ def ls(daemon: Daemon, *, quiet: bool, as_json: bool) -> None:
 
 def plain(event: dict[str, Any]) -> dict[str, Any]:
     """The event without what only the stream needs."""
-    return {name: value for name, value in event.items() if name != "done"}
+    return {name: value for name, value in event.items() if name not in ("event", "done")}
 
 
 def age(seconds: float) -> str:
