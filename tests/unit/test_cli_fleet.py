@@ -54,8 +54,8 @@ def test_status_says_that_the_store_is_well_and_what_came_of_it(tmp_path: Path) 
     assert out.splitlines() == [
         f"the fleet's store {STORE} is well",
         f"store       {STORE}, read-write, answers",
-        "from it     12 modules, 3.0 GB; another machine was waited for 2 times",
-        "to it       3 modules, 500.0 MB",
+        "from it     12 found, 3.0 GB received; another machine was waited for 2 times",
+        "to it       3 uploaded, 500.0 MB sent",
         "origins     1 fetch for the whole fleet, 0 for this machine alone",
         f"uploading   {A}, 45% of 100 B",
     ]
@@ -65,9 +65,9 @@ def test_status_says_that_the_store_is_well_and_what_came_of_it(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("state", "what", "remedy"),
     [
-        ("away", "does not answer: no route; it is asked again in 30 s", "is the store up"),
-        ("denied", "refuses this machine: no route; it is asked again in 30 s", "[[credential]]"),
-        ("missing", "is not there: no route; it is asked again in 30 s", "make the bucket"),
+        ("away", "does not answer: no route (asked again in 30 s)", "is the store up"),
+        ("denied", "refuses this machine: no route (asked again in 30 s)", "[[credential]]"),
+        ("missing", "is not there: no route (asked again in 30 s)", "make the bucket"),
     ],
 )
 def test_status_says_what_is_wrong_with_the_store_and_what_mends_it(

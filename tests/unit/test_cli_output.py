@@ -43,6 +43,7 @@ def test_an_error_is_one_line_with_its_code_and_a_next_step(capsys: pytest.Captu
         (errors.HandleForbidden("http:// is not allowed here; network.allow_http allows it"), "in section [network]"),
         (errors.AddressForbidden("h.example is at 10.0.0.1"), "allow_private_addresses"),
         (errors.NotFound("the cache has no module of this key"), "`hubctl ls` lists"),
+        (errors.UpstreamUnavailable("the fleet's store cannot be used: it failed"), "`hubctl fleet status` says"),
         (errors.DiskFull("the disk is full"), "; the cache is /some/cache"),
     ],
     ids=lambda value: value.code if isinstance(value, errors.HubError) else "",

@@ -13,8 +13,9 @@ from hubclient.cli.wording import count, size
 
 def summary(fleet: dict[str, Any]) -> str:
     """The store and what came of it, in one line."""
-    parts = [f"{count(fleet[name], 'module')} {said}" for name, said in (("found", "from"), ("uploaded", "to"))]
-    return f"{fleet['store']}, {fleet['mode']}, {_state(fleet)}; {' it, '.join(parts)} it"
+    return (
+        f"{fleet['store']}, {fleet['mode']}, {_state(fleet)}; {fleet['found']:,} found, {fleet['uploaded']:,} uploaded"
+    )
 
 
 def rows(fleet: dict[str, Any]) -> list[tuple[str, str]]:
@@ -22,8 +23,8 @@ def rows(fleet: dict[str, Any]) -> list[tuple[str, str]]:
     waited = f"; another machine was waited for {_times(fleet['waited'])}" if fleet["waited"] else ""
     told = [
         ("store", f"{fleet['store']}, {fleet['mode']}, {_state(fleet)}"),
-        ("from it", f"{count(fleet['found'], 'module')}, {size(fleet['downloaded_bytes'])}{waited}"),
-        ("to it", f"{count(fleet['uploaded'], 'module')}, {size(fleet['uploaded_bytes'])}"),
+        ("from it", f"{fleet['found']:,} found, {size(fleet['downloaded_bytes'])} received{waited}"),
+        ("to it", f"{fleet['uploaded']:,} uploaded, {size(fleet['uploaded_bytes'])} sent"),
         (
             "origins",
             f"{count(fleet['claimed'], 'fetch')} for the whole fleet, {fleet['alone']:,} for this machine alone",

@@ -163,6 +163,8 @@ def _next_step(error: HubError, handle: str) -> str | None:
         return "credentials for object stores are in the daemon's settings: a [[credential]] with a store"
     if isinstance(error, UpstreamNotFound) and is_object(handle):
         return "check the handle: it names a SavedModel's directory, or an archive that ends in .tar.gz or .tgz"
+    if isinstance(error, UpstreamUnavailable) and "fleet's store" in error.detail:
+        return "`hubctl fleet status` says how it is; modules come from their origins meanwhile"
     if isinstance(error, InUse) and "prefetch file" in error.detail:
         return "`hubctl rm --force` removes it anyway, until the file is next due"
     if isinstance(error, ArchiveCorrupt) and "looks like HTML" in error.detail:

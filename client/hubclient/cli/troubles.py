@@ -42,7 +42,7 @@ def of_store(fleet: dict[str, Any]) -> Trouble | None:
     if state not in STORE_STATES:
         return None
     why = f": {fleet['trouble']}" if fleet.get("trouble") else ""
-    again = f"; it is asked again in {duration(fleet['retry_in_seconds'])}" if fleet.get("retry_in_seconds") else ""
+    again = f" (asked again in {duration(fleet['retry_in_seconds'])})" if fleet.get("retry_in_seconds") else ""
     return Trouble(f"the fleet's store {fleet.get('store')} {STORE_STATES[state]}{why}{again}", _STORE_REMEDIES[state])
 
 
