@@ -42,7 +42,7 @@ def sync(reach: Callable[[], Daemon], file: str, *, to_store: bool, quiet: bool,
     results, errors = resolve_all(list(locked), ask, quiet=quiet, as_json=as_json)
     outcomes = {handle: _WORDS.get(answer["outcome"], answer["outcome"]) for handle, answer in results.items()}
     outcomes |= dict.fromkeys(errors, "failed")
-    wanted = [handle for handle in results if to_store and not is_object(handle)]
+    wanted = [handle for handle in locked if to_store and handle in results and not is_object(handle)]
     stored = fleet_push.push_all(daemon, wanted, quiet=quiet, as_json=as_json) if wanted else {}
     errors |= {
         handle: error
