@@ -51,6 +51,7 @@ class Won(NamedTuple):
 
     hold: Hold
     seen: SeenRecord | None
+    is_takeover: bool  # of a machine that is gone, or has failed
 
 
 class Asking:
@@ -128,7 +129,7 @@ class Asking:
         if record is not None and self._want.takes(record):
             await self._remove(claim.holder, at, is_made=True)
             return record
-        return Won(Hold(claim, version, at), record)
+        return Won(Hold(claim, version, at), record, isinstance(decision, TakeOver))
 
     async def _remove(self, holder: str, at: float, *, is_made: bool) -> None:
         """Removes the claim, best effort. `is_made`: whether it is known to be there."""
@@ -158,7 +159,10 @@ class Asking:
         self._watch = replace(self._watch, refusals=self._patience.refusals)
         # Who only finds out whether a store is well again does not wait for it.
         is_over = self._remote.is_doubted or self._clock() - self._watch.began >= self._terms.max_wait
-        return self._alone(error) if seconds is None or is_over else Wait(seconds)
+        if seconds is None or is_over:
+            return self._alone(error)
+        self._on_wait(None)
+        return Wait(seconds)
 
     def _when_failing(self, error: HubError) -> Alone | Wait:
         if isinstance(error, WriteDenied):

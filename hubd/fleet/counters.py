@@ -22,13 +22,15 @@ class Upload(NamedTuple):
 
 @dataclass
 class Figures:
-    """`waited`: of all questions, those that waited for another machine. `downloaded_bytes` is for whoever downloads
+    """`waited`: of all questions, those that waited for another machine; `taken_over`: of what was `claimed`, what
+    another machine had claimed before, which is gone or has failed. `downloaded_bytes` is for whoever downloads
     to count.
     """
 
     found: int = 0
     waited: int = 0
     claimed: int = 0
+    taken_over: int = 0
     alone: int = 0
     uploaded: int = 0
     uploaded_bytes: int = 0

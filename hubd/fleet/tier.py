@@ -153,6 +153,7 @@ class Tier:
             self.figures.found += 1
             return self._found(found.record, found.age_seconds)
         self.figures.claimed += 1
+        self.figures.taken_over += found.is_takeover
         return Turn(
             self._remote,
             self._terms(),

@@ -20,12 +20,13 @@ _HOP = {"connection", "transfer-encoding", "keep-alive"}
 
 @dataclass(eq=False)
 class Rule:
-    """`status`: what is answered at once; None: it is held until the rule ends, and passed on then."""
+    """`status`: what is answered at once; None: it is held until the rule ends, and passed on then. With
+    `cut_after_bytes` it is passed on, and of the answer's body so much comes before the connection is closed."""
 
     method: str
     text: str
     status: int | None = None
-    headers: dict[str, str] = field(default_factory=dict)
+    cut_after_bytes: int | None = None
     is_met: threading.Event = field(default_factory=threading.Event)
     is_over: threading.Event = field(default_factory=threading.Event)
 
@@ -50,9 +51,11 @@ class Dam:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     @contextmanager
-    def rule(self, method: str, text: str = "", status: int | None = None, **headers: str) -> Iterator[Rule]:
+    def rule(
+        self, method: str, text: str = "", status: int | None = None, *, cut_after_bytes: int | None = None
+    ) -> Iterator[Rule]:
         """For the block; an empty text is in each target."""
-        rule = Rule(method, text, status, headers)
+        rule = Rule(method, text, status, cut_after_bytes)
         self.rules.append(rule)
         try:
             yield rule
@@ -89,17 +92,22 @@ class _Handler(BaseHTTPRequestHandler):
         dam = self.server.dam
         dam.asked.append((self.command, self.path))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        end = None
         for rule in [rule for rule in dam.rules if rule.method == self.command and rule.text in self.path]:
             rule.is_met.set()
             if rule.status is not None:
-                self._answer(rule.status, rule.headers, b"")
+                self._answer(rule.status, {}, b"")
                 return
+            if rule.cut_after_bytes is not None:
+                end = rule.cut_after_bytes
+                continue
             assert rule.is_over.wait(_WAIT_SECONDS), "the rule never ended"
         connection = http.client.HTTPConnection("127.0.0.1", dam.store_port, timeout=_WAIT_SECONDS)
         try:
             connection.request(self.command, self.path, body, dict(self.headers.items()))
             answer = connection.getresponse()
-            self._answer(answer.status, dict(answer.getheaders()), answer.read())
+            self._answer(answer.status, dict(answer.getheaders()), answer.read()[:end])
+            self.close_connection = end is not None
         finally:
             connection.close()
 
