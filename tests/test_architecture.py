@@ -247,6 +247,15 @@ def test_import_hubclient_loads_neither_http_nor_json_nor_tensorflow() -> None:
     assert {"http", "http.client", "json", "ssl", "asyncio", *TENSORFLOW}.isdisjoint(loaded)
 
 
+def test_a_daemon_without_a_fleet_loads_nothing_of_it() -> None:
+    program = "import sys, hubd.service; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    ).stdout.split()
+    assert "hubd.fetching.fleet" in loaded
+    assert [name for name in loaded if name.startswith(("hubd.fleet", "hubd.fetching.sharing", "obstore"))] == []
+
+
 def _write(root: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
