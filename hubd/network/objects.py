@@ -17,13 +17,14 @@ from hubclient.contract.errors import HandleForbidden, UpstreamNotFound
 from hubd.network.connections import Claim
 from hubd.network.session import Session, chunks, refusal
 from hubd.network.sources import ArchiveRequest, Delivery, delivered
-from hubd.objects.failures import says_no_bucket
+from hubd.objects.failures import NoBucket, says_no_bucket
 from hubd.objects.store import ObjectStore
 from hubd.objects.stores import Stores
 from hubd.objects.urls import ObjectUrl
 
 _ARCHIVES = (".tar.gz", ".tgz")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_REMOVED = frozenset({200, 202, 204})
 _MAX_ERROR_BYTES = 4096
 
 
@@ -80,18 +81,39 @@ async def answer(
     url = await store.url(path)
     named = url if store.is_named else None
     async with session.following(url, dict(headers), claim, named=named, is_signed=True) as response:
-        subject, host = store.subject, response.url.raw_host or ""
-        if response.status in _REDIRECTS:
-            raise subject.elsewhere()
-        if response.status == 404 and await _is_bucket_missing(response, host):
-            raise subject.no_bucket()
-        if response.status in (404, 410):
-            raise UpstreamNotFound(f"{subject.root} has no {path} (HTTP {response.status})")
-        if response.status in (401, 403):
-            raise subject.denied(response.status)
-        if (failure := refusal(response, host, "Range" in headers)) is not None:
-            raise failure
+        await _require_usable(response, store, path, ranged="Range" in headers)
         yield response
+
+
+async def remove(session: Session, store: ObjectStore, path: str) -> None:
+    """What is not there is removed already. Raises as `answer`, and is in our own session for the same reasons: obstore
+    would go wherever the store redirects to.
+    """
+    url = await store.url(path, "DELETE")
+    named = url if store.is_named else None
+    async with session.following(url, {}, named=named, is_signed=True, method="DELETE") as response:
+        if response.status in _REMOVED:
+            return
+        try:
+            await _require_usable(response, store, path, ranged=False)
+        except NoBucket:
+            raise
+        except UpstreamNotFound:
+            return
+
+
+async def _require_usable(response: aiohttp.ClientResponse, store: ObjectStore, path: str, *, ranged: bool) -> None:
+    subject, host = store.subject, response.url.raw_host or ""
+    if response.status in _REDIRECTS:
+        raise subject.elsewhere()
+    if response.status == 404 and await _is_bucket_missing(response, host):
+        raise subject.no_bucket()
+    if response.status in (404, 410):
+        raise UpstreamNotFound(f"{subject.root} has no {path} (HTTP {response.status})")
+    if response.status in (401, 403):
+        raise subject.denied(response.status)
+    if (failure := refusal(response, host, ranged)) is not None:
+        raise failure
 
 
 async def _is_bucket_missing(response: aiohttp.ClientResponse, host: str) -> bool:

@@ -109,6 +109,7 @@ class Session:
         *,
         named: URL | None = None,
         is_signed: bool = False,
+        method: str = "GET",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206 or 416.
 
@@ -117,7 +118,7 @@ class Session:
         `named`: the configuration names this URL, so its scheme, host and port may be asked, whatever the guard says
         of them; but where a redirect leads away from them, it decides.
         `is_signed`: the URL itself says who asks, or that anybody does. No credential goes along, no redirect is
-        followed, and every answer is the caller's, whatever its status.
+        followed, and every answer is the caller's, whatever its status. Only so another `method` may be asked for.
         Raises upstream-*, handle-* and address-forbidden errors.
         """
         asked_host = url.raw_host
@@ -136,7 +137,7 @@ class Session:
                 self._require_verified(url)
             shown = {"Authorization": credential.header()} if credential is not None else {}
             try:
-                response = await self._get(url, {**headers, **shown}, is_named)
+                response = await self._ask(method, url, {**headers, **shown}, is_named)
             except Exception as error:  # of the HTTP library, which raises nearly anything at a hostile answer
                 self._guard.check_refused()  # by now, or when a socket was made
                 if not isinstance(error, aiohttp.InvalidURL | UnicodeError):
@@ -194,7 +195,7 @@ class Session:
                 "network.ca_bundle can name a file with its issuer's certificate instead"
             )
 
-    async def _get(self, url: URL, headers: dict[str, str], is_named: bool) -> aiohttp.ClientResponse:
+    async def _ask(self, method: str, url: URL, headers: dict[str, str], is_named: bool) -> aiohttp.ClientResponse:
         session = self._named_hosts if is_named else self._session
         assert session is not None
         host = (url.raw_host or "").lower()
@@ -210,7 +211,8 @@ class Session:
         is_tls = url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https")
         # The read timeout starts again with every byte: only this one ends a head that never ends.
         async with asyncio.timeout(self._settings.connect_timeout + self._settings.stall_timeout):
-            return await session.get(
+            return await session.request(
+                method,
                 url,
                 headers=headers,
                 allow_redirects=False,

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from yarl import URL
 
@@ -20,7 +20,7 @@ from hubd.config import NetworkSettings
 from hubd.objects import backend
 from hubd.objects.backend import Connecting
 from hubd.objects.endpoints import Place
-from hubd.objects.failures import NoBucket, Subject
+from hubd.objects.failures import Subject
 from hubd.objects.keys import AzureSas, GoogleKey, Keys
 from hubd.objects.standard_places import StandardPlaces
 from hubd.objects.urls import ObjectInfo, Version
@@ -93,8 +93,8 @@ class ObjectStore:
             credential = f"{self.place.scheme}:// of the user whose daemon this is"
         return Subject(self.place.root, credential)
 
-    async def url(self, path: str) -> URL:
-        """Of an object, to be asked for by GET within an hour by whoever has this URL: it is to be told to nobody."""
+    async def url(self, path: str, method: Literal["GET", "DELETE"] = "GET") -> URL:
+        """Of an object, for this method and for an hour, for whoever has this URL: it is to be told to nobody."""
         made = await self._client()
         plain = self.place.object_url(path)
         if made.keys is None:
@@ -104,7 +104,7 @@ class ObjectStore:
         import obstore
 
         try:
-            return URL(await obstore.sign_async(made.client, "GET", path, _SIGNED_FOR), encoded=True)
+            return URL(await obstore.sign_async(made.client, method, path, _SIGNED_FOR), encoded=True)
         except Exception as error:  # of a library that does not say which it raises
             raise self.subject.named(error) from None
 
@@ -163,17 +163,6 @@ class ObjectStore:
                 )
             except FileNotFoundError:
                 raise self.subject.no_bucket() from None
-
-    async def remove(self, path: str) -> None:
-        """What is not there is removed already."""
-        import obstore
-
-        async with self._asking() as client:
-            try:
-                await obstore.delete_async(client, path)
-            except FileNotFoundError as error:
-                if isinstance(named := self.subject.named(error), NoBucket):
-                    raise named from None
 
     @asynccontextmanager
     async def _asking(self, *, is_long: bool = False) -> AsyncIterator[Client]:

@@ -26,6 +26,7 @@ from hubd.objects.failures import NoBucket
 from hubd.objects.urls import Version
 from tests.support.google_store import GoogleStore
 from tests.support.object_stores import AWS_KEYS, AZURE_KEY, AzureServer, S3Server, secret
+from tests.support.origin import Answer, Origin
 
 REQUEST = ArchiveRequest("s3://not/read")
 
@@ -206,6 +207,18 @@ async def test_a_store_that_is_away_is_an_error_in_our_words(tmp_path: Path) -> 
         ):
             with pytest.raises(UpstreamUnavailable, match=r"127\.0\.0\.1|s3://b"):
                 await attempt
+
+
+async def test_what_redirects_is_not_followed_by_what_is_written_or_removed(origin: Origin, tmp_path: Path) -> None:
+    there = Answer(status=307, headers={"Location": origin.url("/there")})
+    for path in ("/b/x/a", "/there"):
+        origin.serve(path, there if path == "/b/x/a" else Answer(b"taken"))
+    stated = f'[[object_store]]\nmatch = "s3://"\nendpoint = "{origin.url("").rstrip("/")}"\n'
+    async with bucket_of(tmp_path, stated, "s3://b/x") as bucket:
+        for attempt in (bucket.create("a", b"1"), bucket.remove("a"), bucket.read("a", 10), bucket.size_bytes("a")):
+            with pytest.raises(UpstreamUnavailable, match="is redirected, which is not followed"):
+                await attempt
+    assert origin.asked("/there") == []
 
 
 async def test_a_provider_is_asked_only_where_the_network_allows_it(tmp_path: Path) -> None:
