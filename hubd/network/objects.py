@@ -15,9 +15,10 @@ from yarl import URL
 
 from hubclient.contract.errors import HandleForbidden, UpstreamNotFound
 from hubd.network.connections import Claim
+from hubd.network.failures import Hopeless
 from hubd.network.session import Session, chunks, refusal
 from hubd.network.sources import ArchiveRequest, Delivery, delivered
-from hubd.objects.failures import NoBucket, says_no_bucket
+from hubd.objects.failures import NoBucket, says_expired, says_no_bucket
 from hubd.objects.store import ObjectStore
 from hubd.objects.stores import Stores
 from hubd.objects.urls import ObjectUrl
@@ -25,6 +26,7 @@ from hubd.objects.urls import ObjectUrl
 _ARCHIVES = (".tar.gz", ".tgz")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REMOVED = frozenset({200, 202, 204})
+_TOLD = frozenset({400, 401, 403, 404})  # in whose bodies a code may say more
 _MAX_ERROR_BYTES = 4096
 
 
@@ -105,9 +107,13 @@ async def remove(session: Session, store: ObjectStore, path: str) -> None:
 async def _require_usable(response: aiohttp.ClientResponse, store: ObjectStore, path: str, *, ranged: bool) -> None:
     subject, host = store.subject, response.url.raw_host or ""
     if response.status in _REDIRECTS:
-        raise subject.elsewhere()
-    if response.status == 404 and await _is_bucket_missing(response, host):
-        raise subject.no_bucket()
+        raise Hopeless(subject.elsewhere().detail)
+    if response.status in _TOLD:
+        told = await _told(response, host)
+        if response.status == 404 and says_no_bucket(told):
+            raise subject.no_bucket()
+        if response.status != 404 and says_expired(told):
+            raise subject.expired(response.status)
     if response.status in (404, 410):
         raise UpstreamNotFound(f"{subject.root} has no {path} (HTTP {response.status})")
     if response.status in (401, 403):
@@ -116,10 +122,11 @@ async def _require_usable(response: aiohttp.ClientResponse, store: ObjectStore, 
         raise failure
 
 
-async def _is_bucket_missing(response: aiohttp.ClientResponse, host: str) -> bool:
+async def _told(response: aiohttp.ClientResponse, host: str) -> bytes:
+    """The beginning of what a store says of an error, to look for codes in it."""
     body = response.headers.get("x-ms-error-code", "").encode()
     async for chunk in chunks(response, host):
         body += chunk
         if len(body) > _MAX_ERROR_BYTES:
             break
-    return says_no_bucket(body)
+    return body

@@ -158,6 +158,15 @@ def test_every_request_is_signed_anew_so_that_none_has_expired(store: Origin, tm
     assert all(signed)
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_clock_that_differs_is_told_from_a_key_that_is_wrong(status: int, store: Origin, tmp_path: Path) -> None:
+    store.serve("/b/m.tar.gz", Answer(b"<Error><Code>RequestTimeTooSkewed</Code>kN7</Error>", status))
+    with Daemon(tmp_path, config=settings(store) + secret(tmp_path, "s3://b", "aws-keys", AWS_KEYS)) as daemon:
+        told = daemon.resolve("s3://b/m.tar.gz")[1]
+    assert (told["code"], "is this machine's clock right" in told["detail"]) == ("upstream-denied", True)
+    assert "kN7" not in told["detail"]
+
+
 def test_a_store_that_is_busy_is_asked_again(store: Origin, tmp_path: Path) -> None:
     busy = Answer(b"<Error><Code>SlowDown</Code></Error>", 503)
     store.serve("/b/m.tar.gz", in_turn(busy, Answer(ARCHIVE)))
