@@ -111,7 +111,7 @@ class Session:
         is_signed: bool = False,
         method: str = "GET",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206 or 416.
+        """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206, 412 or 416.
 
         The claim's place goes with it from host to host; without one the caller has a place for it. `own` is the
         caller's credential, sent along as `credential_for` says, as are the machine's.
@@ -298,7 +298,7 @@ def refusal(response: aiohttp.ClientResponse, host: str, ranged: bool, is_machin
     `is_machines`: the machine's credential was shown.
     """
     status = response.status
-    if status in (200, 304) or (ranged and status in (206, 416)):
+    if status in (200, 304) or (ranged and status in (206, 412, 416)):
         return None
     if status in (404, 410):
         return UpstreamNotFound(f"{host} has no such module (HTTP {status})")

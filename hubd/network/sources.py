@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import aiohttp
 from yarl import URL
@@ -39,7 +40,8 @@ class Delivery:
     The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. `close` gives up the rest
     of the body. With `strong` validators any `part` of the archive can be asked for too; that raises upstream-* errors,
     and `RangeRefused` for an answer that is no such part of this version of it. `extra` is the right to one more
-    connection, if there is one now. `is_local`: nothing of it comes over a network.
+    connection, if there is one now. `is_local`: nothing of it comes over a network. `is_tree`: it is a directory whose
+    files come as one tar, not gzipped, so that its digest is that of its content.
     """
 
     body: AsyncIterator[bytes] | None
@@ -54,6 +56,7 @@ class Delivery:
     expected: Expected = field(default_factory=Expected)  # of the whole archive
     url: URL | None = None  # at the end of all redirects
     is_local: bool = False
+    is_tree: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,15 @@ class ArchiveRequest:
         return {**(self.known.headers() if self.known else {}), **(self.resume.headers() if self.resume else {})}
 
 
+class Source(Protocol):
+    """Where modules come from."""
+
+    def open(self, request: ArchiveRequest) -> AbstractAsyncContextManager[Delivery]:
+        """See `HttpSource.open`."""
+
+
 class HttpSource:
-    """Origins over HTTP, asked in this session. `kaggle_url` is where Kaggle's handles lead."""
+    """Origins over HTTP, asked for archives in this session. `kaggle_url` is where Kaggle's handles lead."""
 
     def __init__(self, session: Session, kaggle_url: str = KAGGLE_URL) -> None:
         self._session = session

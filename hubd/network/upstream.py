@@ -83,7 +83,8 @@ class Generation:
     def __init__(self, settings: Settings, standard: StandardPlaces | None = None) -> None:
         self._session = Session(settings.network, settings.host, MachineCredentials(settings.credential))
         self._stores = Stores(settings.object_store, settings.credential, self._session, settings.network, standard)
-        http, objects = HttpSource(self._session, settings.kaggle.url), ObjectSource(self._session, self._stores)
+        objects = ObjectSource(self._session, self._stores, settings.limits, settings.network.connections_per_fetch)
+        http = HttpSource(self._session, settings.kaggle.url)
         self.fleet = settings.fleet
         self.origins = Origins(http, settings.mirror, objects=objects, offline=settings.network.offline)
         self._open = AsyncExitStack()
