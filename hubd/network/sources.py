@@ -1,7 +1,8 @@
 """The origin's side of a fetch: the tf-hub protocol over HTTP.
 
 A handle's URL with ``tf-hub-format=compressed`` answers the module as a tar.gz, directly or by redirect
-(https://www.tensorflow.org/hub/hosting); a ``kaggle:`` handle stands for a URL of Kaggle's that does the same.
+(https://www.tensorflow.org/hub/hosting; the other format is the business of `formats`); a ``kaggle:`` handle stands for
+a URL of Kaggle's that does the same.
 Law: what an answer is worth is decided here, by its status and its headers.
 """
 
@@ -102,9 +103,9 @@ class HttpSource:
         Raises upstream-*, handle-forbidden and address-forbidden errors, also out of the block while the body is read,
         and `RangeRefused` for an answer to `resume` that is neither the rest nor the whole.
         """
-        home = self._kaggle.home if handles.is_kaggle(request.handle) else _asked(request.handle)
+        home = self._kaggle.home if handles.is_kaggle(request.handle) else asked_url(request.handle)
         own = OwnCredential(request.credential, home) if request.credential is not None else None
-        named = _asked(request.mirror) if request.mirror is not None else None
+        named = asked_url(request.mirror) if request.mirror is not None else None
         async with (
             Claim(self._session.connections, request.is_urgent, request.users) as claim,
             self._session.following(
@@ -235,9 +236,10 @@ async def _broken_off(body: AsyncIterator[bytes], host: str) -> AsyncIterator[by
     raise UpstreamUnavailable(f"{host} sent a part of what was asked for")
 
 
-def _asked(handle: str) -> URL:
+def asked_url(handle: str, tf_hub_format: str = "compressed") -> URL:
+    """Where a handle's module is asked for. Raises `HandleInvalid`."""
     try:
-        url = URL(handles.request_url(handle), encoded=True)
+        url = URL(handles.request_url(handle, tf_hub_format), encoded=True)
         _ = url.raw_host, url.port  # parsed only now
     except ValueError:
         raise HandleInvalid("the handle is no URL that can be asked for") from None
