@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from tests.support.bucket import Bucket
 from tests.support.daemon import Daemon
 from tests.support.hubctl import hubctl
 from tests.support.modules import change_silently
+from tests.support.object_stores import AWS_KEYS, AZURE_KEY, AzureServer, S3Server, secret
 from tests.support.origin import Answer, Asked, Origin
 from tests.support.waiting import wait_until
 
@@ -86,6 +88,25 @@ def test_a_directory_is_one_module_whose_digest_is_that_of_its_content(
     assert detail["content_digest"] == answer["digest"]
     assert got(daemon.resolve(f"{HANDLE}/", digest=answer["digest"]))["outcome"] == "hit"
     assert bucket.asked("models/m/10/saved_model.pb") == []
+
+
+def test_real_stores_keep_directories_too(s3: S3Server, azure: AzureServer, tmp_path: Path) -> None:
+    name = f"b{os.urandom(6).hex()}"
+    s3.make(name)
+    azure.make(name)
+    for path, data in {**FILES, "assets/": b"", "nothing in it/": b""}.items():
+        s3.put(name, f"m/1/{path}", data)
+        azure.put(name, f"m/1/{path}", data)
+    keys = secret(tmp_path, f"s3://{name}", "aws-keys", AWS_KEYS) + secret(
+        tmp_path, "az://" + name, "azure-key", AZURE_KEY
+    )
+    with Daemon(tmp_path, config=s3.settings() + azure.settings() + keys) as daemon:
+        for scheme in ("s3", "az"):
+            handle = f"{scheme}://{name}/m/1"
+            assert got(daemon.resolve(handle))["outcome"] == "fetched"
+            assert got(daemon.resolve(handle, refresh=True))["outcome"] == "hit"
+        assert len(list((daemon.cache / "trees").iterdir())) == 1, "equal content is there once"
+    assert "X-Amz" not in daemon.log.read_text()
 
 
 def test_what_has_not_changed_is_found_by_its_listing_alone(start: Callable[..., Daemon], bucket: Bucket) -> None:
