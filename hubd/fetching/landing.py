@@ -145,7 +145,7 @@ class Landing:
         if not immutable:
             return manifest, []
         if self.demands and all(digest not in (None, manifest.digest) for digest in self.demands):
-            raise DigestMismatch(f"the archive's sha256 is {manifest.digest}, and {self.demands[0]} was demanded")
+            raise DigestMismatch(f"the module's digest is {manifest.digest}, and {self.demands[0]} was demanded")
         return manifest, [f"this version's archive is not the one that was fetched {before.fetched_at:%F}"]
 
 
