@@ -288,6 +288,21 @@ def test_a_callers_credential_is_for_the_origin_and_not_for_the_bucket(
     assert all("Authorization" not in headers for headers in shown)
 
 
+def test_where_an_origin_leads_what_is_the_users_own_is_not_shown(
+    tmp_path: Path, bucket: Bucket, origin: Origin
+) -> None:
+    for version in ("1", "2"):
+        bucket.put_all(f"models/m/{version}", FILES)
+    handle = origin.serve("/google/m/1", Answer(status=303, headers={"Location": "s3://bucket/models/m/1"}))
+    said = '[[host]]\nname = "127.0.0.1"\nformat = "uncompressed"\n'
+    keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "tell-nobody"}
+    with Daemon(tmp_path, config=bucket.settings() + said, environ=keys) as daemon:
+        got(daemon.resolve(handle))
+        got(daemon.resolve("s3://bucket/models/m/2"))
+    anonymous, own = (bucket.asked(f"models/m/{version}/saved_model.pb") for version in ("1", "2"))
+    assert ["X-Amz-Signature" in asked.target for asked in (*anonymous, *own)] == [False, True]
+
+
 def test_an_origin_that_leads_to_a_bucket_in_answer_to_the_other_format_is_refused(
     start: Callable[..., Daemon], bucket: Bucket, origin: Origin
 ) -> None:
