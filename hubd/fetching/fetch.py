@@ -319,7 +319,8 @@ class Fetch:
         if delivery.from_bytes:
             self._means.counters.resumed += 1
             log.info("%s: goes on from byte %d of %s", progress.loggable, delivery.from_bytes, delivery.total_bytes)
-        async with Unpacker(staging.archive, tree, self._means.unpack_limits, reservation.tree) as unpacker:
+        limits = self._means.unpack_limits
+        async with Unpacker(staging.archive, tree, limits, reservation.tree, is_plain=delivery.is_tree) as unpacker:
             progress.unpacker = unpacker
 
             def on_written(written: Ranges) -> None:
@@ -376,7 +377,8 @@ class Fetch:
         self, delivery: Delivery, tree: str, received: Received, report: UnpackReport, leases: list[Lease]
     ) -> Landed:
         """In a thread."""
-        landed = self._landing.publish(delivery, tree, manifest_of(received, report), leases)
+        manifest = manifest_of(received, report, is_tree=delivery.is_tree)
+        landed = self._landing.publish(delivery, tree, manifest, leases)
         self._published = True
         return landed
 

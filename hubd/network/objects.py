@@ -1,4 +1,4 @@
-"""Handles of object stores: an archive in a bucket, as an origin's.
+"""Handles of object stores: an archive in a bucket, or a directory, as an origin's archive.
 
 Law: what is in a bucket is asked for in our own session, by a URL that obstore has signed for this one request and that
 is told to nobody. So it passes the guard, is paced, and goes on where it was, as everything that is fetched.
@@ -7,15 +7,17 @@ is told to nobody. So it passes the guard, is paced, and goes on where it was, a
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
 import aiohttp
 from yarl import URL
 
 from hubclient.contract.errors import HandleForbidden, UpstreamNotFound
+from hubd.config import LimitSettings
 from hubd.network.connections import Claim
 from hubd.network.failures import Hopeless
+from hubd.network.object_directory import open_directory
 from hubd.network.session import Session, chunks, refusal
 from hubd.network.sources import ArchiveRequest, Delivery, delivered
 from hubd.objects.failures import NoBucket, says_expired, says_no_bucket
@@ -33,9 +35,12 @@ _MAX_ERROR_BYTES = 4096
 class ObjectSource:
     """The modules in all buckets, asked for in this session."""
 
-    def __init__(self, session: Session, stores: Stores) -> None:
+    def __init__(self, session: Session, stores: Stores, limits: LimitSettings, most_connections: int) -> None:
+        """`limits` and `most_connections` are of directories: what one may hold, and how it may be fetched."""
         self._session = session
         self._stores = stores
+        self._limits = limits
+        self._most_connections = most_connections
 
     @asynccontextmanager
     async def open(self, request: ArchiveRequest) -> AsyncIterator[Delivery]:
@@ -43,19 +48,27 @@ class ObjectSource:
         if request.credential is not None:
             raise HandleForbidden("object stores are shown the daemon's own [[credential]], and none of a caller's")
         url = ObjectUrl.parse(request.handle)
-        store = self._stores.of(url)
         is_archive = url.path.endswith(_ARCHIVES)
-        opened = (
-            open_archive(self._session, store, url.path, request) if is_archive else self.open_directory(url, request)
-        )
+        opened = self._open_archive(url, request) if is_archive else self.open_directory(url, request)
         async with opened as delivery:
             yield delivery
 
     @asynccontextmanager
     async def open_directory(self, url: ObjectUrl, request: ArchiveRequest) -> AsyncIterator[Delivery]:
         """A SavedModel's directory as the archive that it would be."""
-        raise UpstreamNotFound(f"{url} is no archive: the name of one ends in .tar.gz or .tgz")
-        yield  # a generator
+        store = self._stores.of(url)
+
+        def get(name: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+            return answer(self._session, store, f"{url.path}/{name}", headers)
+
+        opened = open_directory(
+            self._session.connections, store, url, request, get, self._limits, self._most_connections
+        )
+        async with opened as delivery:
+            yield delivery
+
+    def _open_archive(self, url: ObjectUrl, request: ArchiveRequest) -> AbstractAsyncContextManager[Delivery]:
+        return open_archive(self._session, self._stores.of(url), url.path, request)
 
 
 @asynccontextmanager
@@ -76,7 +89,7 @@ async def open_archive(
 async def answer(
     session: Session, store: ObjectStore, path: str, headers: Mapping[str, str], claim: Claim | None = None
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """The answer to a GET of an object: with status 200, 304, or to a request with Range 206 or 416.
+    """The answer to a GET of an object: with status 200, 304, or to a request with Range 206, 412 or 416.
 
     Raises upstream-*, handle-forbidden and address-forbidden errors; `NoBucket` where the bucket itself is missing.
     """

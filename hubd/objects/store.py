@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from yarl import URL
@@ -17,11 +17,11 @@ from yarl import URL
 from hubclient.contract.credentials import may_travel
 from hubclient.contract.errors import HandleForbidden, HubError
 from hubd.config import NetworkSettings
-from hubd.objects import backend
+from hubd.objects import backend, shared_access
 from hubd.objects.backend import Connecting
 from hubd.objects.endpoints import Place
 from hubd.objects.failures import Subject
-from hubd.objects.keys import AzureSas, GoogleKey, Keys
+from hubd.objects.keys import AzureKey, AzureSas, GoogleKey, Keys
 from hubd.objects.standard_places import StandardPlaces
 from hubd.objects.urls import ObjectInfo, Version
 from hubd.secret_files import SecretFile
@@ -101,6 +101,10 @@ class ObjectStore:
             return URL(plain, encoded=True)
         if isinstance(made.keys, AzureSas):
             return URL(f"{plain}?{made.keys.query}", encoded=True)
+        if isinstance(made.keys, AzureKey):
+            blob = f"{self.place.account}/{self.place.bucket}/{path}"
+            query = shared_access.query(made.keys.key, blob, method, datetime.now(UTC) + _SIGNED_FOR)
+            return URL(f"{plain}?{query}", encoded=True)
         import obstore
 
         try:

@@ -128,10 +128,12 @@ def is_immutable(canonical_handle: str) -> bool:
     return last.isascii() and last.isdigit()
 
 
-def request_url(canonical_handle: str) -> str:
-    """The URL to GET for an ``http(s)://`` handle: with ``tf-hub-format=compressed`` appended, in ASCII."""
+def request_url(canonical_handle: str, tf_hub_format: str = "compressed") -> str:
+    """The URL to GET for an ``http(s)://`` handle: with ``tf-hub-format=compressed`` (or another one) appended, in
+    ASCII.
+    """
     separator = "&" if "?" in canonical_handle else "?"
-    return quote(canonical_handle, safe=_PRINTABLE_ASCII) + f"{separator}{FORMAT_PARAMETER}=compressed"
+    return quote(canonical_handle, safe=_PRINTABLE_ASCII) + f"{separator}{FORMAT_PARAMETER}={tf_hub_format}"
 
 
 def host(canonical_handle: str) -> str:
