@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
+from urllib.parse import quote, unquote
 
 from yarl import URL
 
@@ -107,10 +108,15 @@ class ObjectStore:
             return URL(f"{plain}?{query}", encoded=True)
         import obstore
 
+        # For Google's it takes the path as a part of a URL: what is literally %2e%2e would lead to what lies above.
+        named = quote(path, safe="/~") if self.place.scheme == "gs" else path
         try:
-            return URL(await obstore.sign_async(made.client, method, path, _SIGNED_FOR), encoded=True)
+            signed = URL(await obstore.sign_async(made.client, method, named, _SIGNED_FOR), encoded=True)
         except Exception as error:  # of a library that does not say which it raises
             raise self.subject.named(error) from None
+        if unquote(signed.raw_path) != unquote(URL(plain, encoded=True).raw_path):
+            raise HandleForbidden(f"{self.place.root} cannot be asked for this path: it would be taken for another one")
+        return signed
 
     async def listing(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """What is below the prefix, which ends with a whole segment; empty: all."""

@@ -143,6 +143,18 @@ async def test_a_listing_has_what_is_below_the_prefix_by_the_paths_of_the_others
     assert [found async for found in bucket.listing("claims")] == []
 
 
+async def test_names_are_literal(bucket: StoreBucket) -> None:
+    for name in ("é", "%2e%2e", "a;b=c&d", "a+b", "~{x}*'!", "(1)"):
+        assert await bucket.create(f"m/{name}", name.encode()) is not None
+        assert await bucket.size_bytes(f"m/{name}") == len(name.encode())
+        found = await bucket.read(f"m/{name}", 1000)
+        assert found is not None
+        assert found.data == name.encode()
+        assert [one.path async for one in bucket.listing("m")] == [f"m/{name}"]
+        await bucket.remove(f"m/{name}")
+        assert await bucket.read(f"m/{name}", 1000) is None
+
+
 async def test_a_body_over_the_limit_is_refused(bucket: StoreBucket) -> None:
     await bucket.create("handles/a.json", b"x" * 1001)
     with pytest.raises(UpstreamUnavailable, match="larger than the 1000 bytes"):
