@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -25,6 +26,7 @@ from tests.support.object_stores import (
 from tests.support.origin import Answer, Asked, Origin, in_turn
 from tests.support.service import Service
 from tests.support.uids import ALICE, BOB, needs_root
+from tests.support.waiting import wait_until
 
 ARCHIVE = archive()
 LARGE = archive({**MODULE, "assets/noise": Random(1).randbytes(24 << 20)})
@@ -117,6 +119,17 @@ def test_a_credential_that_is_exchanged_holds_at_once(azure: AzureServer, tmp_pa
         assert (denied["code"], "the credential for az://" in denied["detail"]) == ("upstream-denied", True)
         secret(tmp_path, f"az://{name}", "azure-key", AZURE_KEY)
         assert daemon.resolve(f"az://{name}/m.tar.gz")[0] == 200
+
+
+def test_a_new_configuration_holds_for_stores_too(azure: AzureServer, tmp_path: Path) -> None:
+    name = f"c{os.urandom(6).hex()}"
+    azure.make(name, public=True)
+    azure.put(name, "m.tar.gz", ARCHIVE)
+    with Daemon(tmp_path) as daemon:
+        assert daemon.resolve(f"az://{name}/m.tar.gz")[1]["code"] == "handle-forbidden"
+        daemon.config.write_text(daemon.config.read_text() + azure.settings())
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: daemon.resolve(f"az://{name}/m.tar.gz")[0] == 200)
 
 
 def test_a_store_that_redirects_is_not_followed(store: Origin, origin: Origin, tmp_path: Path) -> None:
