@@ -46,7 +46,9 @@ def serve(origin: Origin, name: str, data: bytes, etag: str = ETAG, before: Call
 
 
 @asynccontextmanager
-async def tree_at(origin: Origin, files: dict[str, bytes]) -> AsyncIterator[ObjectTree]:
+async def tree_at(
+    origin: Origin, files: dict[str, bytes], most_connections: int = MOST_CONNECTIONS
+) -> AsyncIterator[ObjectTree]:
     async with Session(NETWORK) as session, Claim(session.connections, lambda: True) as claim:
         await claim.move("127.0.0.1")
 
@@ -54,7 +56,7 @@ async def tree_at(origin: Origin, files: dict[str, bytes]) -> AsyncIterator[Obje
             return session.following(URL(origin.url(f"/{name}")), headers)
 
         tar = VirtualTar(File(name, len(data), ETAG) for name, data in files.items())
-        yield ObjectTree(tar, get, MOST_CONNECTIONS, claim.extra)
+        yield ObjectTree(tar, get, most_connections, claim.extra)
 
 
 async def read(tree: ObjectTree, start: int = 0, end: int | None = None) -> bytes:
@@ -104,7 +106,10 @@ async def test_small_files_do_not_wait_for_one_another(origin: Origin) -> None:
         assert await read(tree) == bytes_of(tree, files)
 
 
-async def test_no_more_is_asked_for_at_once_than_a_fetch_may_have_connections(origin: Origin) -> None:
+@pytest.mark.parametrize("most_connections", [1, 3, MOST_CONNECTIONS])
+async def test_no_more_is_asked_for_at_once_than_a_fetch_may_have_connections(
+    most_connections: int, origin: Origin
+) -> None:
     running, most, changing = 0, 0, threading.Lock()
     gate = threading.Event()
 
@@ -120,9 +125,9 @@ async def test_no_more_is_asked_for_at_once_than_a_fetch_may_have_connections(or
     files = {f"{number:02}": b"x" * 2000 for number in range(60)}
     for name, data in files.items():
         serve(origin, name, data, before=enter)
-    async with tree_at(origin, files) as tree:
+    async with tree_at(origin, files, most_connections) as tree:
         assert await read(tree) == bytes_of(tree, files)
-    assert 2 < most <= MOST_CONNECTIONS
+    assert most == most_connections
 
 
 @pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.data-00000-of-00001"])
