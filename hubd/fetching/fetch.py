@@ -369,7 +369,7 @@ class Fetch(Attended):
         self, delivery: Delivery, tree: str, received: Received, report: UnpackReport, leases: list[Lease]
     ) -> tuple[Landed, Manifest]:
         """In a thread. The manifest is that of the archive that came."""
-        brought = manifest_of(received, report)
+        brought = manifest_of(received, report, is_tree=delivery.is_tree)
         landed = self._landing.publish(delivery, tree, brought, leases)
         self._published = True
         return landed, brought
