@@ -116,7 +116,9 @@ class World:
             tasks.append(group.create_task(work))
             return tasks[-1]
 
-        tier = Tier(self._reach, lambda: self._settings, spawn, random=self._random)
+        tier = Tier(self._reach, lambda: self._settings, spawn, clock=_now, random=self._random)
+        if self._settings.store is not None:
+            spawn(tier.probe())  # as each daemon does
         asked = await tier.ask(handles.key(_HANDLE), _HANDLE, is_immutable=True)
         if isinstance(asked, Found):
             self._knew.append(_now())

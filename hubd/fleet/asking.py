@@ -94,20 +94,21 @@ class Asking:
             await asyncio.sleep(found.seconds)
 
     async def _look(self) -> SeenRecord | Won | Alone | Wait:
-        record = await self._record()
-        if record is not None and self._want.takes(record):
+        """The record first; while another machine is at work only its claim, which goes when the record is there."""
+        is_waiting = self._watch.version is not None
+        if not is_waiting and (record := await self._wanted()) is not None:
             return record
         small = await self._read(claim_path(self._want.key))
         seen, now = seen_claim(small) if small is not None else None, self._clock()
         self._watch = self._watch.seeing(seen, now)
         may_write = self._terms.mode == "read-write" and self._remote.may_write()
         decision = decide(seen, self._watch, now, self._terms, may_write=may_write, uniform=self._random.uniform)
-        if isinstance(decision, Create | TakeOver):
-            return await self._claim(decision)
         if isinstance(decision, Wait):
             self.has_waited = True
             self._on_wait(seen.claim if seen is not None else None)
-        return decision
+        elif is_waiting and (record := await self._wanted()) is not None:
+            return record
+        return await self._claim(decision) if isinstance(decision, Create | TakeOver) else decision
 
     async def _claim(self, decision: Create | TakeOver) -> SeenRecord | Won | Wait:
         path, claim = claim_path(self._want.key), Claim(holder=f"{self._random.getrandbits(64):016x}")
@@ -139,6 +140,10 @@ class Asking:
                 await self._remote.remove(claim_path(self._want.key))
         except HubError as error:
             log.debug("%s: a claim could not be removed: %s", self._want.key, error)
+
+    async def _wanted(self) -> SeenRecord | None:
+        record = await self._record()
+        return record if self._want.takes(record) else None
 
     async def _record(self) -> SeenRecord | None:
         small = await self._read(record_path(self._want.key))

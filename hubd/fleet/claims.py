@@ -19,8 +19,8 @@ from hubd.fleet.bucket import Small, Version
 Uniform = Callable[[float, float], float]
 
 FIRST_WAIT_SECONDS = 0.5
-_OF_WAITED = 0.15  # where a claim tells how long it will take, what is waited beyond that grows by so much
-_OF_WAITED_BLINDLY = 0.5
+_OF_ELAPSED = 0.15  # where a claim tells how long it will take, what is waited beyond that grows by so much
+_OF_ELAPSED_BLINDLY = 0.5
 _OF_WAITED_AT_MOST = 0.25
 _MAX_DOUBLINGS = 5
 
@@ -64,7 +64,6 @@ class Watch:
     version: Version | None = None
     since: float = 0.0  # when the claim of this version was first seen
     waited_for: str | None = None  # the last holder that was seen at work
-    holder_since: float | None = None  # when it was first seen
     refusals: int = 0  # how often the store has asked to be left alone
 
     def seeing(self, seen: SeenClaim | None, now: float) -> Watch:
@@ -73,9 +72,8 @@ class Watch:
             return replace(self, version=None)
         at_work = seen.claim is not None and seen.claim.phase != "failed"
         waited_for = seen.claim.holder if seen.claim is not None and at_work else self.waited_for
-        holder_since = self.holder_since if waited_for == self.waited_for else now
         since = self.since if seen.version == self.version else now
-        return Watch(self.began, seen.version, since, waited_for, holder_since, self.refusals)
+        return replace(self, version=seen.version, since=since, waited_for=waited_for)
 
 
 class Create(NamedTuple):
@@ -135,25 +133,28 @@ def decide(
 def wait_seconds(seen: SeenClaim, watch: Watch, now: float, terms: FleetSettings, uniform: Uniform) -> float:
     """How long to leave a live claim alone: as long as it says that it will take, and some time beyond that.
 
-    That time is random and grows with what was waited for this holder already, so that the number of looks grows like
-    the logarithm of the time; and it doubles each time the store refuses to answer, so that a fleet of any size finds a
-    rate that its store can bear. A claim that has not changed is left alone twice as long each time, until it can be
-    taken over.
+    That time is random and grows with the time that the holder has taken, so that the number of looks grows like the
+    logarithm of it; and it doubles each time the store refuses to answer, so that a fleet of any size finds a rate that
+    its store can bear. Who is late is left alone for as long again, and looked at when it can be taken over.
     """
-    waited = now - (watch.began if watch.holder_since is None else watch.holder_since)
     unchanged = now - watch.since
-    eta = eta_seconds(seen)
-    beyond = max(FIRST_WAIT_SECONDS, waited * (_OF_WAITED_BLINDLY if eta is None else _OF_WAITED), unchanged)
-    beyond = uniform(0.5, 1.5) * beyond * 2.0 ** min(watch.refusals, _MAX_DOUBLINGS)
+    age = max(seen.age_seconds, unchanged)
+    elapsed = age + (seen.claim.elapsed_seconds if seen.claim is not None else 0.0)
+    left = left_seconds(seen.claim)
+    if left is None:
+        left, beyond = 0.0, elapsed * _OF_ELAPSED_BLINDLY
+    else:
+        left, beyond = max(0.0, left - age), max(elapsed * _OF_ELAPSED, age - left)
+    beyond = uniform(0.5, 1.5) * max(FIRST_WAIT_SECONDS, beyond) * 2.0 ** min(watch.refusals, _MAX_DOUBLINGS)
+    waited = now - watch.began
     most = terms.claim_timeout - unchanged if unchanged > 0 else terms.claim_timeout + waited * _OF_WAITED_AT_MOST
-    left = watch.began + terms.max_wait - now
-    return max(FIRST_WAIT_SECONDS / 2, min((eta or 0.0) + beyond, most + uniform(0.0, most / 4), left))
+    seconds = min(left + beyond, most + uniform(0.0, most / 4), terms.max_wait - waited)
+    return max(FIRST_WAIT_SECONDS / 2, seconds)
 
 
-def eta_seconds(seen: SeenClaim) -> float | None:
-    """How long the holder's phase will still take, by what it brought so far; None: it cannot be told."""
-    claim = seen.claim
+def left_seconds(claim: Claim | None) -> float | None:
+    """How long the phase was to take yet when the claim was written, by what had come; None: it cannot be told."""
     if claim is None or claim.total_bytes is None or not claim.received_bytes or not claim.elapsed_seconds:
         return None
     left_bytes = max(0, claim.total_bytes - claim.received_bytes)
-    return max(0.0, left_bytes * claim.elapsed_seconds / claim.received_bytes - seen.age_seconds)
+    return left_bytes * claim.elapsed_seconds / claim.received_bytes

@@ -7,6 +7,7 @@ by whoever uses it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,11 @@ from hubd.network.failures import Busy
 from hubd.network.sources import ArchiveRequest, Delivery
 
 FOR_EVER = float("inf")
+
+
+def since_boot() -> float:
+    """Monotonic seconds, those that the machine was suspended for included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Status(NamedTuple):
@@ -76,7 +82,6 @@ class Found:
     async def _opened(self, stack: AsyncExitStack, request: ArchiveRequest) -> Delivery:
         """A store that has too much to do is left alone for a while, as in `Asking`: the origin has it no better."""
         patience = self._patience()
-        patience.answered()  # it gave the record
         while True:
             try:
                 return await stack.enter_async_context(self._remote.open(archive_path(self.record.digest), request))
@@ -88,7 +93,7 @@ class Found:
 
 class Tier:
     """`reach` gives the bucket, and `terms` the settings, that hold now; `spawn` starts a task in the group that owns
-    all work. `clock` gives monotonic seconds.
+    all work. `clock` gives monotonic seconds, in which sleep counts: a holder that was suspended has lost its turn.
     """
 
     def __init__(
@@ -97,13 +102,13 @@ class Tier:
         terms: Callable[[], FleetSettings],
         spawn: Spawn,
         *,
-        clock: Clock | None = None,
+        clock: Clock = since_boot,
         random: Random | None = None,
     ) -> None:
         self.figures = Figures()
         self._terms = terms
         self._spawn = spawn
-        self._clock = clock or (lambda: asyncio.get_running_loop().time())
+        self._clock = clock
         self._random = random or Random()  # noqa: S311 - for jitter, and for names that need only differ
         self._remote = Remote(reach, self._clock, self._random.uniform)
 
@@ -165,8 +170,8 @@ class Tier:
         )
 
     async def probe(self) -> None:
-        """Finds out whether the store is there, and may be used; `status` tells. Raises nothing."""
-        await probe(self._remote, self._random, writes=self._terms().mode == "read-write")
+        """Finds out whether the store is there, and may be read; `status` tells. Raises nothing."""
+        await probe(self._remote, self._random)
 
     async def has_archive(self, record: FleetRecord) -> bool:
         """Whether the archive that a record names is there. Raises upstream-* errors."""

@@ -85,7 +85,8 @@ class Turn:
 
     def moved(self, received_bytes: int, total_bytes: int | None) -> None:
         """So much of the archive has come from the origin."""
-        self.received_bytes, self.total_bytes = received_bytes, total_bytes
+        if not self.is_uploading:
+            self.received_bytes, self.total_bytes = received_bytes, total_bytes
 
     async def landed(self, record: FleetRecord, archive: Archive) -> Shared:
         """The module is here, whole: share it. Raises what the store does, and `DigestMismatch` as `write_record`."""

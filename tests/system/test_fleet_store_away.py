@@ -128,9 +128,9 @@ def test_a_store_that_denies_writes_is_read(machines: Machines, origin: Origin, 
         tier(one, handle)
         machines.wait_until_shared(handle)
     with dam.rule("PUT", status=403), machines.machine("b", endpoint=dam.endpoint) as reader:
-        wait_until(lambda: fleet(reader)["mode"] == "read-only")
         assert tier(reader, handle) == "fleet"
         assert tier(reader, origin.serve("/m/2", Answer(made()))) == "origin"
+        wait_until(lambda: fleet(reader)["mode"] == "read-only")
         assert fleet(reader)["trouble"] is not None
         assert "cannot be used in full" in reader.log.read_text()
 

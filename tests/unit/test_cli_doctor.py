@@ -294,7 +294,7 @@ def test_few_inotify_watches_are_told(tmp_path: Path) -> None:
         ),
         (
             answer(api_answers.fleet(state="denied", trouble="no such key")),
-            [("warn", "the fleet's store s3://bucket/prefix refuses this machine: no such key")],
+            [("warn", "the fleet's store s3://bucket/prefix denies something to this machine: no such key")],
         ),
         (problem("not-found", 404), []),
     ],

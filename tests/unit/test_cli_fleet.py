@@ -66,7 +66,7 @@ def test_status_says_that_the_store_is_well_and_what_came_of_it(tmp_path: Path) 
     ("state", "what", "remedy"),
     [
         ("away", "does not answer: no route (asked again in 30 s)", "is the store up"),
-        ("denied", "refuses this machine: no route (asked again in 30 s)", "[[credential]]"),
+        ("denied", "denies something to this machine: no route (asked again in 30 s)", "[[credential]]"),
         ("missing", "is not there: no route (asked again in 30 s)", "make the bucket"),
     ],
 )

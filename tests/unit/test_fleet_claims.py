@@ -17,7 +17,7 @@ from hubd.fleet.claims import (
     Wait,
     Watch,
     decide,
-    eta_seconds,
+    left_seconds,
     seen_claim,
     wait_seconds,
 )
@@ -83,45 +83,51 @@ def test_nobody_waits_beyond_max_wait() -> None:
 
 
 def test_the_time_that_is_left_follows_from_what_came_so_far() -> None:
-    assert eta_seconds(at_work(received_bytes=25, total_bytes=100, elapsed_seconds=10.0)) == 30.0
-    aged = at_work(received_bytes=25, total_bytes=100, elapsed_seconds=10.0)._replace(age_seconds=40.0)
-    assert eta_seconds(aged) == 0.0
-    assert eta_seconds(at_work(received_bytes=25, elapsed_seconds=10.0)) is None
-    assert eta_seconds(at_work(total_bytes=100)) is None
-    assert eta_seconds(SeenClaim(None, ONE, 0.0)) is None
+    def told(**fields: object) -> Claim:
+        return CLAIM.model_copy(update=fields)
+
+    assert left_seconds(told(received_bytes=25, total_bytes=100, elapsed_seconds=10.0)) == 30.0
+    assert left_seconds(told(received_bytes=100, total_bytes=100, elapsed_seconds=10.0)) == 0.0
+    assert left_seconds(told(received_bytes=25, elapsed_seconds=10.0)) is None
+    assert left_seconds(told(total_bytes=100)) is None
+    assert left_seconds(None) is None
 
 
 def waits(seen: SeenClaim, *, waited: float = 0.0, refusals: int = 0) -> float:
-    watch = replace(Watch(0.0).seeing(at_work(TWO), 0.0).seeing(seen, waited), refusals=refusals)
+    watch = replace(Watch(0.0).seeing(seen, waited), refusals=refusals)
     return wait_seconds(seen, watch, waited, TERMS, middle)
 
 
-def test_waits_follow_the_claim_grow_and_have_an_end() -> None:
+def test_waits_follow_what_the_claim_says() -> None:
     told = at_work(received_bytes=25, total_bytes=100, elapsed_seconds=4.0)
-    assert waits(told) == pytest.approx(12.5)
-    assert waits(told, waited=20.0) == pytest.approx(15.0)
+    assert waits(told) == pytest.approx(12.0 + 0.15 * 4.0)
+    assert waits(told._replace(age_seconds=8.0)) == pytest.approx(4.0 + 0.15 * 12.0)
+    assert waits(told._replace(age_seconds=16.0)) == pytest.approx(4.0)  # it is late by so much
+
+
+def test_waits_for_who_says_nothing_grow_with_its_time() -> None:
     assert waits(at_work()) == pytest.approx(0.5)
-    assert waits(at_work(), waited=10.0) == pytest.approx(5.0)
-    assert waits(at_work(), waited=10.0, refusals=2) == pytest.approx(20.0)
-    assert waits(at_work(), waited=300.0, refusals=9) < 120.0
+    assert waits(at_work(elapsed_seconds=10.0)) == pytest.approx(5.0)
+    assert waits(at_work(elapsed_seconds=10.0)._replace(age_seconds=6.0)) == pytest.approx(8.0)
 
 
-def test_a_holder_that_took_over_is_looked_at_as_often_as_the_first_one() -> None:
-    other = at_work(holder="b" * 16)
-    watch = Watch(0.0).seeing(at_work(TWO), 0.0).seeing(other, 40.0)
-    assert wait_seconds(other, watch, 40.0, TERMS, middle) == pytest.approx(0.5)
+def test_waits_double_with_each_refusal_of_the_store_and_have_an_end() -> None:
+    assert waits(at_work(), refusals=3) == pytest.approx(4.0)
+    assert waits(at_work(elapsed_seconds=300.0), waited=300.0, refusals=9) < 120.0
+    assert waits(at_work(elapsed_seconds=1e9), waited=1.0) < 40.0
 
 
 def test_waits_are_random() -> None:
-    watch = Watch(0.0).seeing(at_work(TWO), 0.0).seeing(at_work(), 10.0)
-    least = wait_seconds(at_work(), watch, 10.0, TERMS, lambda low, high: low)
-    most = wait_seconds(at_work(), watch, 10.0, TERMS, lambda low, high: high)
-    assert most >= 3 * least
+    slow = at_work(elapsed_seconds=10.0)
+    watch = Watch(0.0).seeing(slow, 10.0)
+    least = wait_seconds(slow, watch, 10.0, TERMS, lambda low, high: low)
+    most = wait_seconds(slow, watch, 10.0, TERMS, lambda low, high: high)
+    assert most == pytest.approx(3 * least)
 
 
 def test_a_claim_that_was_seen_unchanged_is_looked_at_when_it_can_be_taken_over() -> None:
-    watch = Watch(0.0).seeing(at_work(total_bytes=10), 10.0)
     slow = at_work(received_bytes=1, total_bytes=1000, elapsed_seconds=10.0)
+    watch = Watch(0.0).seeing(slow, 10.0)
     assert 5.0 <= wait_seconds(slow, watch, 35.0, TERMS, middle) <= 7.0
 
 

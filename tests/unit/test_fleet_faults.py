@@ -135,6 +135,20 @@ async def test_a_store_that_may_only_be_read_is_read() -> None:
 
 
 @in_virtual_time
+async def test_a_look_at_the_store_writes_nothing_and_tells_how_it_is() -> None:
+    async with Fleet() as fleet:
+        machine = fleet.machine()
+        await machine.tier.probe()
+        assert [kind for kind, _ in fleet.bucket.asked] == ["read"]
+        fleet.bucket.fails("read", "", Busy("later"), times=1)
+        await machine.tier.probe()
+        assert machine.tier.status[:2] == ("ok", None)  # it lives
+        fleet.bucket.fails("read", "", UpstreamDenied("denied"))
+        await machine.tier.probe()
+        assert machine.tier.status[:2] == ("denied", "denied")
+
+
+@in_virtual_time
 async def test_a_busy_store_is_left_alone_and_not_the_origin_asked() -> None:
     async with Fleet() as fleet:
         fleet.bucket.fails("*", "", Busy("later"), times=5)
@@ -286,6 +300,25 @@ async def test_a_huge_object_in_place_of_a_record_is_that_handles_trouble_alone(
         fleet.bucket.put(record_path(KEY), bytes(1 << 20))
         assert isinstance(await machine.ask(), Alone)
         assert machine.tier.status.state == "ok"
+
+
+@pytest.mark.parametrize("mode", ["read-write", "read-only"])
+def test_a_claim_that_could_not_be_removed_hides_the_record_for_its_timeout_at_most(mode: str) -> None:
+    @in_virtual_time
+    async def story() -> None:
+        async with Fleet() as fleet:
+            turn = await fleet.machine().turn()
+            waiting = asyncio.create_task(fleet.machine(mode=mode).ask())  # type: ignore[arg-type]
+            await asyncio.sleep(1.0)
+            fleet.bucket.fails("remove", "claims/", AWAY)
+            await turn.landed(record_of(), chunks_of())
+            assert isinstance(await waiting, Found)
+            assert seconds() < 45.0
+            began = seconds()
+            assert isinstance(await fleet.machine().ask(), Found)
+            assert seconds() - began < 1.0
+
+    story()
 
 
 @in_virtual_time

@@ -27,17 +27,17 @@ def test_an_origin_is_asked_once_and_the_store_a_few_times_by_each() -> None:
     assert found.last_has_seconds <= ALONE_SECONDS + 4.0
 
 
-def test_who_comes_later_asks_the_store_once() -> None:
+def test_who_comes_later_asks_the_store_twice() -> None:
     found = result("over a minute")
     assert found.origin_requests == 1
-    assert found.store_requests <= 1.5 * MACHINES
+    assert found.store_requests <= 2.5 * MACHINES  # at its start, and for the record
 
 
 def test_each_death_costs_the_origin_one_request_and_the_fleet_a_claim_timeout() -> None:
     found = result("deaths")
     assert found.deaths >= 1
     assert found.origin_requests == 1 + found.deaths
-    assert found.store_requests <= 20 * MACHINES
+    assert found.store_requests <= 18 * MACHINES
     assert found.last_has_seconds <= ALONE_SECONDS + found.deaths * (30.0 * 1.25 + ALONE_SECONDS + 5.0)
 
 

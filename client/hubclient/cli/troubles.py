@@ -11,7 +11,7 @@ from hubclient.cli.wording import count, duration
 from hubclient.contract.places import SERVICE_SOCKET
 
 #: What each state of the fleet's store means that is none to be glad of.
-STORE_STATES = {"away": "does not answer", "denied": "refuses this machine", "missing": "is not there"}
+STORE_STATES = {"away": "does not answer", "denied": "denies something to this machine", "missing": "is not there"}
 _STORE_REMEDIES = {
     "away": "modules come from their origins meanwhile; if it lasts: is the store up, and [[object_store]] right?",
     "denied": 'mend the [[credential]] for it; for a machine that may only read, [fleet] mode = "read-only"',
