@@ -49,17 +49,7 @@ class Library:
         return probe(self.python, arguments, self.environment)
 
     def resolve(self, handle: str, processes: int = 1) -> Resolved:
-        command = self.command("resolve", self.name, handle)
-        with contextlib.ExitStack() as stack:
-            running = [stack.enter_context(_process(command, self.environment)) for _ in range(processes)]
-            for process in running:
-                _readline(process, "ready")
-            begun = time.monotonic()
-            for process in running:
-                assert process.stdin is not None
-                process.stdin.write("go\n")
-                process.stdin.flush()
-            answers = [json.loads(_readline(process)) for process in running]
+        begun, answers = at_once(self.command("resolve", self.name, handle), self.environment, processes)
         return Resolved(
             max(answer["ended"] for answer in answers) - begun,
             [answer["path"] for answer in answers],
@@ -76,6 +66,22 @@ class Library:
 
     def command(self, *arguments: str) -> list[str]:
         return [str(self.python), "-P", str(PROBE), *arguments]
+
+
+def at_once(
+    command: list[str], environment: Mapping[str, str], processes: int = 1
+) -> tuple[float, list[dict[str, Any]]]:
+    """Probes that wait for a start signal: when they got it, by CLOCK_MONOTONIC, and their answers."""
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(_process(command, environment)) for _ in range(processes)]
+        for process in running:
+            _readline(process, "ready")
+        begun = time.monotonic()
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        return begun, [json.loads(_readline(process)) for process in running]
 
 
 def probe(python: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -147,13 +153,19 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def hubd(work: Path, cache: Path | None = None) -> Iterator[Daemon]:
-    """A daemon with an empty cache, or with `cache`, which stays; ready when the block begins, gone when it is left."""
+def hubd(work: Path, cache: Path | None = None, *, config: str = "") -> Iterator[Daemon]:
+    """A daemon with an empty cache, or with `cache`, which stays; ready when the block begins, gone when it is left.
+
+    `config`: its settings, if not the defaults.
+    """
     # The socket's path may have 107 bytes at most, and the clone may lie deep: hence a directory in the usual place.
     with directory(work) as own, tempfile.TemporaryDirectory(prefix="hubd-bench-") as sockets:
         path = f"{sockets}/hubd.sock"
         command = [sys.executable, "-P", "-m", "hubd", "run", "--user"]
         command += ["--cache-dir", str(cache or own / "cache"), "--socket", path]
+        if config:
+            (own / "hubd.toml").write_text(config)
+            command += ["--config", str(own / "hubd.toml")]
         with (own / "hubd.log").open("w") as log:
             begun = time.monotonic()
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=clean_environment())

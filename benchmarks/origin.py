@@ -90,6 +90,7 @@ def archive(directory: Path, name: str, weights_bytes: int) -> Archive:
 class Origin:
     address: str
     archives: dict[str, Archive]
+    bucket: Path  # what is in it is served as a bucket of S3's that anybody may read, at `address`/store
 
     def handle(self, name: str) -> str:
         return f"{self.address}/bench/{name}/1"
@@ -118,7 +119,7 @@ class Origin:
 def nginx(directory: Path, archives: dict[str, Archive]) -> Iterator[Origin]:
     """Serve each archive at ``/bench/<name>/1``, whatever the query says, until the block is left.
 
-    And each at ``/throttled/bench/<name>/1``, at a limited rate.
+    And all files of a directory as a bucket; and each archive at ``/throttled/bench/<name>/1``, at a limited rate.
     """
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin")
     if program is None:
@@ -126,7 +127,10 @@ def nginx(directory: Path, archives: dict[str, Archive]) -> Iterator[Origin]:
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
     configuration = directory / "nginx.conf"
-    locations = [
+    bucket = directory / "store"
+    bucket.mkdir(exist_ok=True)
+    locations = [f'location /store/ {{ alias "{bucket}/"; }}']
+    locations += [
         f'location = {place}/bench/{name}/1 {{ alias "{archive.path}"; {limit} }}'
         for name, archive in archives.items()
         for place, limit in (("", ""), ("/throttled", f"limit_rate {THROTTLED_BYTES_PER_SECOND};"))
@@ -145,7 +149,7 @@ def nginx(directory: Path, archives: dict[str, Archive]) -> Iterator[Origin]:
         _wait_for_port(port, server)
         for archive in archives.values():
             _read_through(archive.path)  # else the first contender alone would wait for the origin's disk
-        yield Origin(f"http://127.0.0.1:{port}", archives)
+        yield Origin(f"http://127.0.0.1:{port}", archives, bucket)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(START_TIMEOUT_SECONDS)

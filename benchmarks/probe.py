@@ -3,6 +3,7 @@
     probe.py resolve LIBRARY HANDLE         one call; waits for a line on stdin when its imports are done
     probe.py hits LIBRARY HANDLE COUNT      the first hit, then repeated ones, then `with lease` where there is one
     probe.py daemon HANDLE COUNT            answers of the daemon, over one kept-alive connection
+    probe.py obstore ENDPOINT BUCKET PATH DIRECTORY RANGES   an archive by obstore, unpacked; waits as `resolve` does
     probe.py predict LIBRARY PATH           one prediction, of the module's default signature
     probe.py calls LIBRARY PATH COUNT THREADS   warm calls of it, then as many from one thread and from several
 
@@ -62,6 +63,38 @@ def daemon(handle: str, count: int) -> dict[str, Any]:
         "streamed_p50_us": percentile(streamed, 50),
         "streamed_p99_us": percentile(streamed, 99),
     }
+
+
+def obstore(endpoint: str, bucket: str, path: str, directory: str, ranges: int) -> dict[str, Any]:
+    """In one stream into igzip and tar; with `ranges` > 1 by so many at a time into a file, which then is unpacked."""
+    import subprocess
+    from concurrent.futures import ThreadPoolExecutor
+    from os import pwrite
+
+    from obstore import get, get_range, head
+    from obstore.store import S3Store
+
+    options: Any = {"allow_http": True, "timeout": "600s"}
+    store = S3Store(bucket, endpoint=endpoint, region="us-east-1", skip_signature=True, client_options=options)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    tar = ["tar", "-I", "igzip", "-C", directory, "-xf"]
+    if ranges == 1:
+        with subprocess.Popen([*tar, "-"], stdin=subprocess.PIPE) as unpacking:
+            assert unpacking.stdin is not None
+            for chunk in get(store, path).stream():
+                unpacking.stdin.write(chunk)
+    else:
+        size = head(store, path)["size"]
+        step = 16 << 20
+
+        def fetch(start: int) -> None:
+            pwrite(file.fileno(), get_range(store, path, start=start, end=min(size, start + step)), start)
+
+        with open(f"{directory}/archive", "wb") as file, ThreadPoolExecutor(ranges) as pool:
+            list(pool.map(fetch, range(0, size, step)))
+        subprocess.run([*tar, f"{directory}/archive"], check=True)
+    return {"ended": time.monotonic()}
 
 
 def predict(library: str, path: str) -> dict[str, Any]:
@@ -152,6 +185,9 @@ def main(what: str, *arguments: str) -> dict[str, Any]:
         return hits(arguments[0], arguments[1], int(arguments[2]))
     if what == "daemon":
         return daemon(arguments[0], int(arguments[1]))
+    if what == "obstore":
+        endpoint, bucket, path, directory, ranges = arguments
+        return obstore(endpoint, bucket, path, directory, int(ranges))
     if what == "predict":
         return predict(*arguments)
     if what == "calls":

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
-from benchmarks import busy, contenders, hosting, predictions, resources, scale, transfers, verifying
+from benchmarks import busy, contenders, fleet, hosting, predictions, resources, scale, transfers, verifying
 from benchmarks.bench import Bench
 from benchmarks.report import Goal, Row, Series, ratio
 from benchmarks.transfers import by_hubd, by_tensorflow_hub
@@ -179,6 +179,8 @@ ROWS: Mapping[str, Callable[[Bench], Row]] = {
     "scale": scale.scale,
     "verify": verifying.verify,
     "host": hosting.host,
+    "fleet": fleet.fleet,
+    "hosts": fleet.hosts,
     "predict": predictions.predict,
     "call": predictions.call,
 }

@@ -75,6 +75,8 @@ class Applying:
         self._threads.grow(threads_for(settings))
         means.slots.resize(settings.network.concurrent_fetches)
         means.pace.change(settings.network.max_rate, settings.network.prefetch_max_rate)
+        if means.fleet is not None:
+            means.fleet.apply(settings)
         self._server.max_connections = most_connections(settings)
         self._resolver.failures.clear()  # by these settings they may go well
         logs.apply(settings.log)

@@ -30,6 +30,22 @@ class Cache:
 
 
 @dataclass(frozen=True)
+class Fleet:
+    """What a fleet's store was good for since the daemon started; see `hubd.fleet.counters`."""
+
+    state: str  # ok, away, denied or missing
+    found: int
+    claimed: int
+    alone: int
+    waited: int
+    taken_over: int
+    uploaded: int
+    uploaded_bytes: int
+    failed_uploads: int
+    uploads_under_way: int
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that a scrape tells, as it is at one moment. Times are unix seconds."""
 
@@ -47,3 +63,4 @@ class Snapshot:
     config_is_taken: bool
     cache: Cache | None  # None: it could not be looked at
     prefetch_files: Mapping[str, int] = field(default_factory=dict)  # by state
+    fleet: Fleet | None = None  # None: there is none

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Iterator, Mapping
+from typing import get_args
 
 from prometheus_client.core import (
     CollectorRegistry,
@@ -25,9 +26,12 @@ from hubclient.contract.errors import BY_CODE
 from hubd import __version__
 from hubd.fetching.durations import Histogram
 from hubd.fetching.progress import PHASES
-from hubd.figures import Cache, Snapshot
+from hubd.figures import Cache, Fleet, Snapshot
+from hubd.network.sources import TierName
 
 _ENDS = ("fetched", "confirmed", "hit", "joined", "stale", "failed", "cancelled")
+_TIERS = get_args(TierName)
+_STORE_STATES = ("ok", "away", "denied", "missing")
 _FILE_STATES = ("ok", "broken", "waiting")
 
 
@@ -50,11 +54,15 @@ class _Figures(Collector):
         yield from self._daemon()
         if self._now.cache is not None:
             yield from _cache(self._now.cache)
+        if self._now.fleet is not None:
+            yield from _fleet(self._now.fleet)
 
     def _answers(self) -> Iterator[Metric]:
         counters = self._now.counters
         outcomes = {name: getattr(counters, attribute) for name, attribute in _OUTCOMES.items()}
         yield _counters("hubd_answers", "Modules that were asked for and answered, by how.", "outcome", outcomes)
+        tiers = {tier: counters.answers_by_tier[tier] for tier in _TIERS}
+        yield _counters("hubd_answers_by_tier", "Answers, by where the content came from.", "tier", tiers)
         errors = {code: counters.errors[code] for code in sorted(BY_CODE.keys() | counters.errors.keys())}
         yield _counters("hubd_errors", "Modules that were asked for and not answered, by error code.", "code", errors)
         yield _counter("hubd_direct_hits", "Hits without the daemon, as clients reported them.", counters.uses)
@@ -67,6 +75,8 @@ class _Figures(Collector):
         yield _gauges("hubd_fetches_under_way", "Fetches under way, by phase; queued ones wait.", "phase", phases)
         yield _gauge("hubd_waiters", "Requests that wait for a fetch.", now.waiters)
         yield _counter("hubd_received_bytes", "Bytes of archives that were received.", counters.received_bytes)
+        tiers = {tier: counters.received_by_tier[tier] for tier in _TIERS if tier != "local"}
+        yield _counters("hubd_received_bytes_by_tier", "Of these, by where they came from.", "tier", tiers)
         yield _counter("hubd_resumed_fetches", "Fetches that went on from a partial download.", counters.resumed)
         whole = HistogramMetricFamily("hubd_fetch_seconds", "How long fetches took.")
         _add(whole, [], now.durations.whole)
@@ -118,6 +128,19 @@ def _cache(cache: Cache) -> Iterator[Metric]:
     yield _gauge("hubd_disk_min_free_bytes", "What stays free for others (cache.min_free).", cache.min_free_bytes)
     if cache.max_size_bytes is not None:
         yield _gauge("hubd_cache_max_size_bytes", "cache.max_size, where it is set.", cache.max_size_bytes)
+
+
+def _fleet(fleet: Fleet) -> Iterator[Metric]:
+    states = {state: int(state == fleet.state) for state in _STORE_STATES}
+    yield _gauges("hubd_fleet_store_state", "How the fleet's store is: 1 for that state.", "state", states)
+    ends = {"found": fleet.found, "claimed": fleet.claimed, "alone": fleet.alone}
+    yield _counters("hubd_fleet_questions", "Fetches that asked the fleet, by what came of it.", "outcome", ends)
+    yield _counter("hubd_fleet_waits", "Of these, those that waited for another machine.", fleet.waited)
+    yield _counter("hubd_fleet_takeovers", "Of the claimed ones, those of a machine that was gone.", fleet.taken_over)
+    yield _counter("hubd_fleet_uploads", "Archives that were uploaded.", fleet.uploaded)
+    yield _counter("hubd_fleet_uploaded_bytes", "What they had.", fleet.uploaded_bytes)
+    yield _counter("hubd_fleet_upload_failures", "Archives that could not be uploaded.", fleet.failed_uploads)
+    yield _gauge("hubd_fleet_uploads_under_way", "Archives on their way, or waiting for it.", fleet.uploads_under_way)
 
 
 def _counter(name: str, told: str, value: float) -> CounterMetricFamily:

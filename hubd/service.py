@@ -20,6 +20,7 @@ from hubd import allocator, systemd
 from hubd.api.access import Gate, Policy
 from hubd.api.events import EventRoutes
 from hubd.api.fetches import FetchRoutes
+from hubd.api.fleet import FleetRoutes
 from hubd.api.inventory import Inventory
 from hubd.api.listening import ListeningSocket
 from hubd.api.metrics import TCP_CONNECTIONS, MetricsPage, Sources
@@ -36,7 +37,9 @@ from hubd.events import Events
 from hubd.fetching import clock, happenings
 from hubd.fetching.chores import Chores
 from hubd.fetching.counters import Counters
+from hubd.fetching.fleet import Fleet
 from hubd.fetching.means import Means
+from hubd.fetching.pushing import Pushes
 from hubd.fetching.resolver import Resolver
 from hubd.fetching.room import Room, limits_of
 from hubd.fetching.slots import Slots
@@ -148,7 +151,11 @@ class _Service:
             users=users,
             events=events,
             pace=Pace(settings.network.max_rate, settings.network.prefetch_max_rate),
+            fleet=(fleet := Fleet(upstream.bucket, self._spawn, litter := asyncio.Event())),
+            litter=litter,
         )
+        self._means.room.give_way = fleet.uploads.give_way
+        self._fleet, self._pushes = fleet, Pushes(self._means, self._spawn)
         trees.health.tell = partial(happenings.of_tree, events, records.catalog)
         self._resolver = Resolver(self._means, self._spawn)
         self._chores = Chores(self._means, self._hold, self._warn, is_busy=lambda: bool(self._resolver.fetches()))
@@ -169,6 +176,7 @@ class _Service:
             *EventRoutes(events).routes,
             *Upkeep(self._means, self._inventory).routes,
             *Verifying(self._means, self._resolver).routes,
+            *FleetRoutes(self._means, self._pushes).routes,
         )
         gate = Gate(lambda: Policy(self._means.settings.access, os.geteuid(), is_private))
         app = application(Api(self._resolver, self._inventory, others).routes, gate)
@@ -190,6 +198,7 @@ class _Service:
             await self._keeper.look()  # what it pins is not to be evicted
             async with self._group as group:
                 await self._server.start()
+                self._fleet.apply(means.settings)
                 own = self._chores
                 works = own.recover(suspects), own.tidy(), own.make_room(), own.close(), own.mend_views()
                 watches = self._watchdog.run(self._ready), reloader.run(), self._cache_watch.run(), self._ending.watch()
@@ -203,9 +212,11 @@ class _Service:
                 for chore in chores:
                     chore.cancel()
                 self._resolver.stop()
+                self._pushes.stop()
                 means.verifier.stop()
                 means.events.close()
                 await self._server.stop()
+                await self._fleet.stop()
                 await self._metrics_port.stop()
                 await self._web_port.stop()
         finally:

@@ -27,6 +27,7 @@ LAYERS = (
     {"figures"},
     {"prefetching"},
     {"fetching"},
+    {"fleet"},
     {"store", "unpacking", "network"},
     {"objects"},
     {"logs", "unit_files"},

@@ -71,8 +71,9 @@ class Daemon:
         """The JSON that a DELETE answers. Raises `HubError`s; `NotFound` also if a daemon died after it had deleted."""
         return self._repeat(lambda _: self._channel.ask("DELETE", path, None, {}, read_json))
 
-    def listen(self, path: str, body: dict[str, Any], heard: Progress) -> dict[str, Any]:
-        """The last event, "done", of the stream that a POST answers; `heard` gets each event before.
+    def listen(self, path: str, body: dict[str, Any] | None, heard: Progress) -> dict[str, Any]:
+        """The last event, "done", of the stream that a POST answers, or a GET without a body; `heard` gets each event
+        before.
 
         A daemon that dies in the middle is asked again, and what `heard` got before may come once more. Raises
         `HubError`s.
@@ -84,7 +85,8 @@ class Daemon:
                 alive()
                 heard(event)
 
-            return self._channel.ask("POST", path, body, accept, lambda answer: read_events(answer, hear))
+            method = "GET" if body is None else "POST"
+            return self._channel.ask(method, path, body, accept, lambda answer: read_events(answer, hear))
 
         return self._repeat(ask)
 

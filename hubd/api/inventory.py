@@ -18,6 +18,7 @@ from hubd import __version__
 from hubd.api import messages
 from hubd.api.directories import Directories
 from hubd.api.filters import parse_all
+from hubd.api.fleet_status import fleet_message
 from hubd.api.users import access_status, user_statuses
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
@@ -155,6 +156,7 @@ class Inventory:
             prefetch=[_prefetch_file(file, viewer) for file in self._keeper.status()],
             offline=self._means.settings.network.offline,
             queue=self._means.slots.waiting,
+            fleet=fleet_message(self._means),
             access=access_status(self._means, viewer),
             users=user_statuses(self._means, resolver, viewer),
         )

@@ -40,7 +40,9 @@ Digest = Annotated[
 ]
 Outcome = Literal["hit", "fetched", "joined", "stale"]
 CheckOutcome = Literal["intact", "damaged", "repaired", "unrepaired"]
-FetchState = Literal["queued", "connecting", "transferring", "unpacking", "publishing"]
+FleetState = Literal["off", "ok", "away", "denied", "missing"]
+TierName = Literal["local", "fleet", "mirror", "origin"]
+FetchState = Literal["queued", "waiting", "connecting", "transferring", "unpacking", "publishing"]
 
 
 # Validators are built when a message is first used: the daemon is ready sooner.
@@ -102,6 +104,7 @@ class Resolved(Answer):
     path: str = Field(description="the SavedModel directory, below the daemon's cache")
     size_bytes: int = Field(description="of the unpacked module")
     outcome: Outcome = Field(description="stale: the origin could not be asked, the copy may be old")
+    tier: TierName = Field(description="where the content came from: local is this machine's cache")
     immutable: bool = Field(description="the handle names a version")
     fetched_at: datetime = Field(description="when the origin last confirmed or sent this content")
     warnings: list[str] = Field(default_factory=list)
@@ -113,7 +116,8 @@ class Fetch(Answer):
     id: str
     key: Key
     handle: str
-    state: FetchState
+    state: FetchState = Field(description="waiting: another machine of the fleet fetches it, whose progress this is")
+    tier: TierName | None = Field(None, description="where it comes from, as far as it is known")
     received_bytes: int
     total_bytes: int | None = Field(description="of the archive; null until the origin has said")
     unpacked_bytes: int
@@ -372,6 +376,8 @@ class Counters(Answer):
     failed: int
     errors: dict[str, int] = Field(description="of the failed ones, by code")
     received_bytes: int = Field(description="over the network")
+    answers_by_tier: dict[str, int] = Field(default_factory=dict, description="where what was answered came from")
+    received_by_tier: dict[str, int] = Field(default_factory=dict, description="of `received_bytes`")
     resumed: int = Field(description="fetches that went on from a partial download")
     evicted: int = Field(description="trees")
     evicted_bytes: int = Field(description="on disk")
@@ -421,6 +427,35 @@ class AccessStatus(Answer):
     restricted: bool = Field(description="only some users may ask for modules")
 
 
+class FleetUpload(Answer):
+    """An archive that this machine uploads for the others."""
+
+    handle: str
+    key: Key
+    sent_bytes: int
+    total_bytes: int
+
+
+class Fleet(Answer):
+    """The fleet's store as this machine sees it, and what it had of it since the daemon started."""
+
+    store: str | None = Field(description="`fleet.store`")
+    mode: Literal["read-write", "read-only"] = Field(description="read-only also where the store allows no more")
+    state: FleetState = Field(
+        description="off: no store is named; away, denied, missing: it cannot be used, and fetches go without it"
+    )
+    trouble: str | None = Field(description="why it cannot be used, or not in full")
+    retry_in_seconds: float | None = Field(description="when it is asked again; null: it is asked now")
+    uploads: list[FleetUpload] = Field(description="under way, or waiting for their turn")
+    found: int = Field(description="fetches that the store had the module for")
+    waited: int = Field(description="fetches that waited for another machine's")
+    claimed: int = Field(description="fetches that were this machine's to do for all")
+    alone: int = Field(description="fetches that went on without the fleet")
+    uploaded: int = Field(description="archives")
+    downloaded_bytes: int
+    uploaded_bytes: int
+
+
 class Status(Answer):
     version: str
     pid: int
@@ -439,4 +474,5 @@ class Status(Answer):
     offline: bool = Field(description="network.offline holds: no network is asked")
     queue: int = Field(0, description="fetches that wait for a turn, whoever asked for them")
     access: AccessStatus
+    fleet: Fleet | None = Field(None, description="the store that machines share; its state is off where there is none")
     users: list[UserStatus] = Field(default_factory=list, description="an administrator sees all, a user itself")

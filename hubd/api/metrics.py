@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from hubd import figures
 from hubd.api.access import Level
 from hubd.api.errors import problems
 from hubd.api.inventory import Inventory
 from hubd.api.routes import Route
 from hubd.api.server import ApiServer
+from hubd.fetching.fleet import Fleet
 from hubd.fetching.means import Means
 from hubd.fetching.resolver import Resolver
 from hubd.figures import Cache, Snapshot
@@ -90,6 +92,7 @@ class MetricsPage:
             config_is_taken=config is not None and config.problem is None,
             cache=cache,
             prefetch_files=Counter(file.state for file in sources.keeper.status()),
+            fleet=_fleet(means.fleet) if means.fleet is not None else None,
         )
         return await asyncio.to_thread(_shown, snapshot)
 
@@ -126,6 +129,24 @@ class MetricsPage:
             held = [tree.size_bytes for tree in means.evictor.candidates() if means.trees.is_held(tree.name)]
             self._leased = now, (len(held), sum(held))
         return self._leased[1]
+
+
+def _fleet(fleet: Fleet) -> figures.Fleet | None:
+    if fleet.tier is None:
+        return None
+    counted = fleet.tier.figures
+    return figures.Fleet(
+        state=fleet.tier.status.state,
+        found=counted.found,
+        claimed=counted.claimed,
+        alone=counted.alone,
+        waited=counted.waited,
+        taken_over=counted.taken_over,
+        uploaded=counted.uploaded,
+        uploaded_bytes=counted.uploaded_bytes,
+        failed_uploads=fleet.uploads.failures,
+        uploads_under_way=len(fleet.uploads.under_way()),
+    )
 
 
 def _shown(snapshot: Snapshot) -> bytes:

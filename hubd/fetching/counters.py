@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hubd.network.sources import TierName
+
 Outcome = Literal["hit", "fetched", "joined", "stale"]
 
 
@@ -26,13 +28,20 @@ class Counters:
     reloads: int = 0  # of the configuration
     reload_failures: int = 0
     errors: Counter[str] = field(default_factory=Counter)  # of `failed`, by code
+    answers_by_tier: Counter[str] = field(default_factory=Counter)  # where what was answered came from
+    received_by_tier: Counter[str] = field(default_factory=Counter)  # of `received_bytes`
     ended: Counter[str] = field(default_factory=Counter)  # fetches, by what they came to, failed or cancelled
 
     def failed_with(self, code: str) -> None:
         self.failed += 1
         self.errors[code] += 1
 
-    def answered(self, outcome: Outcome) -> None:
+    def received(self, size_bytes: int, tier: TierName) -> None:
+        self.received_bytes += size_bytes
+        self.received_by_tier[tier] += size_bytes
+
+    def answered(self, outcome: Outcome, tier: TierName) -> None:
+        self.answers_by_tier[tier] += 1
         match outcome:
             case "hit":
                 self.hits += 1

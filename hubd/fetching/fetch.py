@@ -12,31 +12,40 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
+from hubclient.contract import handles
 from hubclient.contract.errors import DigestMismatch, HubError, Internal, UpstreamTimeout, UpstreamUnavailable
 from hubclient.contract.lease import Lease
 from hubd.fetching.keeping import Keeping
 from hubd.fetching.landing import Landed, Landing, bytes_beside, manifest_of
 from hubd.fetching.means import Means
 from hubd.fetching.progress import Progress
+from hubd.fetching.receiving import Receiving
 from hubd.fetching.report import Report
 from hubd.fetching.room import Reservation
 from hubd.fetching.shares import Shares
+from hubd.fetching.slots import Turn
 from hubd.network.conditions import RangeRefused, Resume, Validators
 from hubd.network.credentials import Credential
 from hubd.network.patience import Patience
-from hubd.network.segments import Ranges
 from hubd.network.sources import ArchiveRequest, Delivery
-from hubd.network.terms import Changed, Hooks, Received, Terms, check_announced
-from hubd.network.transfer import Transfer
+from hubd.network.terms import Changed, Received, check_announced
 from hubd.network.waiting_line import User
 from hubd.store.disk import from_os_error
+from hubd.store.manifest import Manifest
 from hubd.store.partials import Partial
 from hubd.store.records import Record
 from hubd.store.staging import Staging
-from hubd.unpacking.supervisor import Unpacker, UnpackReport
+from hubd.unpacking.supervisor import UnpackReport
+
+if TYPE_CHECKING:
+    from hubd.fetching.sharing import Open, Share
+    from hubd.fleet.tier import Found
 
 log = logging.getLogger(__name__)
+
+_FLEET_RETRIES = 1  # there is an origin to ask instead
 
 
 class Fetch:
@@ -79,6 +88,7 @@ class Fetch:
         self._goes_on: bool | None = None  # whether the transfer under way goes on by itself after a cut
         self._partial: Partial | None = None  # what an earlier fetch left, while nothing is done to it
         self._demands: list[str | None] = []
+        self._share: Share | None = None  # in the fleet
 
     def demand(self, digest: str | None) -> None:
         """One more waits for it, who wants an archive of this digest; None: whatever there is."""
@@ -128,13 +138,20 @@ class Fetch:
         try:
             landed = await self._run()
         except HubError as error:
+            self._part_with_fleet(error)
             report.failed(error)
             raise
         except asyncio.CancelledError:
+            self._part_with_fleet()
             report.cancelled()
             raise
+        self._part_with_fleet(landed.error)
         report.landed(landed)
         return landed
+
+    def _part_with_fleet(self, error: HubError | None = None) -> None:
+        if self._share is not None:
+            self._share.end(error)
 
     async def _run(self) -> Landed:
         # The second look: since the caller's, another flight may have landed what this one would fetch.
@@ -150,8 +167,10 @@ class Fetch:
 
     async def _land(self) -> Landed:
         before, progress = self._before, self.progress
-        if before is not None and self._whole and not self._refresh and self._means.is_fresh(before):
+        if before is not None and self._whole and self._is_enough(before):
             return Landed(before, "hit")
+        if self._share is None and self._means.fleet is not None and self._may_share():
+            self._share = self._means.fleet.share(progress)
         try:
             return await self._ask()
         except HubError as caught:
@@ -167,8 +186,20 @@ class Fetch:
             log.error("%s: %s", progress.loggable, note)
         raise error
 
+    def _is_enough(self, before: Record) -> bool:
+        """Whether the copy that is here will do, and nobody need be asked."""
+        return not self._refresh and self._means.is_fresh(before)
+
+    def _may_share(self) -> bool:
+        """Whether the fleet is asked: not for what is a user's own, nor by whoever wants the origin's word. A digest is
+        as good from there."""
+        if self.reader is not None or self._credential is not None:
+            return False
+        wants_word = self._refresh and all(digest is None for digest in self._demands)
+        return not wants_word or (not self._whole and handles.is_immutable(self.progress.handle))
+
     async def _ask(self) -> Landed:
-        """Asks the origin: for the archive, or whether the copy that is there is still the one."""
+        """Asks the fleet, then the origin: for the archive, or whether the copy that is there is still the one."""
         means, before = self._means, self._before
         known = None
         if before is not None and self._whole:
@@ -180,9 +211,14 @@ class Fetch:
                 known = None
         if known is not None and not means.slots.has_turn_for(self.is_urgent, self.users):
             # A question takes nobody's turn; only an answer with a new archive waits for its own.
-            async with means.asking.turn(self.is_urgent, self.users), self._open(known) as delivery:
-                if delivery.body is None:
-                    return await means.to_its_end(lambda: self._landing.confirm(delivery.validators))
+            async with means.asking.turn(self.is_urgent, self.users) as turn:
+                found = await self._ask_fleet(turn)
+                if isinstance(found, Landed):
+                    return found
+                if found is None:
+                    async with self._open(known) as delivery:
+                        if delivery.body is None:
+                            return await self._confirmed(delivery)
         landed = await self._ask_in_turn(known, self._confirmed)
         assert landed is not None
         return landed
@@ -194,18 +230,84 @@ class Fetch:
         `unchanged`'s to judge.
         """
         means = self._means
-        async with means.slots.turn(self.is_urgent, self.users):
+        async with means.slots.turn(self.is_urgent, self.users) as turn:
+            if (landed := await self._take_from_fleet(turn)) is not None:
+                return landed
             while True:
+                fleets = self._share.stale if self._share is not None and not self._whole else None
+                asked = known if fleets is None else Validators(fleets.etag, fleets.last_modified)
                 try:
-                    async with self._open(known, means.partials.claim(self._partial_key)) as delivery:
-                        return await (unchanged(delivery) if delivery.body is None else self._take(delivery))
+                    async with self._open(asked, means.partials.claim(self._partial_key)) as delivery:
+                        if delivery.body is not None:
+                            return await self._take(delivery)
+                        if fleets is None:
+                            return await unchanged(delivery)
+                    if (landed := await self._take_renewed(delivery.validators)) is not None:
+                        return landed
+                    continue
                 except (UpstreamUnavailable, UpstreamTimeout) as error:
                     pause_seconds = self._pause_seconds(error)
                     self.progress.on_pause(error, pause_seconds)
                 await asyncio.sleep(pause_seconds)
 
     async def _confirmed(self, delivery: Delivery) -> Landed:
-        return await self._means.to_its_end(lambda: self._landing.confirm(delivery.validators))
+        landed = await self._means.to_its_end(lambda: self._landing.confirm(delivery.validators))
+        if self._share is not None:
+            self._share.confirmed(landed.record.digest, delivery.validators)
+        return landed
+
+    async def _ask_fleet(self, turn: Turn) -> Landed | Found | None:
+        """What the fleet has, or the copy that is here where it is the same; None: the module is the origin's to send.
+
+        Raises `DigestMismatch` where it is not what all who wait demand.
+        """
+        before, share = self._before, self._share
+        while share is not None and (found := await share.ask(turn)) is not None:
+            record = found.record
+            if not self._demands or any(digest in (None, record.digest) for digest in self._demands):
+                if before is None or not self._whole or before.digest != record.digest:
+                    return found
+                return await self._confirmed_by(found)
+            if share.was_refused or handles.is_immutable(self.progress.handle):
+                raise DigestMismatch(
+                    f"the fleet's archive has the sha256 {record.digest}, and {self._demands[0]} was demanded"
+                )
+            share.refuse()  # the origin may have what is demanded by now
+        return None
+
+    async def _confirmed_by(self, found: Found) -> Landed:
+        validators = Validators(found.record.etag, found.record.last_modified)
+        return await self._means.to_its_end(lambda: self._landing.confirm(validators, found.age_seconds))
+
+    async def _take_from_fleet(self, turn: Turn) -> Landed | None:
+        """None: the module is the origin's to send."""
+        while (found := await self._ask_fleet(turn)) is not None:
+            landed = found if isinstance(found, Landed) else await self._take_found(found)
+            if landed is not None:
+                return landed
+        return None
+
+    async def _take_renewed(self, validators: Validators) -> Landed | None:
+        """What the fleet has, and the origin says is still the one; None: it cannot be had from there."""
+        assert self._share is not None
+        found = self._share.renewed(validators)
+        if (landed := await self._take_found(found)) is not None:
+            self._share.confirmed(found.record.digest, validators)
+        return landed
+
+    async def _take_found(self, found: Found) -> Landed | None:
+        assert self._share is not None
+        partial = self._means.partials.claim(self._partial_key)
+        try:
+            async with self._open(None, partial, self._share.opening(found)) as delivery:
+                return await self._take(delivery)
+        except DigestMismatch:
+            raise  # other content than that of an intact copy
+        except HubError as error:
+            log.warning("%s: the fleet's archive cannot be used: %s", self.progress.loggable, error)
+            self._share.refuse(error)
+            self._goes_on = None
+            return None
 
     def _pause_seconds(self, error: HubError) -> float:
         """How long to wait before all is begun anew. Raises the error when it is not to be."""
@@ -227,22 +329,25 @@ class Fetch:
         return record
 
     @asynccontextmanager
-    async def _open(self, known: Validators | None, partial: Partial | None = None) -> AsyncIterator[Delivery]:
-        """Asks for the archive, or for what the partial lacks of it."""
+    async def _open(
+        self, known: Validators | None, partial: Partial | None = None, at: Open | None = None
+    ) -> AsyncIterator[Delivery]:
+        """Asks for the archive, or for what the partial lacks of it; at its origin, if nothing else is said."""
         self.progress.enter("connecting")
-        open_at_origin = self._means.source.open
+        opening = at or self._means.source.open
         self._partial = partial
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    delivery = await stack.enter_async_context(open_at_origin(self._request(known, _resume(partial))))
+                    delivery = await stack.enter_async_context(opening(self._request(known, _resume(partial))))
                 except RangeRefused as refused:
                     log.info("%s: the rest was asked for, and the answer came %s", self.progress.loggable, refused)
                     await self._drop_partial()
-                    delivery = await stack.enter_async_context(open_at_origin(self._request(known, None)))
+                    delivery = await stack.enter_async_context(opening(self._request(known, None)))
                 if not delivery.from_bytes:
                     await self._drop_partial()  # the origin has another archive by now
-                self.progress.host = delivery.final_host
+                sender = delivery.url.raw_host if delivery.url is not None else None
+                self.progress.host, self.progress.tier = sender or delivery.final_host, delivery.tier
                 yield delivery
         finally:
             if self._partial is not None:
@@ -265,15 +370,29 @@ class Fetch:
             self._reservation = reservation
             await reservation.announced(delivery.total_bytes or delivery.from_bytes or 1, delivery.from_bytes)
             tree = staging.attempt_tree(1)
-            received, report = await self._receive_and_unpack(delivery, staging, tree, keeping, reservation)
+            self._goes_on = delivery.part is not None
+            receiving = self._receiving(delivery)
+            received, report = await receiving.run(delivery, staging.archive, tree, keeping, reservation)
             self.progress.enter("publishing")
             await reservation.tree(bytes_beside(report) + await reservation.tree(0))
             leases: list[Lease] = []
             try:
-                return await self._means.to_its_end(lambda: self._publish(delivery, tree, received, report, leases))
+                landed, brought = await self._means.to_its_end(
+                    lambda: self._publish(delivery, tree, received, report, leases)
+                )
             finally:
                 for lease in leases:
                     self._means.grace.keep(lease)
+            if self._share is not None and delivery.tier != "fleet":
+                self._share.landed(delivery, brought, keeping)
+            return landed
+
+    def _receiving(self, delivery: Delivery) -> Receiving:
+        means, progress = self._means, self.progress
+        if delivery.tier == "fleet":
+            return Receiving(means, progress, Patience(_FLEET_RETRIES), self.is_urgent)
+        moved = self._share.moved if self._share is not None else None
+        return Receiving(means, progress, self._patience, self.is_urgent, moved)
 
     def _allow(self, total_bytes: int) -> int | None:
         return self._shares.require_bytes(self, total_bytes) if self._shares is not None else None
@@ -303,84 +422,14 @@ class Fetch:
         self._partial = None
         return staging, keeping
 
-    async def _receive_and_unpack(
-        self,
-        delivery: Delivery,
-        staging: Staging,
-        tree: str,
-        keeping: Keeping,
-        reservation: Reservation,
-    ) -> tuple[Received, UnpackReport]:
-        progress = self.progress
-        self._goes_on = delivery.part is not None
-        progress.enter("transferring")
-        progress.total_bytes = delivery.total_bytes
-        progress.resumed_bytes = progress.received_bytes = delivery.from_bytes
-        if delivery.from_bytes:
-            self._means.counters.resumed += 1
-            log.info("%s: goes on from byte %d of %s", progress.loggable, delivery.from_bytes, delivery.total_bytes)
-        limits = self._means.unpack_limits
-        async with Unpacker(staging.archive, tree, limits, reservation.tree, is_plain=delivery.is_tree) as unpacker:
-            progress.unpacker = unpacker
-
-            def on_written(written: Ranges) -> None:
-                progress.on_received(written.size_bytes)
-                reservation.wrote(written.size_bytes + unpacker.unpacked_bytes)
-                unpacker.feed(written.frontier_bytes)
-                keeping.on_frontier(written.frontier_bytes)
-
-            hooks = Hooks(
-                on_written,
-                make_room=reservation.spool,
-                is_starving=lambda: unpacker.is_idle,
-                before_holes=functools.partial(self._means.to_its_end, keeping.before_holes),
-                pace=functools.partial(self._pace, delivery),
-                on_pause=progress.on_pause,
-            )
-            transfer = Transfer(delivery, staging.archive, self._terms, hooks, self._patience, self._means.threads)
-
-            async def receive() -> Received:
-                received = await transfer.run()
-                progress.enter("unpacking")
-                unpacker.finish(received.size_bytes)
-                return received
-
-            try:
-                async with asyncio.TaskGroup() as group:
-                    # Whichever fails first ends the other: a bad first megabyte saves the rest of the transfer.
-                    receiving = group.create_task(receive())
-                    unpacking = group.create_task(unpacker.result())
-            except BaseExceptionGroup as failures:
-                raise _first(failures) from None
-            finally:
-                self._means.counters.received_bytes += transfer.received_bytes
-                progress.transferred_bytes += transfer.received_bytes
-                progress.connections = max(progress.connections, transfer.most_connections)
-            return receiving.result(), unpacking.result()
-
-    @property
-    def _terms(self) -> Terms:
-        network = self._means.settings.network
-        return Terms(
-            self._means.settings.limits.archive,
-            connections=network.connections_per_fetch,
-            min_rate=network.min_rate,
-            window_seconds=network.stall_timeout,
-        )
-
-    async def _pace(self, delivery: Delivery, size_bytes: int) -> float:
-        if delivery.is_local:
-            return 0.0
-        return await self._means.pace.take(size_bytes, prefetch=lambda: not self.is_urgent())
-
     def _publish(
         self, delivery: Delivery, tree: str, received: Received, report: UnpackReport, leases: list[Lease]
-    ) -> Landed:
-        """In a thread."""
-        manifest = manifest_of(received, report, is_tree=delivery.is_tree)
-        landed = self._landing.publish(delivery, tree, manifest, leases)
+    ) -> tuple[Landed, Manifest]:
+        """In a thread. The manifest is that of the archive that came."""
+        brought = manifest_of(received, report, is_tree=delivery.is_tree)
+        landed = self._landing.publish(delivery, tree, brought, leases)
         self._published = True
-        return landed
+        return landed, brought
 
     @property
     def _landing(self) -> Landing:
@@ -403,9 +452,3 @@ def _resume(partial: Partial | None) -> Resume | None:
         return None
     transfer = partial.transfer
     return Resume(partial.resume_bytes, transfer.total_bytes, Validators(transfer.etag, transfer.last_modified))
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to tell of: a group's first, looking into groups within."""
-    error = failures.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -46,7 +46,7 @@ class Keeping:
         self._save_at = 0.0
         self._is_saved = delivery.from_bytes > 0
         self._saving = threading.Lock()
-        self._is_over = False
+        self._is_over = self._is_surrendered = False
         self._frontier_bytes = delivery.from_bytes
 
     def on_frontier(self, frontier_bytes: int) -> None:
@@ -81,10 +81,27 @@ class Keeping:
     def leave(self, error: BaseException | None) -> None:
         """The fetch is over, by this error or with a module: keep what is there, or discard it. Never raises."""
         with self._saving:
+            if self._is_surrendered:
+                return
             self._is_over = True
             mendable = self._transfer if error is not None and is_mendable(error) else None
             if mendable is None or not self._means.partials.keep(self._staging, mendable, self._frontier_bytes):
                 self._staging.discard()
+
+    def surrender(self) -> None:
+        """For the event loop: somebody else sees to the place from now on, and `leave` has nothing to do."""
+        self._is_over = self._is_surrendered = True
+
+    def hand_over(self) -> Staging:
+        """The surrendered place, with the archive alone in it, and in its account what that takes. Raises `OSError`."""
+        with self._saving:  # what was being saved is there by now
+            self._staging.strip(to_go_on=False)
+            self._staging.count()
+        return self._staging
+
+    def discard(self) -> None:
+        """The surrendered place goes. Never raises."""
+        self._staging.discard()
 
     def _save(self, frontier_bytes: int) -> None:
         # The one before may take long on a busy disk: then this one is left out.

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 from hubclient.contract import handles
 from hubclient.contract.errors import DigestMismatch, HubError
@@ -16,12 +16,13 @@ from hubclient.contract.lease import Lease
 from hubd.fetching.counters import Outcome
 from hubd.fetching.means import Means, lacks
 from hubd.network.conditions import Validators
-from hubd.network.sources import Delivery
+from hubd.network.sources import Delivery, TierName
 from hubd.network.terms import Received
 from hubd.store.manifest import FileEntry, Manifest, content_digest
 from hubd.store.records import Record
 from hubd.unpacking.supervisor import UnpackReport
 
+_LONGEST_AGE_SECONDS = 10 * 365 * 86400.0
 _MANIFEST_BYTES = 64 * 1024
 _MANIFEST_BYTES_PER_FILE = 256
 
@@ -31,13 +32,15 @@ class Landed:
     """What a fetch came to: a record whose tree is whole, and leased by the daemon for a while.
 
     `found` is ``hit`` (it was there), ``confirmed`` (by the origin), ``fetched``, ``joined`` (another user's fetch
-    brought it), or ``stale`` (the origin could not be asked, and the copy that was there is served).
+    brought it), or ``stale`` (the origin could not be asked, and the copy that was there is served). `tier`: where the
+    content came from.
     """
 
     record: Record
     found: Literal["hit", "confirmed", "fetched", "joined", "stale"]
     warnings: tuple[str, ...] = ()
     error: HubError | None = None  # why it is stale
+    tier: TierName = "local"
 
     def outcome(self, joined: bool) -> Outcome:
         """What a caller is told, who joined the flight or had it started."""
@@ -71,19 +74,19 @@ class Landing:
     readers: Callable[[str], frozenset[int] | None]
     marked: Callable[[Record, Delivery], Record]
 
-    def confirm(self, validators: Validators) -> Landed:
-        """The origin says that what is recorded is still so."""
+    def confirm(self, validators: Validators, age_seconds: float = 0.0) -> Landed:
+        """The origin says that what is recorded is still so, or said it so long ago."""
         before = self.before
         assert before is not None
         changes = {
-            "fetched_at": datetime.now(UTC),
+            "fetched_at": _ago(age_seconds),
             "etag": validators.etag,
             "last_modified": validators.last_modified,
         }
         # A record that has moved on meanwhile is newer than this answer.
         confirmed = self.means.amend(
             self.key,
-            lambda now: now.model_copy(update=changes) if now is not None and now.digest == before.digest else now,
+            lambda now: _confirmed(now, changes) if now is not None and now.digest == before.digest else now,
         )
         return Landed(confirmed if confirmed is not None else before, "confirmed")
 
@@ -107,8 +110,8 @@ class Landing:
                 file_count=len(manifest.files),
                 etag=delivery.validators.etag,
                 last_modified=delivery.validators.last_modified,
-                final_host=delivery.final_host,
-                fetched_at=datetime.now(UTC),
+                final_host=delivery.final_host or None,
+                fetched_at=_ago(delivery.age_seconds),
                 immutable=immutable,
                 pinned=now is not None and now.pinned,
             )
@@ -122,7 +125,9 @@ class Landing:
             raise
         assert record is not None
         self.means.orphans.update(left)
-        return Landed(record, "fetched" if leases else "confirmed", tuple(warnings))
+        if not leases:
+            return Landed(record, "confirmed", tuple(warnings))
+        return Landed(record, "fetched", tuple(warnings), tier=delivery.tier)
 
     def _settle(self, manifest: Manifest, *, immutable: bool) -> tuple[Manifest, list[str]]:
         """Which tree the handle names when its archive has other bytes than before, and a warning.
@@ -147,6 +152,15 @@ class Landing:
         if self.demands and all(digest not in (None, manifest.digest) for digest in self.demands):
             raise DigestMismatch(f"the module's digest is {manifest.digest}, and {self.demands[0]} was demanded")
         return manifest, [f"this version's archive is not the one that was fetched {before.fetched_at:%F}"]
+
+
+def _confirmed(now: Record, changes: dict[str, Any]) -> Record:
+    """What is known already may be newer than what is told now."""
+    return now if now.fetched_at >= changes["fetched_at"] else now.model_copy(update=changes)
+
+
+def _ago(seconds: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=min(max(seconds, 0.0), _LONGEST_AGE_SECONDS))
 
 
 def bytes_beside(report: UnpackReport) -> int:

@@ -19,6 +19,7 @@ from hubd.config import Settings
 from hubd.events import Events
 from hubd.fetching.counters import Counters
 from hubd.fetching.durations import Durations
+from hubd.fetching.fleet import Fleet
 from hubd.fetching.grace import GraceLeases
 from hubd.fetching.room import Room
 from hubd.fetching.slots import Slots
@@ -81,6 +82,7 @@ class Means:
     litter: asyncio.Event = field(default_factory=asyncio.Event)
     asking: Slots = field(default_factory=lambda: Slots(_ASKING_AT_ONCE))
     tallies: Tallies = field(default_factory=Tallies)
+    fleet: Fleet | None = None
 
     def direct_until(self, record: Record) -> float:
         """Until when (Unix seconds) a record is answered without its origin, and from its views without the daemon."""

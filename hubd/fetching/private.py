@@ -146,14 +146,14 @@ class PrivateFetch(Fetch):
         try:
             # A waiter from here on: it goes on for this user when all others leave.
             async with self._flights.board(model.other._name, _is_over) as (flight, _):
-                record = (await flight.outcome()).record
+                record, tier = (landed := await flight.outcome()).record, landed.tier
         except (LookupError, HubError):
             return None
         if record.etag != model.etag or (lease := await self._means.find(record)) is None:
             return None
         self._means.grace.keep(lease)
         granted = await self._means.to_its_end(lambda: self._grant(record, delivery))
-        return Landed(granted.record, "joined")
+        return Landed(granted.record, "joined", tier=tier)
 
     async def _take(self, delivery: Delivery) -> Landed:
         self._delivery = delivery

@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from typing import Literal, get_args
 
 from hubclient.contract.errors import HubError
+from hubd.network.sources import TierName
 from hubd.unpacking.supervisor import Unpacker
 
 _log = logging.getLogger(__name__)
 
-State = Literal["queued", "connecting", "transferring", "unpacking", "publishing"]
+State = Literal["queued", "waiting", "connecting", "transferring", "unpacking", "publishing"]
 PHASES: tuple[State, ...] = get_args(State)
 
 _RATE_WINDOW_SECONDS = 5.0
@@ -38,6 +39,7 @@ class Progress:
     unpacker: Unpacker | None = None
     trouble: str | None = None  # why the last try failed, until the next brings something
     host: str | None = None  # that answered last, at the end of all redirects
+    tier: TierName | None = None  # of that host
     tries: int = 1
     transferred_bytes: int = 0  # by all of them
     connections: int = 0  # at a time, the most of them
@@ -52,6 +54,12 @@ class Progress:
         now = time.monotonic()
         self._seconds[self.state] = self._seconds.get(self.state, 0.0) + now - self._entered_at
         self.state, self._entered_at = state, now
+
+    def waits(self, received_bytes: int, total_bytes: int | None) -> None:
+        """Another machine fetches it, and is so far."""
+        if self.state != "waiting":
+            self.enter("waiting")
+        self.received_bytes, self.total_bytes = received_bytes, total_bytes
 
     def end(self) -> None:
         """The fetch is over: its last phase lasts no longer."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hubclient.contract.errors import CacheFull, DiskFull, HubError, Internal
 from hubd.events import Event
 from hubd.fetching.means import Means
+from hubd.network.sources import TierName
 
 if TYPE_CHECKING:
     from hubd.fetching.fetch import Fetch
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What the events tell too, to whom may know of the fetch: not who else asked.
-_TOLD = ("outcome", "detail", "bytes", "seconds", "seconds_by_phase", "digest", "prefetch")
+_TOLD = ("outcome", "detail", "bytes", "seconds", "seconds_by_phase", "digest", "prefetch", "tier")
 
 
 class Report:
@@ -34,7 +35,7 @@ class Report:
     def landed(self, landed: Landed) -> None:
         """It came to this."""
         self._means.counters.ended[landed.found] += 1
-        self._end(landed.found, landed.error, landed.record.digest)
+        self._end(landed.found, landed.error, landed.record.digest, tier=landed.tier)
         for warning in landed.warnings:
             log.warning("%s: %s", self._fetch.progress.loggable, warning)
 
@@ -50,7 +51,13 @@ class Report:
         self._end("cancelled")
 
     def _end(
-        self, outcome: str, error: HubError | None = None, digest: str | None = None, *, level: int = logging.INFO
+        self,
+        outcome: str,
+        error: HubError | None = None,
+        digest: str | None = None,
+        *,
+        tier: TierName | None = None,
+        level: int = logging.INFO,
     ) -> None:
         progress = self._fetch.progress
         progress.end()
@@ -74,6 +81,7 @@ class Report:
             "waiters": self._fetch.waited,
             "users": sorted(uid for uid in self._fetch.askers if uid is not None),
             "host": progress.host,
+            "tier": tier or progress.tier,
             "prefetch": self._fetch.is_prefetch,
             "id": progress.id,
         }

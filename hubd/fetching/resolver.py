@@ -35,6 +35,7 @@ from hubd.fetching.recency import Recency
 from hubd.fetching.shares import OWN_LIMITS, Shares
 from hubd.fetching.waiters import Waiters
 from hubd.network.credentials import Credential
+from hubd.network.sources import TierName
 from hubd.network.waiting_line import User
 from hubd.store.records import Record
 
@@ -70,11 +71,12 @@ class Ask:
 
 @dataclass(frozen=True)
 class Resolution:
-    """Where the module is; the daemon's lease lasts until 10 s after."""
+    """Where the module is, and the tier that it came from; the daemon's lease lasts until 10 s after."""
 
     record: Record
     path: str
     outcome: Outcome
+    tier: TierName
     warnings: tuple[str, ...] = ()
 
 
@@ -146,7 +148,7 @@ class Resolver:
                 network = self._means.settings.network
                 self.failures.put(name, landed.error, ttl_seconds=max(network.negative_ttl, network.stall_timeout))
             self._recency.used(landed.record, ask.handle)
-            return self._answer(ask, landed.record, landed.outcome(joined), landed.warnings)
+            return self._answer(ask, landed.record, landed.outcome(joined), landed.warnings, landed.tier)
 
     async def prefetch(self, handle: str, uid: int | None = None, *, is_limited: bool = False) -> str | None:
         """Starts the fetch of a handle; its id, or None when the module is there. Raises `HubError`s."""
@@ -207,14 +209,16 @@ class Resolver:
                 self._means.slots.promote()
                 yield flight, joined
 
-    def _answer(self, ask: Ask, record: Record, outcome: Outcome, warnings: tuple[str, ...] = ()) -> Resolution:
+    def _answer(
+        self, ask: Ask, record: Record, outcome: Outcome, warnings: tuple[str, ...] = (), tier: TierName = "local"
+    ) -> Resolution:
         if ask.digest is not None and ask.digest != record.digest:
             raise DigestMismatch(f"the module's digest is {record.digest}, and {ask.digest} was demanded")
-        self._means.counters.answered(outcome)
+        self._means.counters.answered(outcome, tier)
         if ask.uid is not None and not ask.prefetch:
             self._means.users.saw(ask.uid, record.key)
             self._means.tallies.answered(ask.uid, outcome)
-        return Resolution(record, self._means.trees.layout.module(record.digest), outcome, warnings)
+        return Resolution(record, self._means.trees.layout.module(record.digest), outcome, tier, warnings)
 
     @contextmanager
     def _counting(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from hubclient.contract.errors import ArchiveTooLarge, CacheFull, HubError
 from hubclient.contract.quantities import format_size
@@ -57,6 +57,8 @@ class Room:
     ) -> None:
         self.limits = limits
         self.scanned = asyncio.Event()
+        #: asked before anybody is refused room: whether something went that nobody waits for
+        self.give_way: Callable[[], Awaitable[bool]] = _nothing_goes
         #: set when the cache may have passed its high water mark
         self.pressed = asyncio.Event()
         self._trees = trees
@@ -89,6 +91,7 @@ class Room:
                 await self._make(lambda: self._missing(path, total_bytes), in_full=True)
                 if self._missing(path, total_bytes) <= 0:
                     return self._take(path, total_bytes)
+                await self.give_way()
         raise await self._full(path, total_bytes)
 
     async def is_free(self, path: str, total_bytes: int) -> bool:
@@ -104,8 +107,11 @@ class Room:
             await asyncio.to_thread(self._trees.ledger.look_again)
             if self._missing(path, total_bytes) <= 0:
                 return True
-            if await asyncio.to_thread(self._evictor.could_make_room, lambda: self._missing(path, total_bytes)):
-                return False
+            for _ in range(2):
+                if await asyncio.to_thread(self._evictor.could_make_room, lambda: self._missing(path, total_bytes)):
+                    return False
+                if not await self.give_way():
+                    break
         raise await self._full(path, total_bytes)
 
     async def _require_possible(self, total_bytes: int) -> None:
@@ -215,3 +221,7 @@ class Reservation:
             announced_bytes=announced_bytes + other_bytes,
         )
         return self.reserved_bytes - other_bytes
+
+
+async def _nothing_goes() -> bool:
+    return False

@@ -48,32 +48,15 @@ class Slots:
     @asynccontextmanager
     async def turn(
         self, urgent: Callable[[], bool], users: Callable[[], Collection[User]] = nobody
-    ) -> AsyncIterator[None]:
+    ) -> AsyncIterator[Turn]:
         """Waits for a turn, and has it for the block. `urgent`: whether a client waits for the fetch by now, and
         `users`: who waits for it."""
-        has_it: list[User] = []
-
-        def admit() -> bool:
-            if not self.has_turn_for(urgent, users):
-                return False
-            self._free -= 1
-            has_it.extend(set(users()))
-            self._turns.update(has_it)
-            return True
-
-        def give_back() -> None:
-            self._free += 1
-            self._turns.subtract(has_it)
-            for user in has_it:
-                if not self._turns[user]:
-                    del self._turns[user]
-            self.promote()
-
-        await self._line.wait(urgent, admit, give_back, users)
+        turn = Turn(self, urgent, users)
+        await turn.resume()
         try:
-            yield
+            yield turn
         finally:
-            give_back()
+            turn.pause()
 
     def promote(self) -> None:
         """Somebody who waits may be urgent by now, or waited for by somebody else too."""
@@ -81,3 +64,40 @@ class Slots:
 
     def _may_have_last(self, users: Collection[User]) -> bool:
         return not users or any(user is None or not self._turns[user] for user in users)
+
+
+class Turn:
+    """A turn that is had, and can be given back for a while."""
+
+    def __init__(self, slots: Slots, urgent: Callable[[], bool], users: Callable[[], Collection[User]]) -> None:
+        self._slots = slots
+        self._urgent = urgent
+        self._users = users
+        self._is_had = False
+        self._counted: Collection[User] = ()  # those whose turn it is counted as
+
+    async def resume(self) -> None:
+        """Waits until it is had; at once if it is."""
+        if not self._is_had:
+            await self._slots._line.wait(self._urgent, self._admit, self.pause, self._users)
+
+    def pause(self) -> None:
+        """Others may have it, until it is resumed."""
+        if not self._is_had:
+            return
+        slots, self._is_had = self._slots, False
+        slots._free += 1
+        slots._turns.subtract(self._counted)
+        for user in self._counted:
+            if not slots._turns[user]:
+                del slots._turns[user]
+        slots.promote()
+
+    def _admit(self) -> bool:
+        slots = self._slots
+        if not slots.has_turn_for(self._urgent, self._users):
+            return False
+        slots._free -= 1
+        self._is_had, self._counted = True, set(self._users())
+        slots._turns.update(self._counted)
+        return True

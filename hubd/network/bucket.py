@@ -16,7 +16,7 @@ import aiohttp
 
 from hubclient.contract.errors import UpstreamNotFound
 from hubd.network.conditions import ContentRange
-from hubd.network.failures import Hopeless
+from hubd.network.failures import Hopeless, Refused
 from hubd.network.objects import answer, open_archive, remove
 from hubd.network.session import Session, chunks
 from hubd.network.sources import ArchiveRequest, Delivery
@@ -50,7 +50,7 @@ class StoreBucket:
                 async for chunk in chunks(response, host):
                     data += chunk
                     if len(data) > limit_bytes:
-                        raise Hopeless(f"{self.name}/{path} is larger than the {limit_bytes} bytes that it may have")
+                        raise Refused(f"{self.name}/{path} is larger than the {limit_bytes} bytes that it may have")
                 headers = response.headers
                 version = Version(headers.get("ETag"), headers.get("x-goog-generation"))
                 return Small(data, version, _age_seconds(headers.get("Date"), headers.get("Last-Modified")))

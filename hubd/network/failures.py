@@ -21,7 +21,7 @@ class Unacceptable(Refused):
 
 
 class Busy(UpstreamUnavailable):
-    """The origin said how long to leave it alone (RFC 9110, section 10.2.3)."""
+    """The origin has too much to do (429, 503); it may have said for how long (RFC 9110, section 10.2.3)."""
 
     def __init__(self, detail: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(detail)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 from yarl import URL
 
@@ -31,18 +32,22 @@ class Kaggle:
         self._api = f"{url}/api/v1/models/"
         self.home = URL(url)
 
-    async def archive(self, handle: str, claim: Claim, own: OwnCredential | None) -> URL:
+    async def archive(
+        self, handle: str, claim: Claim, own: OwnCredential | None, on_shown: Callable[[str], None]
+    ) -> URL:
         """The URL of the archive of a canonical handle; that of the latest version, if it names none.
 
+        `on_shown` is told of the machine's credential, as by the session.
         Raises upstream-*, handle-forbidden and address-forbidden errors.
         """
         model = self._api + handle.partition(":")[2]
         if not handles.is_immutable(handle):
-            model += f"/{await self._latest(URL(f'{model}/get'), claim, own)}"
+            model += f"/{await self._latest(URL(f'{model}/get'), claim, own, on_shown)}"
         return URL(f"{model}/download")
 
-    async def _latest(self, url: URL, claim: Claim, own: OwnCredential | None) -> int:
-        async with self._session.following(url, {"Accept": "application/json"}, claim, own) as response:
+    async def _latest(self, url: URL, claim: Claim, own: OwnCredential | None, on_shown: Callable[[str], None]) -> int:
+        headers = {"Accept": "application/json"}
+        async with self._session.following(url, headers, claim, own, on_shown=on_shown) as response:
             host, answer = response.url.raw_host or "", b""
             try:
                 async with asyncio.timeout(_MAX_ANSWER_SECONDS):  # a drip is no silence

@@ -98,7 +98,7 @@ class Origins:
                         log.log(level, "%s gives no module: %s", place.name, error)
                     continue
                 with self._watched(place, has_choice):
-                    yield delivery
+                    yield replace(delivery, tier="mirror") if place.is_mirror else delivery
                 self._health.works(place)
                 return
         if (self._offline or not found) and all(isinstance(error, UpstreamNotFound) for _, error in failures):

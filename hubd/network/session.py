@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import quote
@@ -113,6 +113,7 @@ class Session:
         is_signed: bool = False,
         method: str = "GET",
         to_store: bool = False,
+        on_shown: Callable[[str], None] = lambda host: None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206, 412 or 416.
 
@@ -123,6 +124,7 @@ class Session:
         `is_signed`: the URL itself says who asks, or that anybody does. No credential goes along, no redirect is
         followed, and every answer is the caller's, whatever its status. Only so another `method` may be asked for.
         `to_store`: a redirect to what an object store has (``gs://...``) is an answer too, for the caller to judge.
+        `on_shown` is told each host that the machine's credential was shown to.
         Raises upstream-*, handle-* and address-forbidden errors.
         """
         asked_host = url.raw_host
@@ -139,6 +141,9 @@ class Session:
             credential = None if is_signed else credential_for(way, own, self._machine)
             if credential is not None and own is not None and credential is own.credential:
                 self._require_verified(url)
+            is_machines = credential is not None and (own is None or credential is not own.credential)
+            if is_machines:
+                on_shown(host)
             shown = {"Authorization": credential.header()} if credential is not None else {}
             try:
                 response = await self._ask(method, url, {**headers, **shown}, is_named)
@@ -159,7 +164,6 @@ class Session:
                         return
                     url, redirected_by = _target(url, response.headers.get("Location")), host
                     continue
-                is_machines = credential is not None and (own is None or credential is not own.credential)
                 if (failure := refusal(response, host, "Range" in headers, is_machines)) is not None:
                     raise failure
                 yield response
@@ -319,12 +323,10 @@ def refusal(response: aiohttp.ClientResponse, host: str, ranged: bool, is_machin
         return Unacceptable(detail)
     if status not in _PASSING:
         return Refused(detail) if 400 <= status < 500 else Hopeless(detail)
-    seconds = retry_after_seconds(response.headers) if status in _BUSY else None
-    return (
-        Busy(f"{detail} and asks to be left alone for {seconds:.0f} s", seconds)
-        if seconds
-        else UpstreamUnavailable(detail)
-    )
+    if status not in _BUSY:
+        return UpstreamUnavailable(detail)
+    seconds = retry_after_seconds(response.headers) or 0.0
+    return Busy(f"{detail} and asks to be left alone for {seconds:.0f} s" if seconds else detail, seconds)
 
 
 def _named(error: Exception, host: str) -> HubError:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
 import aiohttp
 from yarl import URL
@@ -34,6 +34,10 @@ Part = Callable[[int, int | None], AbstractAsyncContextManager[AsyncIterator[byt
 Follow = Callable[[Resume], AbstractAsyncContextManager[aiohttp.ClientResponse]]
 
 
+#: Where a module comes from: from the nearest place to the farthest.
+TierName = Literal["local", "fleet", "mirror", "origin"]
+
+
 @dataclass(frozen=True)
 class Delivery:
     """An answer with an archive in its body; or, when `body` is None, the word that nothing changed (304).
@@ -42,7 +46,8 @@ class Delivery:
     of the body. With `strong` validators any `part` of the archive can be asked for too; that raises upstream-* errors,
     and `RangeRefused` for an answer that is no such part of this version of it. `extra` is the right to one more
     connection, if there is one now. `is_local`: nothing of it comes over a network. `is_tree`: it is a directory whose
-    files come as one tar, not gzipped, so that its digest is that of its content.
+    files come as one tar, not gzipped, so that its digest is that of its content. `is_credentialed`: the machine's
+    credential was shown for it. `age_seconds`: so long ago the origin sent it, or confirmed it.
     """
 
     body: AsyncIterator[bytes] | None
@@ -58,6 +63,9 @@ class Delivery:
     url: URL | None = None  # at the end of all redirects
     is_local: bool = False
     is_tree: bool = False
+    tier: TierName = "origin"
+    is_credentialed: bool = False
+    age_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,22 +114,27 @@ class HttpSource:
         home = self._kaggle.home if handles.is_kaggle(request.handle) else asked_url(request.handle)
         own = OwnCredential(request.credential, home) if request.credential is not None else None
         named = asked_url(request.mirror) if request.mirror is not None else None
+        shown: list[str] = []
         async with (
             Claim(self._session.connections, request.is_urgent, request.users) as claim,
             self._session.following(
-                asked := named or await self._url(request.handle, home, claim, own),
+                asked := named or await self._url(request.handle, home, claim, own, shown.append),
                 request.headers(),
                 claim,
                 own,
                 named=named,
+                on_shown=shown.append,
             ) as response,
         ):
             sent = _sent_along(own, response)
             found = _Found(self._session, asked, named, own, response.url, sent)
-            yield delivered(response, request, claim, found.follow)
+            delivery = delivered(response, request, claim, found.follow)
+            yield replace(delivery, is_credentialed=True) if shown else delivery
 
-    async def _url(self, handle: str, home: URL, claim: Claim, own: OwnCredential | None) -> URL:
-        return await self._kaggle.archive(handle, claim, own) if handles.is_kaggle(handle) else home
+    async def _url(
+        self, handle: str, home: URL, claim: Claim, own: OwnCredential | None, on_shown: Callable[[str], None]
+    ) -> URL:
+        return await self._kaggle.archive(handle, claim, own, on_shown) if handles.is_kaggle(handle) else home
 
 
 @dataclass

@@ -45,4 +45,4 @@ class Version(NamedTuple):
     """Which of its contents an object had: what `replace` compares. Stores tell one of them, or both."""
 
     etag: str | None
-    version: str | None
+    version: str | None = None

@@ -48,11 +48,12 @@ class Staging:
             self._disk.mkdir(tree, 0o755)
         return tree
 
-    def strip(self) -> None:
-        """Move all but the archive and what is known of it to the trash. Raises `OSError`."""
+    def strip(self, *, to_go_on: bool = True) -> None:
+        """Move all but the archive to the trash, and unless a fetch is `to_go_on` from it, what is known of the
+        transfer too. Raises `OSError`."""
+        kept = {self._place.archive, *((self._place.transfer,) if to_go_on else ())}
         for name in os.listdir(self.path):
-            entry = self._place.entry(name)
-            if entry not in (self._place.archive, self._place.transfer):
+            if (entry := self._place.entry(name)) not in kept:
                 throw_away(entry, self._layout, self._ledger, self._disk)
 
     def count(self) -> None:

@@ -62,3 +62,22 @@ def fetch(name: str = "m", **changes: Any) -> dict[str, Any]:
         "waiters": 2,
         "started_at": "2026-03-01T11:58:00Z",
     } | changes
+
+
+def fleet(**changes: Any) -> dict[str, Any]:
+    """How a store is that answers."""
+    return {
+        "store": "s3://bucket/prefix",
+        "mode": "read-write",
+        "state": "ok",
+        "trouble": None,
+        "retry_in_seconds": None,
+        "uploads": [],
+        "found": 12,
+        "waited": 0,
+        "claimed": 3,
+        "alone": 0,
+        "uploaded": 3,
+        "downloaded_bytes": 3_000_000_000,
+        "uploaded_bytes": 500_000_000,
+    } | changes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import Any
 
 import typer
 
@@ -24,12 +25,13 @@ def complaint(call: str) -> str | None:
     """What is wrong with the call's name or options; None when nothing is."""
     words = shlex.split(call, comments=True)[1:]
     words = words[: words.index("--")] if "--" in words else words
-    known = {command.name: command for command in typer.main.get_group(app).commands.values()}
-    name, *arguments = words
-    if name == "--help":
-        return None
-    if name not in known:
-        return f"hubctl has no command {name!r}"
-    options = {opt for param in known[name].params for opt in (*param.opts, *param.secondary_opts)} | {"--help", "-h"}
-    unknown = [word for word in arguments if word.startswith("-") and word.partition("=")[0] not in options]
-    return f"hubctl {name} has no {unknown}" if unknown else None
+    command: Any = typer.main.get_group(app)
+    called = "hubctl"
+    while (commands := getattr(command, "commands", None)) is not None and words[:1] not in ([], ["--help"]):
+        name, *words = words
+        if name not in commands:
+            return f"{called} has no command {name!r}"
+        command, called = commands[name], f"{called} {name}"
+    options = {opt for param in command.params for opt in (*param.opts, *param.secondary_opts)} | {"--help", "-h"}
+    unknown = [word for word in words if word.startswith("-") and word.partition("=")[0] not in options]
+    return f"{called} has no {unknown}" if unknown else None

@@ -73,13 +73,14 @@ def in_turn(*answers: Answer) -> Callable[[Asked], Answer]:
 class Origin:
     """Context manager; the server runs in threads of its own, so that blocking tests can use it too."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, *, address: str = "127.0.0.1") -> None:
         """`tls`: it speaks HTTPS with this."""
+        self._address = address
         self._scheme = "http" if tls is None else "https"
         self._answers: dict[str, Callable[[Asked], Answer]] = {}
         self._asked: dict[str, list[Asked]] = defaultdict(list)
         self._changed = threading.Condition()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server((address, 0), _Handler)
         self._server.origin = self
         if tls is not None:  # the handshake is for the thread that answers, or a slow one would keep the others
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
@@ -93,8 +94,8 @@ class Origin:
     def port(self) -> int:
         return int(self._server.server_address[1])
 
-    def url(self, path: str, host: str = "127.0.0.1") -> str:
-        return f"{self._scheme}://{host}:{self.port}{path}"
+    def url(self, path: str, host: str | None = None) -> str:
+        return f"{self._scheme}://{host or self._address}:{self.port}{path}"
 
     def serve(self, path: str, answer: Answer | Callable[[Asked], Answer]) -> str:
         """Sets what a path answers from now on; returns its URL, which is a handle."""

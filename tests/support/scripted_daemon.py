@@ -60,6 +60,12 @@ def stream(events: Sequence[Mapping[str, Any]], *, cut: bool = False) -> Script:
     return script
 
 
+def by_path(scripts: Mapping[str, Script]) -> Script:
+    """A script for each path; of others the daemon says what it says where there is no route."""
+    missing = problem("not-found", 404, "there is no such route; GET /v1/openapi.json lists them")
+    return lambda asked, connection: scripts.get(asked.path, missing)(asked, connection)
+
+
 def progress(received_bytes: int = 1) -> dict[str, Any]:
     return {"event": "progress", "fetch": {"id": "f", "received_bytes": received_bytes}}
 
@@ -97,6 +103,7 @@ class ScriptedDaemon:
     ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._threads[0].join()  # whom it let in last is among the open ones by now
         with self._lock:
             for connection in self._open:
                 connection.shutdown(socket.SHUT_RDWR)

@@ -36,12 +36,8 @@ def test_a_fetch_that_went_well_tells_all_that_matters(talkative: Daemon, origin
     handle = origin.serve("/m/1", Answer(ARCHIVE))
     digest = talkative.resolve(handle)[1]["digest"]
     (entry,) = ended(talkative, handle)
-    assert (entry["level"], entry["outcome"], entry["digest"], entry["host"]) == (
-        "info",
-        "fetched",
-        digest,
-        "127.0.0.1",
-    )
+    told = {name: entry[name] for name in ("level", "outcome", "digest", "host", "tier")}
+    assert told == {"level": "info", "outcome": "fetched", "digest": digest, "host": "127.0.0.1", "tier": "origin"}
     assert (entry["bytes"], entry["resumed_bytes"], entry["tries"], entry["connections"]) == (len(ARCHIVE), 0, 1, 1)
     assert (entry["waiters"], entry["prefetch"]) == (1, False)
     assert set(entry["seconds_by_phase"]) == {"queued", "connecting", "transferring", "unpacking", "publishing"}

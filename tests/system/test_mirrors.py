@@ -35,9 +35,15 @@ def test_a_mirror_answers_for_the_handle_which_stays_as_it_is(tmp_path: Path, or
         mirror.serve("/tfhub/google/m/1", Answer(ARCHIVE))
         handle = origin.url("/google/m/1?a=b")
         status, answer = daemon.resolve(handle)
-        assert (status, answer["outcome"], answer["handle"]) == (200, "fetched", handle)
+        assert (status, answer["outcome"], answer["tier"], answer["handle"]) == (200, "fetched", "mirror", handle)
         assert answer["key"] == handles.key(handle)
-        assert daemon.resolve(handle)[1]["outcome"] == "hit"
+        hit = daemon.resolve(handle)[1]
+        assert (hit["outcome"], hit["tier"]) == ("hit", "local")
+        counters = daemon.request("GET", "/v1/status")[1]["counters"]
+        assert (counters["answers_by_tier"], counters["received_by_tier"]) == (
+            {"mirror": 1, "local": 1},
+            {"mirror": len(ARCHIVE)},
+        )
     assert [asked.target for asked in mirror.asked("/tfhub/google/m/1")] == [
         "/tfhub/google/m/1?a=b&tf-hub-format=compressed"
     ]

@@ -36,6 +36,22 @@ def fetch(
     }
 
 
+def test_that_another_machine_fetches_it_is_said_with_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = fetch(83_700_000, state="waiting")
+    assert row_of(waiting, HANDLE, 100, LABEL).plain.endswith("  another machine fetches it, 45% of 186.0 MB")
+    assert row_of(fetch(state="waiting", total_bytes=None), HANDLE, 100, LABEL).plain.endswith("machine fetches it")
+    Plain([HANDLE]).show(Progress(0, waiting))
+    assert capsys.readouterr().err == f"waiting  {HANDLE}, another machine fetches it, 45% of 186.0 MB\n"
+
+
+@pytest.mark.parametrize(
+    ("tier", "said"), [("fleet", ", from the fleet's store"), ("mirror", ", from a mirror"), ("origin", ""), (None, "")]
+)
+def test_where_it_came_from_is_said_when_it_was_not_the_origin(tier: str | None, said: str) -> None:
+    result = {"outcome": "fetched", "size_bytes": 7} | ({} if tier is None else {"tier": tier})
+    assert outcome(HANDLE, result, 2.0, fetch(1)) == f"fetched  {HANDLE}  186.0 MB in 2.0 s{said}"
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0

@@ -11,15 +11,15 @@ from typing import Any, cast
 import pytest
 
 from hubclient import finding
-from hubclient.cli.checks import Finding, cache, daemon, machine, variables
+from hubclient.cli.checks import Finding, cache, daemon, fleet, machine, variables
 from hubclient.cli.doctor import examine, summary
 from hubclient.cli.snapshot import NotRunning, reach_running, silence
 from hubclient.contract import mounts
 from hubclient.contract.errors import AccessDenied, DaemonUnreachable
 from hubclient.finding import Place
-from tests.support import uids
+from tests.support import api_answers, uids
 from tests.support.api_answers import status
-from tests.support.scripted_daemon import ScriptedDaemon, answer, problem
+from tests.support.scripted_daemon import Script, ScriptedDaemon, answer, by_path, problem
 
 
 def worst(findings: Iterable[Finding]) -> list[tuple[str, str, str]]:
@@ -279,6 +279,42 @@ def test_few_inotify_watches_are_told(tmp_path: Path) -> None:
     (kernel / "max_user_instances").write_text("128\n")
     [found] = of(machine.check_limits(str(tmp_path)), "inotify")
     assert (found.state, "8 watches" in found.what) == ("warn", True)
+
+
+# the fleet's store
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (answer(api_answers.fleet()), [("ok", "s3://bucket/prefix answers, read-write")]),
+        (
+            answer(api_answers.fleet(state="off", store=None)),
+            [("ok", "none is configured: no store is asked")],
+        ),
+        (
+            answer(api_answers.fleet(state="denied", trouble="no such key")),
+            [("warn", "the fleet's store s3://bucket/prefix denies something to this machine: no such key")],
+        ),
+        (problem("not-found", 404), []),
+    ],
+    ids=["well", "off", "denied", "older daemon"],
+)
+def test_the_fleets_store_is_told_by_the_daemons_own_words(
+    tmp_path: Path, script: Script, expected: list[tuple[str, str]]
+) -> None:
+    with ScriptedDaemon(tmp_path / "s", script):
+        found = list(fleet.check(environ_of(tmp_path, HUBD_SOCKET=str(tmp_path / "s"))))
+    assert [(one.state, one.what) for one in found] == expected
+    assert all(one.remedy for one in found if one.state == "warn")
+
+
+def test_a_store_that_is_away_is_told_once(tmp_path: Path) -> None:
+    away = api_answers.fleet(state="away")
+    answers = {"/v1/status": status(fleet=away), "/v1/fetches": {"fetches": []}, "/v1/fleet": away}
+    with ScriptedDaemon(tmp_path / "s", by_path({path: answer(body) for path, body in answers.items()})):
+        found = examine(environ_of(tmp_path, HUBD_SOCKET=str(tmp_path / "s")))
+    assert [one.check for one in found if "the fleet's store" in one.what] == ["fleet"]
 
 
 # all of it

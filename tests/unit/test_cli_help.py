@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -98,8 +99,11 @@ def test_the_manual_page_has_every_command_option_and_topic() -> None:
     code, roff, said = run("help", "--man")
     assert (code, said) == (0, "")
     plain = roff.replace("\\-", "-").replace("\\(dq", '"').replace("\\e", "\\")
-    for command in typer.main.get_group(app).commands.values():
-        assert f'.SS "hubctl {command.name}' in plain
+    group: Any = typer.main.get_group(app)
+    of_fleet = [(f"fleet {name}", command) for name, command in group.commands["fleet"].commands.items()]
+    assert of_fleet
+    for name, command in (*group.commands.items(), *of_fleet):
+        assert re.search(f'^.SS "hubctl {name}[ "]', plain, re.MULTILINE)
         for option in (name for param in command.params for name in param.opts if name.startswith("-")):
             assert f"\\fB{option}\\fR" in plain
     for topic in TOPICS:

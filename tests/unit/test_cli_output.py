@@ -39,9 +39,11 @@ def test_an_error_is_one_line_with_its_code_and_a_next_step(capsys: pytest.Captu
         (errors.ArchiveCorrupt("the archive is cut off"), "try again; if it stays"),
         (errors.UpstreamDenied("h.example denies access"), "put a credential for it into"),
         (errors.UpstreamDenied("www.kaggle.com denies access"), "set KAGGLE_API_TOKEN"),
+        (errors.UpstreamDenied("s3://bucket denies this to the credential for s3://bucket"), "a [[credential]] with"),
         (errors.HandleForbidden("http:// is not allowed here; network.allow_http allows it"), "in section [network]"),
         (errors.AddressForbidden("h.example is at 10.0.0.1"), "allow_private_addresses"),
         (errors.NotFound("the cache has no module of this key"), "`hubctl ls` lists"),
+        (errors.UpstreamUnavailable("the fleet's store cannot be used: it failed"), "`hubctl fleet status` says"),
         (errors.DiskFull("the disk is full"), "; the cache is /some/cache"),
     ],
     ids=lambda value: value.code if isinstance(value, errors.HubError) else "",
@@ -65,6 +67,10 @@ def test_the_next_step_suits_the_error(
         errors.HandleForbidden("a credential is not sent over http://, but to this machine itself: use https://"),
         errors.HandleForbidden("https://h.example/1 is not in the lock file hub.lock: `hubctl lock` adds it"),
         errors.AddressForbidden("h.example is at 169.254.169.254, which is never contacted"),
+        errors.UpstreamDenied(
+            's3://b denies this to whom it does not know: a [[credential]] with store = "s3://b" says'
+        ),
+        errors.UpstreamUnavailable("s3://b is redirected: is the region of its [[object_store]] right?"),
     ],
     ids=str,
 )
@@ -106,3 +112,10 @@ def test_an_error_in_a_command_becomes_its_exit_code(capsys: pytest.CaptureFixtu
         raise errors.DaemonUnreachable("nobody there")
     assert exit_.value.code == 3
     assert "nobody there [daemon-unreachable]" in capsys.readouterr().err
+
+
+def test_what_an_object_store_does_not_have_is_advised_by_what_handles_lead_to_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    complain(errors.UpstreamNotFound("s3://bucket has no m/1"), handle="s3://bucket/m/1")
+    assert "a SavedModel's directory, or an archive" in capsys.readouterr().err.splitlines()[1]

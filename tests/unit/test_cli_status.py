@@ -12,7 +12,7 @@ from hubclient.cli.snapshot import Rates, Snapshot, cached_part, rates
 from hubclient.cli.status import lines
 from hubclient.cli.status_words import by_activity, fullness, percent, plain_row
 from hubclient.cli.troubles import troubles
-from tests.support.api_answers import fetch, full_cache, prefetch_file, status, user
+from tests.support.api_answers import fetch, fleet, full_cache, prefetch_file, status, user
 
 
 def test_the_first_line_answers_the_question() -> None:
@@ -96,6 +96,24 @@ def test_a_trouble_that_the_daemon_also_warns_of_is_told_once() -> None:
         "the disk is full",
         "the configuration has a mistake, and the one from before it holds: line 3: bad",
         "changed, but only a restart makes it hold: api.socket, log.x",
+    ]
+
+
+def test_the_fleets_store_has_a_line_and_what_came_from_it_another() -> None:
+    counters = status()["counters"] | {"answers_by_tier": {"local": 1203, "fleet": 10, "origin": 2}}
+    told = lines(status(fleet=fleet(), counters=counters))
+    assert "fleet       s3://bucket/prefix, read-write, answers; 12 found, 3 uploaded" in told
+    assert any("1,203 from the cache, 10 from the fleet's store, 0 from mirrors, 2 from origins" in one for one in told)
+    without = lines(status(fleet=fleet(state="off", store=None)))
+    assert not any("fleet" in line for line in without)
+
+
+def test_a_store_that_is_away_is_something_to_mend() -> None:
+    answer = status(fleet=fleet(state="away", trouble="no route", retry_in_seconds=61.0))
+    assert lines(answer)[:3] == [
+        "hubd 0.1.0 works, with 1 thing to mend",
+        "! the fleet's store s3://bucket/prefix does not answer: no route (asked again in 1 min 1 s)",
+        "  -> modules come from their origins meanwhile; if it lasts: is the store up, and [[object_store]] right?",
     ]
 
 

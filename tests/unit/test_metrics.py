@@ -18,13 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from hubd import metrics
 from hubd.fetching.counters import Counters
 from hubd.fetching.durations import BOUNDS_SECONDS, Durations, Histogram
-from hubd.figures import Cache, Snapshot
+from hubd.figures import Cache, Fleet, Snapshot
 from tests.support.hubctl_calls import commands, complaint
 
 OPERATIONS = Path(__file__).parents[2] / "docs/operations"
 _NAME = re.compile(r"\b(?:hubd|process)_[a-z_]+")
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
-_LABELS = {"outcome", "code", "phase", "state", "le", "version", "python"}
+_LABELS = {"outcome", "code", "phase", "state", "le", "tier", "version", "python"}
 
 SNAPSHOT = Snapshot(
     counters=Counters(),
@@ -53,6 +53,18 @@ SNAPSHOT = Snapshot(
         max_size_bytes=19,
     ),
     prefetch_files={"broken": 1},
+    fleet=Fleet(
+        state="away",
+        found=20,
+        claimed=21,
+        alone=22,
+        waited=23,
+        taken_over=24,
+        uploaded=25,
+        uploaded_bytes=26,
+        failed_uploads=27,
+        uploads_under_way=28,
+    ),
 )
 
 
@@ -95,6 +107,8 @@ def test_no_label_tells_whose_it_is() -> None:
 def test_every_figure_is_the_one_that_it_is_named_after() -> None:
     assert values(SNAPSHOT, "hubd_fetches_under_way")["queued"] == 2
     assert values(SNAPSHOT, "hubd_prefetch_files") == {"ok": 0, "broken": 1, "waiting": 0}
+    assert values(SNAPSHOT, "hubd_fleet_questions_total") == {"found": 20, "claimed": 21, "alone": 22}
+    assert values(SNAPSHOT, "hubd_fleet_store_state") == {"ok": 0, "away": 1, "denied": 0, "missing": 0}
     plain = {
         "hubd_waiters": 3,
         "hubd_connections": 4,
@@ -114,6 +128,12 @@ def test_every_figure_is_the_one_that_it_is_named_after() -> None:
         "hubd_disk_free_bytes": 17,
         "hubd_disk_min_free_bytes": 18,
         "hubd_cache_max_size_bytes": 19,
+        "hubd_fleet_waits_total": 23,
+        "hubd_fleet_takeovers_total": 24,
+        "hubd_fleet_uploads_total": 25,
+        "hubd_fleet_uploaded_bytes_total": 26,
+        "hubd_fleet_upload_failures_total": 27,
+        "hubd_fleet_uploads_under_way": 28,
     }
     assert {name: values(SNAPSHOT, name)[""] for name in plain} == plain
 
@@ -122,6 +142,11 @@ def test_a_cache_that_cannot_be_looked_at_hides_no_other_figure() -> None:
     told = {family.name for family in families(replace(SNAPSHOT, cache=None))}
     assert "hubd_answers" in told
     assert "hubd_modules" not in told
+
+
+def test_a_machine_without_a_fleet_has_no_figures_of_one() -> None:
+    told = {family.name for family in families(replace(SNAPSHOT, fleet=None))}
+    assert not any(name.startswith("hubd_fleet") for name in told)
 
 
 def test_counters_are_there_before_they_count() -> None:
@@ -196,7 +221,17 @@ def test_both_sides_of_a_condition_have_the_same_labels() -> None:
 
 def test_what_should_wake_somebody_has_an_alert() -> None:
     expressions = " ".join(rule["expr"] for rule in alerts())
-    for what in ("up{", "internal", "disk_free", "queued", "stale", "start_time", "reload_successful", "broken"):
+    for what in (
+        "up{",
+        "internal",
+        "disk_free",
+        "queued",
+        "stale",
+        "start_time",
+        "reload_successful",
+        "broken",
+        "fleet_store",
+    ):
         assert what in expressions
 
 

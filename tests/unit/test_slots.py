@@ -19,6 +19,7 @@ class Turns:
         self.had: list[str] = []
         self.urgent: set[str] = set()
         self.users: dict[str, set[User]] = {}
+        self.pauses: dict[str, asyncio.Event] = {}  # who gives its turn back when, to wait for another
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Event] = {}
 
@@ -40,8 +41,13 @@ class Turns:
         await settle()
 
     async def _have(self, name: str) -> None:
-        async with self.slots.turn(lambda: name in self.urgent, lambda: self.users[name]):
+        async with self.slots.turn(lambda: name in self.urgent, lambda: self.users[name]) as turn:
             self.had.append(name)
+            if (pauses := self.pauses.get(name)) is not None:
+                await pauses.wait()
+                turn.pause()
+                await turn.resume()
+                self.had.append(f"{name} again")
             await self._ends[name].wait()
 
     async def close(self) -> None:
@@ -218,3 +224,25 @@ async def test_the_last_free_turn_is_for_a_user_who_has_none(three: Turns) -> No
 async def test_administrators_and_the_daemon_itself_may_have_every_turn(three: Turns) -> None:
     await three.ask("d1", "d2", "d3")
     assert three.had == ["d1", "d2", "d3"]
+
+
+async def test_who_gives_a_turn_back_waits_behind_those_who_wait(one: Turns) -> None:
+    one.pauses["a"] = asyncio.Event()
+    await one.ask("a", "b")
+    one.pauses["a"].set()
+    await settle()
+    assert one.had == ["a", "b"]
+    await one.end("b")
+    assert one.had == ["a", "b", "a again"]
+    await one.end("a")
+
+
+async def test_who_is_cancelled_while_it_waits_for_its_turn_again_has_none(one: Turns) -> None:
+    one.pauses["a"] = asyncio.Event()
+    await one.ask("a", "b")
+    one.pauses["a"].set()
+    await settle()
+    await one.cancel("a")
+    await one.end("b")
+    await one.ask("c")
+    assert one.had == ["a", "b", "c"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hubclient.contract.credentials import Credential
+from hubd.config_stores import CredentialSettings
+from hubd.network.credentials import MachineCredentials
 from hubd.network.session import Session
 from hubd.network.sources import ArchiveRequest, HttpSource
 from tests.support.means import NETWORK
@@ -69,3 +72,22 @@ async def test_where_a_signed_url_has_expired_the_handle_is_asked_again_with_it(
     await whole_and_part(handle)
     assert shown(origin, "/m/1") == [OWN.header(), OWN.header()]
     assert shown(elsewhere, "/signed-1") + shown(elsewhere, "/signed-2") == [None] * 3
+
+
+async def test_a_delivery_tells_whether_the_machines_credential_was_shown_on_its_way(
+    origin: Origin, elsewhere: Origin, tmp_path: Path
+) -> None:
+    secret = tmp_path / "token"
+    secret.write_text(OWN.value)
+    secret.chmod(0o600)
+    entry = CredentialSettings(host=f"127.0.0.1:{origin.port}", type="bearer", file=str(secret))
+    elsewhere.serve("/files", WHOLE)
+    ways = {origin.serve("/m/1", to(elsewhere.url("/files"))): True, elsewhere.url("/files"): False}
+    async with Session(NETWORK, machine=MachineCredentials([entry])) as session:
+        for handle, is_credentialed in ways.items():
+            async with HttpSource(session).open(ArchiveRequest(handle)) as delivery:
+                assert delivery.is_credentialed is is_credentialed
+    own = Credential("bearer", "tell_nobody_either")
+    request = ArchiveRequest(elsewhere.url("/files"), credential=own)
+    async with Session(NETWORK) as session, HttpSource(session).open(request) as delivery:
+        assert not delivery.is_credentialed, "a caller's is another matter"

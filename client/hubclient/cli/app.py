@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from hubclient import __version__
-from hubclient.cli import cache_commands, lock_commands, module_commands, service_commands, store_commands
+from hubclient.cli import (
+    cache_commands,
+    fleet_commands,
+    lock_commands,
+    module_commands,
+    service_commands,
+    store_commands,
+)
 from hubclient.cli.grammar import Group
 from hubclient.cli.output import emit
 
@@ -28,6 +35,7 @@ app.add_typer(service_commands.commands)
 app.add_typer(module_commands.commands)
 app.add_typer(store_commands.commands)
 app.add_typer(lock_commands.commands)
+app.add_typer(fleet_commands.commands)
 
 
 def _print_version(wanted: bool) -> None:

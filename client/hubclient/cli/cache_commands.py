@@ -65,8 +65,8 @@ def _prefetch(
         list[str],
         typer.Argument(
             metavar="HANDLE|FILE",
-            help="The https:// URL of a module, kaggle:OWNER/MODEL/..., or a file that names modules: a prefetch file "
-            "(*.toml) or a lock file (*.lock).",
+            help="The https:// or s3:// URL of a module, kaggle:OWNER/MODEL/..., or a file that names modules: a "
+            "prefetch file (*.toml) or a lock file (*.lock).",
             show_default=False,
         ),
     ],

@@ -73,16 +73,14 @@ def complete(words: Sequence[str], handles: Handles) -> Answer:
     from hubclient.cli.app import app
 
     *before, begun = words or [""]
-    group = typer.main.get_group(app)
-    names = [number for number, word in enumerate(before) if not word.startswith("-")]
-    if not names:
-        if begun.startswith("-"):
-            return _fitting(begun, _options(group.params, before))
-        commands = [one for one in group.commands.values() if not one.hidden]
-        return _fitting(begun, [Candidate(str(one.name), one.get_short_help_str(60)) for one in commands])
-    command, given = group.commands.get(before[names[0]]), before[names[0] + 1 :]
+    command, given = _meant(typer.main.get_group(app), before)
     if command is None:
         return []
+    if (commands := getattr(command, "commands", None)) is not None:
+        if begun.startswith("-"):
+            return _fitting(begun, _options(command.params, given))
+        shown = [one for one in commands.values() if not one.hidden]
+        return _fitting(begun, [Candidate(str(one.name), one.get_short_help_str(60)) for one in shown])
     if "--" in given:
         return None
     by_name = {name: param for param in command.params for name in param.opts if name.startswith("-")}
@@ -129,6 +127,18 @@ def split(line: str) -> list[str]:
             continue
         return [*words, ""] if not closing and line[-1:].isspace() else words
     return [""]
+
+
+def _meant(group: Any, words: Sequence[str]) -> tuple[Any, Sequence[str]]:
+    """The command that the words name, a group if they name no command of it, None if there is none of that name; and
+    what they say to it."""
+    command: Any = group
+    while command is not None and (commands := getattr(command, "commands", None)) is not None:
+        place = next((number for number, word in enumerate(words) if not word.startswith("-")), None)
+        if place is None:
+            break
+        command, words = commands.get(words[place]), words[place + 1 :]
+    return command, words
 
 
 def _arguments(command: Any, begun: str, handles: Handles) -> Answer:

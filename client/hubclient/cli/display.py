@@ -20,6 +20,11 @@ LINE_EVERY_SECONDS = 10.0
 LINE_EVERY_FRACTION = 0.1
 LINES_APART_SECONDS = 1.0
 
+#: What is told in bytes: from a host into the cache, and from the cache into the fleet's store.
+MOVING = ("transferring", "uploading")
+
+_FROM = {"fleet": ", from the fleet's store", "mirror": ", from a mirror"}
+
 
 class Silent:
     """Shows nothing."""
@@ -119,7 +124,9 @@ def outcome(handle: str, result: dict[str, Any], seconds: float, fetch: dict[str
         archive_bytes = (fetch or {}).get("total_bytes")
         what = size(archive_bytes) if archive_bytes else f"{size(result['size_bytes'])} unpacked"
         whose = "somebody else's download: " if kind == "joined" else ""
-        return f"{text}  {whose}{what} in {duration(seconds)}"
+        return f"{text}  {whose}{what} in {duration(seconds)}{_FROM.get(result.get('tier', ''), '')}"
+    if kind == "uploaded" and result.get("archive_bytes") is not None:
+        return f"{text}  {size(result['archive_bytes'])}"
     return text
 
 
@@ -128,12 +135,20 @@ def troubled(fetch: dict[str, Any]) -> str:
     return printable(f"is tried again: {fetch['trouble']}")
 
 
+def waits(fetch: dict[str, Any]) -> str:
+    """That another machine of the fleet fetches it, and how far that is."""
+    done = fraction(fetch)
+    return "another machine fetches it" + ("" if done is None else f", {done:.0%} of {size(fetch['total_bytes'])}")
+
+
 def how_far(fetch: dict[str, Any]) -> str:
     """What is to be said of a transfer after its name: `, 45% of 186.0 MB, 21.3 MB/s, 5 s left`; else nothing."""
     if fetch.get("trouble") is not None:
         return f", {troubled(fetch)}"
+    if fetch["state"] == "waiting":
+        return f", {waits(fetch)}"
     done = fraction(fetch)
-    if fetch["state"] != "transferring" or not fetch["received_bytes"]:
+    if fetch["state"] not in MOVING or not fetch["received_bytes"]:
         return ""
     parts = [size(fetch["received_bytes"]) if done is None else f"{done:.0%} of {size(fetch['total_bytes'])}"]
     if fetch["rate_bytes_per_second"]:

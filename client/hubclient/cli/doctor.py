@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hubclient import finding
-from hubclient.cli.checks import Finding, State, cache, daemon, fail, machine, variables
+from hubclient.cli.checks import Finding, State, cache, daemon, fail, fleet, machine, variables
 from hubclient.cli.output import EXIT_FAILED, emit, emit_json
 from hubclient.cli.tables import drawable
 from hubclient.cli.wording import count, printable
@@ -40,6 +40,8 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
         found += _guarded("units", daemon.check_units)
         status, error = daemon.ask(environ)
         found += _guarded("answer", lambda: daemon.check_answer(place, status, error))
+        if status is not None:
+            found += _guarded("fleet", lambda: fleet.check(environ))
         found += _guarded("cache", lambda: cache.check(environ, place, status))
     found += _guarded("machine", machine.check_limits)
     found += _guarded("python", machine.check_python)

@@ -75,7 +75,7 @@ Handles = Annotated[
 ]
 _HANDLE_OR_PATH = typer.Argument(
     metavar="HANDLE",
-    help="The https:// URL of a module, kaggle:OWNER/MODEL/..., or the path or file:// URL of a directory.",
+    help="The https:// or s3:// URL of a module, kaggle:OWNER/MODEL/..., or the path or file:// URL of a directory.",
     show_default=False,
 )
 Handle = Annotated[str, _HANDLE_OR_PATH]

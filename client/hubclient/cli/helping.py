@@ -14,7 +14,7 @@ from hubclient.cli.output import emit
 from hubclient.cli.tables import drawable
 
 #: In the order in which people meet them; what is not named here comes last.
-ORDER = ("handles", "cache", "service", "environment", "exit-codes", "errors")
+ORDER = ("handles", "cache", "service", "environment", "exit-codes", "errors", "fleet")
 
 _TOPICS = os.path.join(os.path.dirname(__file__), "topics")
 _END = ".txt"

@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from hubclient.cli.asking import Answered, Event, Failed
-from hubclient.cli.display import Silent, fraction, troubled
+from hubclient.cli.display import MOVING, Silent, fraction, troubled, waits
 from hubclient.cli.wording import count, fitted, printable, rate, remaining, short, size
 
 REFRESH_EVERY_SECONDS = 0.1
@@ -23,7 +23,11 @@ LABEL_MIN, LABEL_MIN_NARROW, LABEL_MAX = 32, 20, 60
 NARROW = 80
 BAR_MIN, BAR_MAX = 10, 40
 
-_STYLES = {"hit": "green", "cached": "green", "fetched": "green", "joined": "green", "stale": "yellow", "failed": "red"}
+_STYLES = {
+    **dict.fromkeys(("hit", "cached", "fetched", "joined", "uploaded", "there"), "green"),
+    "stale": "yellow",
+    "failed": "red",
+}
 
 
 class Live(Silent):
@@ -94,8 +98,9 @@ def row_of(fetch: dict[str, Any], handle: str, width: int, label_width: int, *, 
         return Text(
             fitted(short(handle), max(1, min(label_width, width // 2))), no_wrap=True, overflow="ellipsis"
         ).append("  " + troubled(fetch), style="yellow")
-    if state != "transferring" or not fetch["received_bytes"]:
+    if state not in MOVING or not fetch["received_bytes"]:
         word = f"unpacking {size(fetch['unpacked_bytes'])}" if state == "unpacking" else state
+        word = waits(fetch) if state == "waiting" else word
         names = max(1, min(label_width, width - len(word) - 2))
         text = Text(fitted(short(handle), names), no_wrap=True, overflow="ellipsis")
         return text.append("  ").append(word, style="dim" if state == "queued" else "cyan")

@@ -68,10 +68,16 @@ def _lock(
 
 @commands.command(name="sync", cls=Command)
 def _sync(
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="The lock file, as with --lock.", show_default=False)
+    ] = None,
     lock: Annotated[
         str | None,
         typer.Option("--lock", metavar="FILE", help="The lock file. Else HUBD_LOCK, or hub.lock.", show_default=False),
     ] = None,
+    to_store: Annotated[
+        bool, typer.Option("--to-store", help="Have the fleet's store hold them too; for administrators.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -80,17 +86,24 @@ def _sync(
     Each line of stdout is 'cached', 'fetched' or 'failed', and the handle.
     The exit code is 1 if a module has other content by now.
 
+    With --to-store each line is 'uploaded', 'there' or 'failed', and the handle: what is as the file says goes
+    to the store of the fleet, so that no other machine asks the origin. What is in an object store stays there.
+
     Examples:
 
       hubctl sync
       hubctl sync --lock hub.lock && HUBD_LOCK=hub.lock ./train.py
+      hubctl sync --to-store hub.lock
     """
+    if file is not None and lock is not None:
+        raise typer.BadParameter("the lock file is named twice: leave out --lock")
+    named = file or lock or _usual_file()
     with complaints(as_json=as_json):
         from hubclient.cli.reaching import reach_aloud
         from hubclient.cli.syncing import sync
 
         raise typer.Exit(
-            sync(lambda: reach_aloud(quiet=quiet or as_json), lock or _usual_file(), quiet=quiet, as_json=as_json)
+            sync(lambda: reach_aloud(quiet=quiet or as_json), named, to_store=to_store, quiet=quiet, as_json=as_json)
         )
 
 

@@ -31,19 +31,26 @@ def _page(group: Any) -> Iterator[str]:
     yield ".SH DESCRIPTION"
     yield from _text(rest)
     yield ".SH COMMANDS"
-    for command in group.commands.values():
-        if not command.hidden:
-            yield from _command(command)
+    yield from _commands(group, "hubctl")
     for topic in topics():
         _, *body = _paragraphs(text_of(topic))
         yield f'.SH "{_escaped(title_of(topic).upper())}"'
         yield from _text(body)
 
 
-def _command(command: Any) -> Iterator[str]:
+def _commands(group: Any, called: str) -> Iterator[str]:
+    for command in group.commands.values():
+        if command.hidden:
+            continue
+        yield from _command(command, called)
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{called} {command.name}")
+
+
+def _command(command: Any, called: str) -> Iterator[str]:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     words = [(one.metavar or one.name.upper()) + ("..." if one.nargs == -1 else "") for one in arguments]
-    yield f'.SS "hubctl {_escaped(" ".join([command.name, *words]))}"'
+    yield f'.SS "{_escaped(" ".join([called, command.name, *words]))}"'
     yield from _text(_paragraphs(command.help))
     for option in command.params:
         if option.param_type_name != "option" or option.hidden:

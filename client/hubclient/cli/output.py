@@ -27,6 +27,7 @@ from hubclient.contract.errors import (
     NotFound,
     Offline,
     UpstreamDenied,
+    UpstreamNotFound,
     UpstreamUnavailable,
 )
 from hubclient.contract.handles import is_kaggle, is_object
@@ -156,8 +157,14 @@ def _next_step(error: HubError, handle: str) -> str | None:
         return (
             "set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY; the model's page at Kaggle may want consent first"
         )
-    if isinstance(error, UpstreamDenied) and is_object(handle):
+    if any(section in error.detail for section in ("[[object_store]]", "[[credential]] with")):
+        return None  # the detail says what to mend
+    if isinstance(error, UpstreamDenied) and (is_object(handle) or is_object(error.detail)):
         return "credentials for object stores are in the daemon's settings: a [[credential]] with a store"
+    if isinstance(error, UpstreamNotFound) and is_object(handle):
+        return "check the handle: it names a SavedModel's directory, or an archive that ends in .tar.gz or .tgz"
+    if isinstance(error, UpstreamUnavailable) and "fleet's store" in error.detail:
+        return "`hubctl fleet status` says how it is; modules come from their origins meanwhile"
     if isinstance(error, InUse) and "prefetch file" in error.detail:
         return "`hubctl rm --force` removes it anyway, until the file is next due"
     if isinstance(error, ArchiveCorrupt) and "looks like HTML" in error.detail:

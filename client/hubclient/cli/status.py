@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from hubclient.cli import fleet_words
 from hubclient.cli.names import of_uid, of_uids
 from hubclient.cli.output import emit, emit_json
 from hubclient.cli.snapshot import cached_part, reach_running, take
@@ -30,6 +31,9 @@ _MORE_COUNTERS = {
     "damaged": "damaged",
     "repaired": "repaired",
 }
+
+
+_TIERS = {"local": "the cache", "fleet": "the fleet's store", "mirror": "mirrors", "origin": "origins"}
 
 
 class Row(NamedTuple):
@@ -143,7 +147,9 @@ def rows(answer: dict[str, Any], fetches: Sequence[dict[str, Any]] = ()) -> list
         ),
         Row("", ", ".join(f"{counters.get(name, 0):,} {said}" for name, said in _MORE_COUNTERS.items())),
         *([] if part is None else [Row("", f"{percent(part)} of all that was asked for was there already")]),
+        *_tier_rows(counters),
         *_prefetch_rows(answer),
+        *_fleet_rows(answer),
         *_config_rows(answer),
         Row("process", f"pid {answer['pid']}, of {of_uids([answer['uid']])}, up {duration(answer['uptime_seconds'])}"),
         Row("", f"since {since:%Y-%m-%d %H:%M:%S}, on {answer['socket']}"),
@@ -177,6 +183,19 @@ def _prefetch_rows(answer: dict[str, Any]) -> list[Row]:
     if upcoming is not None:
         text += f"; next at {datetime.fromisoformat(upcoming).astimezone():%Y-%m-%d %H:%M}"
     return [Row("prefetch", text)]
+
+
+def _tier_rows(counters: dict[str, Any]) -> list[Row]:
+    """Where it came from, when that was more than the cache and the origins."""
+    answers = counters.get("answers_by_tier") or {}
+    if not any(answers.get(tier) for tier in ("fleet", "mirror")):
+        return []
+    return [Row("", ", ".join(f"{answers.get(tier, 0):,} from {said}" for tier, said in _TIERS.items()))]
+
+
+def _fleet_rows(answer: dict[str, Any]) -> list[Row]:
+    fleet = answer.get("fleet")
+    return [Row("fleet", fleet_words.summary(fleet))] if fleet and fleet["state"] != "off" else []
 
 
 def _config_rows(answer: dict[str, Any]) -> list[Row]:

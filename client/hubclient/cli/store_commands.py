@@ -133,7 +133,8 @@ def _prune(
 @commands.command(name="verify", cls=Command)
 def _verify(
     handles: Annotated[
-        list[str] | None, typer.Argument(metavar="HANDLE", help="The https:// URL of a module.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="HANDLE", help="The https:// or s3:// URL of a module.", show_default=False),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All modules in the cache.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Fetch what is damaged again, now.")] = False,

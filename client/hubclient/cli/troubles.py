@@ -7,8 +7,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hubclient.cli.wording import count
+from hubclient.cli.wording import count, duration
 from hubclient.contract.places import SERVICE_SOCKET
+
+#: What each state of the fleet's store means that is none to be glad of.
+STORE_STATES = {"away": "does not answer", "denied": "denies something to this machine", "missing": "is not there"}
+_STORE_REMEDIES = {
+    "away": "modules come from their origins meanwhile; if it lasts: is the store up, and [[object_store]] right?",
+    "denied": 'mend the [[credential]] for it; for a machine that may only read, [fleet] mode = "read-only"',
+    "missing": "make the bucket, or mend [fleet] store",
+}
 
 
 class Trouble(NamedTuple):
@@ -24,7 +32,18 @@ def troubles(status: dict[str, Any]) -> list[Trouble]:
     # A daemon may warn of the same in its own words.
     told = _told(status)
     warnings = [str(one) for one in status.get("warnings") or () if not any(problem in one for problem in told)]
-    return [*map(Trouble, warnings), *_of_cache(status), *by_files]
+    store = of_store(status.get("fleet") or {})
+    return [*map(Trouble, warnings), *_of_cache(status), *([store] if store is not None else []), *by_files]
+
+
+def of_store(fleet: dict[str, Any]) -> Trouble | None:
+    """What is wrong with the fleet's store, by the API's Fleet; None: nothing, or there is none."""
+    state = fleet.get("state")
+    if state not in STORE_STATES:
+        return None
+    why = f": {fleet['trouble']}" if fleet.get("trouble") else ""
+    again = f" (asked again in {duration(fleet['retry_in_seconds'])})" if fleet.get("retry_in_seconds") else ""
+    return Trouble(f"the fleet's store {fleet.get('store')} {STORE_STATES[state]}{why}{again}", _STORE_REMEDIES[state])
 
 
 def restart(status: dict[str, Any]) -> str:

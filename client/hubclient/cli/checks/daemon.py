@@ -150,7 +150,7 @@ def _of_status(status: dict[str, Any]) -> Iterator[Finding]:
         yield warn("version", what, f"after an upgrade {restart(status)}, or upgrade the other one")
     else:
         yield ok("version", f"hubd and hubclient are {__version__}")
-    for what, remedy in troubles(status):
+    for what, remedy in troubles({**status, "fleet": None}):  # which has a check of its own
         yield warn("daemon", what, remedy or f"{log(status)} may say more")
 
 

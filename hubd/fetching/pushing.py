@@ -1,0 +1,118 @@
+"""Modules that are put into the fleet's store because an administrator says so.
+
+Law: one comes from its origin even where the cache has it, for archives are not kept; and it is published as what any
+fetch brings, so that a version with other content than before is found out here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hubclient.contract import handles
+from hubclient.contract.errors import (
+    AccessDenied,
+    HubError,
+    RequestInvalid,
+    ShuttingDown,
+    UpstreamNotFound,
+    UpstreamUnavailable,
+)
+from hubd.fetching.fetch import Fetch
+from hubd.fetching.flights import Flights
+from hubd.fetching.landing import Landed
+from hubd.fetching.means import Means
+from hubd.store.records import Record
+
+if TYPE_CHECKING:
+    from hubd.fetching.sharing import Share
+    from hubd.fleet.records import FleetRecord
+
+
+class Pushed(NamedTuple):
+    """What the store has now. `is_new`: this push brought it there."""
+
+    record: FleetRecord
+    is_new: bool
+
+
+class Pushes:
+    """Those under way: one of a handle, however many want it."""
+
+    def __init__(self, means: Means, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
+        self._means = means
+        self._flights: Flights[str, Push, Pushed] = Flights(spawn)
+
+    async def push(self, handle: str) -> Pushed:
+        """Raises `HubError`s. A cancelled caller leaves; the last one ends it, but for an upload that has begun."""
+        canonical = handles.canonical(handle)
+        key = handles.key(canonical)
+        async with self._flights.board(key, lambda: Push(self._means, canonical, key, handle)) as (flight, _):
+            return await flight.outcome()
+
+    def stop(self) -> None:
+        self._flights.close(ShuttingDown("hubd is shutting down; try again"))
+
+
+class Push:
+    """The work of one flight."""
+
+    def __init__(self, means: Means, handle: str, key: str, spelling: str) -> None:
+        self._means = means
+        self._fetch = _FetchForAll(means, handle, key, spelling=spelling, refresh=True, is_urgent=lambda: False)
+
+    async def run(self) -> Pushed:
+        """Raises `HubError`s."""
+        fleet, fetch = self._means.fleet, self._fetch
+        if (error := self._means.source.offline(fetch.progress.handle, demanded=False)) is not None:
+            raise error
+        share = fleet.share(fetch.progress) if fleet is not None else None
+        if share is None:
+            raise RequestInvalid("the fleet has no part in this module, which is in an object store already")
+        try:
+            found = await self._ask(share)
+        except BaseException:
+            share.end()
+            raise
+        if found is not None:
+            return Pushed(found, False)
+        if share.alone is not None:
+            raise UpstreamUnavailable(f"the fleet's store cannot be used: {share.alone}")
+        await fetch.run_with(share)
+        if share.errand is not None:
+            shared = await asyncio.shield(share.errand.outcome)
+            return Pushed(share.errand.record, shared == "uploaded")
+        if share.kept is not None:
+            return Pushed(share.kept, False)
+        raise AccessDenied(f"the module is here, and was not uploaded: {share.alone}")
+
+    async def _ask(self, share: Share) -> FleetRecord | None:
+        """What the store has, archive and all."""
+        means = self._means
+        assert means.fleet is not None
+        async with means.slots.turn(lambda: False) as turn:
+            while (found := await share.ask(turn)) is not None:
+                if await share.has_archive(found):
+                    return found.record
+                share.refuse(UpstreamNotFound("the fleet's store has only the record of it"))
+        return None
+
+
+class _FetchForAll(Fetch):
+    """From the origin, whatever is here."""
+
+    async def run_with(self, share: Share) -> Landed:
+        self._share = share
+        return await self.run()
+
+    def _is_enough(self, before: Record) -> bool:
+        return False
+
+    def _goes_on_after(self, error: HubError, before: Record) -> bool:
+        return False
+
+    async def _ask(self) -> Landed:
+        landed = await self._ask_in_turn(None, self._confirmed)
+        assert landed is not None
+        return landed

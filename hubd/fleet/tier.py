@@ -1,0 +1,218 @@
+"""The fleet's tier: what many machines share through one bucket, so that an origin sends a module once.
+
+Law: the tier never makes a machine worse than alone. Whatever the store does, `ask` ends, and what it gives is verified
+by whoever uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from random import Random
+from typing import NamedTuple
+
+from hubclient.contract.errors import ArchiveCorrupt, UpstreamTimeout, UpstreamUnavailable
+from hubd.config_stores import FleetSettings
+from hubd.fleet.asking import Asking, OnWait, Want
+from hubd.fleet.breaker import BusyPatience
+from hubd.fleet.claims import Alone
+from hubd.fleet.counters import Figures, Upload
+from hubd.fleet.probing import probe
+from hubd.fleet.records import FleetRecord, SeenRecord, archive_path, record_path, seen_record
+from hubd.fleet.remote import Reach, Remote, State, WriteDenied
+from hubd.fleet.retention import Module, Old, Removed, Totals, modules, prune
+from hubd.fleet.sharing import Archive, Shared, is_there, upload, write_record
+from hubd.fleet.turn import Clock, Spawn, Turn
+from hubd.network.digests import Expected, Stated
+from hubd.network.failures import Busy
+from hubd.network.sources import ArchiveRequest, Delivery
+
+FOR_EVER = float("inf")
+
+
+def since_boot() -> float:
+    """Monotonic seconds, those that the machine was suspended for included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Status(NamedTuple):
+    """How the store is, as far as this machine knows. `trouble`: what it said last, if that was no good."""
+
+    state: State
+    trouble: str | None
+    retry_in_seconds: float
+    is_read_only: bool  # the store denies writes
+    uploads: tuple[Upload, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The fleet has the module."""
+
+    record: FleetRecord
+    age_seconds: float
+    _remote: Remote
+    _patience: Callable[[], BusyPatience]
+
+    @asynccontextmanager
+    async def open(self, request: ArchiveRequest) -> AsyncIterator[Delivery]:
+        """Its archive, for the block, which must have the record's digest.
+
+        Raises as `HttpSource.open`, `UpstreamNotFound` where only the record is left of it, and `ArchiveCorrupt` for
+        one of another size.
+        """
+        record = self.record
+        try:
+            async with AsyncExitStack() as stack:
+                delivery = await self._opened(stack, request)
+                if delivery.body is not None and delivery.total_bytes not in (None, record.archive_bytes):
+                    raise ArchiveCorrupt(
+                        f"the fleet's archive has {delivery.total_bytes} bytes, and its record says "
+                        f"{record.archive_bytes}"
+                    )
+                demanded = Stated("the fleet's record", "sha256", bytes.fromhex(record.digest))
+                yield replace(delivery, expected=Expected((*delivery.expected.digests, demanded)))
+        except (UpstreamUnavailable, UpstreamTimeout) as error:
+            self._remote.gave_up(error)
+            raise
+
+    async def _opened(self, stack: AsyncExitStack, request: ArchiveRequest) -> Delivery:
+        """A store that has too much to do is left alone for a while, as in `Asking`: the origin has it no better."""
+        patience = self._patience()
+        while True:
+            try:
+                return await stack.enter_async_context(self._remote.open(archive_path(self.record.digest), request))
+            except Busy as error:
+                if (seconds := patience.pause_seconds(error)) is None:
+                    raise
+            await asyncio.sleep(seconds)
+
+
+class Tier:
+    """`reach` gives the bucket, and `terms` the settings, that hold now; `spawn` starts a task in the group that owns
+    all work. `clock` gives monotonic seconds, in which sleep counts: a holder that was suspended has lost its turn.
+    """
+
+    def __init__(
+        self,
+        reach: Reach,
+        terms: Callable[[], FleetSettings],
+        spawn: Spawn,
+        *,
+        clock: Clock = since_boot,
+        random: Random | None = None,
+    ) -> None:
+        self.figures = Figures()
+        self._terms = terms
+        self._spawn = spawn
+        self._clock = clock
+        self._random = random or Random()  # noqa: S311 - for jitter, and for names that need only differ
+        self._remote = Remote(reach, self._clock, self._random.uniform)
+
+    @property
+    def status(self) -> Status:
+        remote, is_off = self._remote, self._terms().store is None
+        uploads = tuple(self.figures.uploads.values())
+        state: State = "off" if is_off else remote.state
+        return Status(state, None if is_off else remote.trouble, remote.retry_in_seconds, remote.is_read_only, uploads)
+
+    async def ask(
+        self,
+        key: str,
+        handle: str,
+        *,
+        is_immutable: bool,
+        max_age_seconds: float = FOR_EVER,
+        damaged: FleetRecord | None = None,
+        on_wait: OnWait = lambda claim: None,
+    ) -> Found | Turn | Alone:
+        """Whether the fleet has the module of this canonical handle; else this machine's turn to fetch it for all, or
+        the word that it is to fetch it for itself.
+
+        Waits, for `max_wait` at most, for another machine that fetches it; `on_wait` is told of its claim (None: it
+        cannot be read) again and again. `damaged`: a record whose archive was found to be no good: another one is
+        wanted, or the turn to upload it anew. Raises nothing but `CancelledError`, after which no claim is left.
+        """
+        if self._terms().store is None:
+            return Alone("no [fleet] store is configured")
+        if not self._remote.admits():
+            return self._alone(Alone(f"the store failed, and is asked again in {self._remote.retry_in_seconds:.0f} s"))
+        want = Want(key, max_age_seconds, damaged)
+        asking = Asking(self._remote, self._terms(), want, clock=self._clock, random=self._random, on_wait=on_wait)
+        try:
+            found = await asking.run()
+        finally:
+            self.figures.waited += asking.has_waited
+        if isinstance(found, Alone):
+            return self._alone(found)
+        if isinstance(found, SeenRecord):
+            assert found.record is not None
+            self.figures.found += 1
+            return self._found(found.record, found.age_seconds)
+        self.figures.claimed += 1
+        self.figures.taken_over += found.is_takeover
+        return Turn(
+            self._remote,
+            self._terms(),
+            key,
+            handle,
+            found.hold,
+            found.seen,
+            is_immutable=is_immutable,
+            is_repair=found.seen is not None and found.seen.record is not None and found.seen.record == damaged,
+            clock=self._clock,
+            random=self._random,
+            spawn=self._spawn,
+            figures=self.figures,
+        )
+
+    async def probe(self) -> None:
+        """Finds out whether the store is there, and may be read; `status` tells. Raises nothing."""
+        await probe(self._remote, self._random)
+
+    async def has_archive(self, record: FleetRecord) -> bool:
+        """Whether the archive that a record names is there. Raises upstream-* errors."""
+        return await is_there(self._remote, record)
+
+    def holding(self, record: FleetRecord) -> Found:
+        """What a turn has as `stale`, now that the origin says that it is still the one."""
+        return self._found(record, 0.0)
+
+    async def share(self, record: FleetRecord, archive: Archive, *, is_immutable: bool) -> Shared:
+        """Have the fleet have this module, whoever may be fetching it. Raises as `Turn.landed`."""
+        self._require_writing()
+        small = await self._remote.read(record_path(record.key))
+        seen = seen_record(record.key, small) if small is not None else None
+        if not await is_there(self._remote, record):
+            with self.figures.uploading(handle=record.handle, key=record.key, total_bytes=record.archive_bytes) as sent:
+                await upload(self._remote, record, archive, sent, self._random)
+        elif seen is not None and seen.record is not None and seen.record.digest == record.digest:
+            return "there"
+        return await write_record(self._remote, record, seen, is_immutable=is_immutable)
+
+    def modules(self) -> AsyncIterator[Module | Totals]:
+        """See `retention.modules`."""
+        return modules(self._remote)
+
+    def prune(self, older_than_seconds: float, *, dry_run: bool) -> AsyncIterator[Old | Removed]:
+        """See `retention.prune`."""
+        if not dry_run:
+            self._require_writing()
+        return prune(self._remote, older_than_seconds, self._terms().claim_timeout, self._random, dry_run=dry_run)
+
+    def _found(self, record: FleetRecord, age_seconds: float) -> Found:
+        def patience() -> BusyPatience:
+            return BusyPatience(self._terms().claim_timeout, self._clock, self._random.uniform)
+
+        return Found(record, age_seconds, self._remote, patience)
+
+    def _require_writing(self) -> None:
+        if self._terms().mode != "read-write":
+            raise WriteDenied("this machine only reads from the fleet's store (fleet.mode)")
+
+    def _alone(self, alone: Alone) -> Alone:
+        self.figures.alone += 1
+        return alone

@@ -1,0 +1,152 @@
+"""The examples of docs/operations with which machines get their modules through a cache: each does what it is for."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import nginx, squid
+from tests.support.archives import MODULE, archive
+from tests.support.certificates import Authority
+from tests.support.daemon import Daemon
+from tests.support.origin import Answer, Asked, Origin
+from tests.support.waiting import wait_until
+
+EXAMPLES = Path(__file__).parents[2] / "docs/operations"
+NAME = "models.example.org"
+MB = 1_000_000
+NOISE = random.Random(4).randbytes(24 * MB)
+ARCHIVE = archive({**MODULE, "assets/noise": NOISE})
+SLOW = Answer(ARCHIVE, ranges=True, etag='"v1"', bytes_per_second=12 * MB)  # for each connection
+
+needs_nginx = pytest.mark.skipif(nginx.PROGRAM is None, reason="nginx is not installed")
+needs_squid = pytest.mark.skipif(not squid.HAS_TLS, reason="squid with TLS (Debian's squid-openssl) is not installed")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture(scope="module")
+def authority(place: Path) -> Authority:
+    return Authority(place)
+
+
+@pytest.fixture(scope="module")
+def models(authority: Authority) -> Iterator[Origin]:
+    """Where the modules come from, by TLS."""
+    with Origin(authority.server(NAME)) as origin:
+        yield origin
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def two_machines(place: Path, config: str) -> Iterator[list[Daemon]]:
+    place.mkdir()
+    for name in "ab":
+        (place / name).mkdir(mode=0o700)
+    with Daemon(place / "a", config=config) as one, Daemon(place / "b", config=config) as other:
+        yield [one, other]
+
+
+def both_resolve(daemons: list[Daemon], handle: str) -> None:
+    """Both at once: each has the whole module in the end."""
+    answers: list[tuple[int, Any]] = []
+    asking = [
+        threading.Thread(target=lambda daemon=daemon: answers.append(daemon.resolve(handle))) for daemon in daemons
+    ]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    for status, told in answers:
+        assert (status, told.get("outcome")) == (200, "fetched"), told
+        assert told["digest"] == sha256(ARCHIVE)
+        assert (Path(told["path"]) / "assets" / "noise").read_bytes() == NOISE
+    assert len(answers) == len(daemons)
+
+
+@pytest.fixture(scope="module")
+def cached_by_nginx(place: Path, authority: Authority, models: Origin) -> Iterator[list[Daemon]]:
+    """Two machines that have nginx as a mirror."""
+    places = {"models": f"127.0.0.1:{models.port}", "trusted": str(authority.bundle), "fresh": "200 206 1s"}
+    with nginx.cache(place / "nginx", EXAMPLES / "nginx-cache.conf", **places) as port:
+        mirror = f'[[mirror]]\nmatch = "https://{NAME}/"\nurls = ["http://127.0.0.1:{port}/models/"]\n'
+        with two_machines(place / "by-nginx", mirror) as machines:
+            yield machines
+
+
+@needs_nginx
+def test_nginx_gets_each_byte_of_a_version_once_for_all_machines(cached_by_nginx: list[Daemon], models: Origin) -> None:
+    models.serve("/acme/encoder/1", SLOW)
+    both_resolve(cached_by_nginx, f"https://{NAME}/acme/encoder/1")
+    ranges = [asked.headers["Range"] for asked in models.asked("/acme/encoder/1")]
+    assert len(ranges) == len(set(ranges)), ranges
+    assert models.sent_bytes("/acme/encoder/1") == len(ARCHIVE)
+
+
+@needs_nginx
+def test_nginx_asks_whether_what_has_no_version_changed_and_sends_no_byte_of_it_again(
+    cached_by_nginx: list[Daemon], models: Origin
+) -> None:
+    models.serve("/acme/unversioned", replace(SLOW, bytes_per_second=None))
+    handle = f"https://{NAME}/acme/unversioned"
+    both_resolve(cached_by_nginx, handle)
+    sent_before, asked_before = models.sent_bytes("/acme/unversioned"), len(models.asked("/acme/unversioned"))
+    assert sent_before == len(ARCHIVE)
+
+    def asks_again() -> bool:
+        assert cached_by_nginx[0].resolve(handle, refresh=True)[1]["outcome"] == "hit"
+        return len(models.asked("/acme/unversioned")) > asked_before
+
+    wait_until(asks_again)  # by then nginx's second is over
+    assert all("If-None-Match" in asked.headers for asked in models.asked("/acme/unversioned")[asked_before:])
+    assert models.sent_bytes("/acme/unversioned") == sent_before
+    changed = archive(MODULE)
+    models.serve("/acme/unversioned", Answer(changed, ranges=True, etag='"v2"'))
+    wait_until(lambda: cached_by_nginx[1].resolve(handle, refresh=True)[1]["digest"] == sha256(changed))
+
+
+@pytest.fixture(scope="module")
+def cached_by_squid(place: Path, authority: Authority) -> Iterator[list[Daemon]]:
+    """Two machines that have squid as their proxy."""
+    with squid.squid(EXAMPLES / "squid-cache.conf", [NAME], authority.bundle) as cache:
+        config = f'[network]\nproxy = "{cache.url}"\nca_bundle = "{cache.ca}"\n'
+        with two_machines(place / "by-squid", config) as machines:
+            yield machines
+
+
+@needs_squid
+def test_squid_gets_a_version_once_for_all_machines(cached_by_squid: list[Daemon], models: Origin) -> None:
+    models.serve("/acme/decoder/1", SLOW)
+    both_resolve(cached_by_squid, f"https://{NAME}:{models.port}/acme/decoder/1")
+    assert len(models.asked("/acme/decoder/1")) == 1
+    assert models.sent_bytes("/acme/decoder/1") == len(ARCHIVE)
+
+
+@needs_squid
+def test_squid_gets_an_archive_once_whatever_signs_each_request(cached_by_squid: list[Daemon], models: Origin) -> None:
+    archive_path = f"/bucket/archives/{sha256(ARCHIVE)}"
+    models.serve(archive_path, replace(SLOW, bytes_per_second=None))
+    signatures = iter(range(100))
+
+    def signed(_: Asked) -> Answer:
+        return Answer(status=302, headers={"Location": f"{archive_path}?X-Amz-Signature={next(signatures)}"})
+
+    models.serve("/acme/signed", signed)
+    for machine in cached_by_squid:
+        both_resolve([machine], f"https://{NAME}:{models.port}/acme/signed")
+    assert len(models.asked("/acme/signed")) == 2, "what has no version is asked for by each machine"
+    assert len(models.asked(archive_path)) == 1

@@ -1,0 +1,199 @@
+"""A front of an object store: a real HTTP server before the real store, which misbehaves exactly as told.
+
+Law: what it is not told about passes as it is, both ways. It knows of the fleet's objects by their paths alone, so that
+one fault is the same for every store.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+
+_WAIT_SECONDS = 60.0
+_PIECE_BYTES = 64 * 1024
+_KINDS = re.compile(r"/(handles|archives|claims)/")
+# Of one connection alone (RFC 9110, section 7.6.1).
+_OWN = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "te", "trailer", "upgrade"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it came. `kind`: the directory of the fleet's that it is about; "" for lists and the like."""
+
+    method: str
+    target: str
+    kind: str
+    is_ranged: bool
+
+    @property
+    def is_writing(self) -> bool:
+        return self.method in ("PUT", "POST")
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it brings a part of an upload, which then is not there yet: S3's parts and Azure's blocks."""
+        asked = parse_qs(urlsplit(self.target).query)
+        return "partNumber" in asked or asked.get("comp") == ["block"]
+
+
+@dataclass
+class Fault:
+    """What happens to a request. Each on its own, or several together."""
+
+    gate: threading.Event | None = None  # it reaches the store only when this is set
+    status: int | None = None  # it never reaches the store, and gets this answer
+    body: bytes = b""  # of that answer
+    headers: dict[str, str] = field(default_factory=dict)  # of that answer, or instead of the store's own
+    is_lost: bool = False  # the store has done it, and the connection is cut in place of an answer
+    is_silent: bool = False  # it never reaches the store, and nobody answers until the front ends
+    damage_at: int | None = None  # this byte of the answer's body is another one
+    cut_after_bytes: int | None = None  # then the connection is closed
+    stall_after_bytes: int | None = None  # then nothing more comes until the front ends
+
+
+Script = Callable[[Request], Fault | None]
+
+SLOW_DOWN = Fault(
+    status=503,
+    body=b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Slower.</Message></Error>',
+    headers={"Content-Type": "application/xml"},
+)
+UNAVAILABLE = Fault(status=503)
+
+
+class Front:
+    """Context manager, in threads of its own. `script` says what happens to a request, and may be changed any time."""
+
+    def __init__(self, port: int, *, address: str = "127.0.0.1", script: Script = lambda _: None) -> None:
+        """`port`: of the store, on loopback. `address`: where the front listens."""
+        self.script = script
+        self.store_port = port
+        self.ended = threading.Event()
+        self._changed = threading.Condition()
+        self._asked: list[Request] = []
+        self._server = _Server((address, 0), _Handler)
+        self._server.front = self
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
+    def asked(self) -> list[Request]:
+        with self._changed:
+            return list(self._asked)
+
+    def await_request(self, wanted: Callable[[Request], bool]) -> None:
+        """Returns as soon as such a request has come."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(map(wanted, self._asked)), _WAIT_SECONDS), "it never came"
+
+    def came(self, request: Request) -> Fault | None:
+        with self._changed:
+            self._asked.append(request)
+            self._changed.notify_all()
+        return self.script(request)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ended.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    front: Front
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is no error here."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def _handle(self) -> None:
+        front = self.server.front
+        sent = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        found = _KINDS.search(urlsplit(self.path).path)
+        request = Request(self.command, self.path, found[1] if found else "", "Range" in self.headers)
+        fault = front.came(request) or Fault()
+        if fault.gate is not None:
+            assert fault.gate.wait(_WAIT_SECONDS), "the gate was never opened"
+        if fault.is_silent:
+            front.ended.wait(_WAIT_SECONDS)
+            self.close_connection = True
+        elif fault.status is not None:
+            self._answer(fault.status, {**fault.headers, "Content-Length": str(len(fault.body))}, fault.body)
+        else:
+            self._pass_on(sent, fault)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
+
+    def _pass_on(self, sent: bytes, fault: Fault) -> None:
+        there = http.client.HTTPConnection("127.0.0.1", self.server.front.store_port, timeout=_WAIT_SECONDS)
+        try:
+            # As they came: what was signed must arrive as it was signed.
+            there.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in _OWN:
+                    there.putheader(name, value)
+            there.endheaders(sent)
+            answer = there.getresponse()
+            body = answer.read()
+        finally:
+            there.close()
+        if fault.is_lost:
+            self.close_connection = True
+            return
+        headers = {name: value for name, value in answer.getheaders() if name.lower() not in _OWN}
+        if self.command != "HEAD":
+            headers["Content-Length"] = str(len(body))
+        replaced = {name.lower() for name in fault.headers}
+        kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
+        self._answer(answer.status, kept | fault.headers, _damaged(body, fault.damage_at), fault)
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes, fault: Fault = Fault()) -> None:  # noqa: B008
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "HEAD" or status in (204, 304):
+            return
+        stop = min(at for at in (fault.cut_after_bytes, fault.stall_after_bytes, len(body)) if at is not None)
+        for start in range(0, stop, _PIECE_BYTES):
+            self.wfile.write(body[start : min(stop, start + _PIECE_BYTES)])
+        if stop < len(body):
+            if fault.stall_after_bytes is not None:
+                self.wfile.flush()
+                self.server.front.ended.wait(_WAIT_SECONDS)
+            self.close_connection = True
+            with suppress(OSError):  # the other side may have gone first
+                self.connection.shutdown(socket.SHUT_WR)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent."""
+
+
+def _damaged(body: bytes, at: int | None) -> bytes:
+    if at is None or at >= len(body):
+        return body
+    return body[:at] + bytes([body[at] ^ 0xFF]) + body[at + 1 :]

@@ -1,0 +1,131 @@
+"""A site: hosts with narrow lines to one store, and an origin that they all reach.
+
+Law: the store is S3 (moto) behind nginx with docs/operations/nginx-cache.conf, as before a store of one's own. moto
+copies a whole object for each range of it, so without that it would be moto that is measured.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support import nginx
+from tests.support.archives import END, MODULE, members
+from tests.support.daemon import Daemon
+from tests.support.object_stores import Bucket, server
+from tests.support.origin import Answer, Origin
+from tests.support.star import ORIGIN, STORE, Link, Star, star
+from tests.support.waiting import wait_until
+
+EXAMPLE = Path(__file__).parents[2] / "docs/operations/nginx-cache.conf"
+PATH = "/m/1"
+
+
+@dataclass(frozen=True)
+class Module:
+    """What the origin has. It is not compressed, so that the lines and not two cores are what takes the time."""
+
+    noise: bytes
+    archive: bytes
+    digest: str
+
+
+def module_of(size_bytes: int) -> Module:
+    noise = random.Random(size_bytes).randbytes(size_bytes)
+    packed = gzip.compress(members({**MODULE, "assets/noise": noise}) + END, 0, mtime=0)
+    return Module(noise, packed, hashlib.sha256(packed).hexdigest())
+
+
+class Had(NamedTuple):
+    """A machine has the module, whole."""
+
+    seconds: float
+    tier: str
+
+
+class Crowd(NamedTuple):
+    """All machines at once, and then one that takes what is in the store. `seconds_to_record`: since all began."""
+
+    all: list[Had]
+    seconds_to_record: float
+    one: Had
+
+    @property
+    def seconds(self) -> float:
+        return max(had.seconds for had in self.all)
+
+
+class Site:
+    """Made by `site`, for its block."""
+
+    def __init__(self, hosts: Star, origin: Origin, bucket: Bucket, port: int, place: Path, stack: ExitStack) -> None:
+        self.hosts = hosts
+        self.origin = origin
+        self.bucket = bucket
+        self._port = port
+        self._place = place
+        self._stack = stack
+
+    def serve(self, module: Module) -> str:
+        """The handle by which the origin has the module."""
+        return self.origin.serve(PATH, Answer(module.archive, ranges=True, etag='"v1"'))
+
+    def machine(self, host: int, more: str = "") -> Daemon:
+        """A daemon with an empty cache that runs on that host. `more`: of its settings."""
+        directory = self._place / str(host)
+        directory.mkdir(mode=0o700)
+        config = f'[fleet]\nstore = "{self.bucket.handle}/shared"\n{more}'
+        config += self.bucket.settings(directory, self._port, STORE)
+        return self._stack.enter_context(Daemon(directory, config=config, wrapper=self.hosts.wrapper(host)))
+
+    def has_record(self) -> bool:
+        return bool(self.bucket.paths("shared/handles/"))
+
+    def crowd(self, hosts: int, module: Module) -> Crowd:
+        """The first `hosts` hosts ask at once for what nobody has, and then one more."""
+        handle = self.serve(module)
+        machines = [self.machine(host) for host in range(hosts)]
+        began = time.monotonic()
+        shared_at: list[float] = []
+
+        def watch() -> None:
+            wait_until(self.has_record)
+            shared_at.append(time.monotonic())
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        with ThreadPoolExecutor(hosts) as asking:
+            had = list(asking.map(lambda machine: fetched(machine, handle, module), machines))
+        watching.join()
+        return Crowd(had, shared_at[0] - began, fetched(self.machine(hosts), handle, module))
+
+
+@contextmanager
+def site(place: Path, hosts: int, store: Link) -> Iterator[Site]:
+    """So many hosts. The calling thread is where the servers are."""
+    with ExitStack() as stack:
+        made = stack.enter_context(star(hosts, store=store))
+        origin = stack.enter_context(Origin(address=ORIGIN))
+        moto = stack.enter_context(server("s3"))
+        port = stack.enter_context(nginx.cache(place / "nginx", EXAMPLE, STORE, store=f"127.0.0.1:{moto}"))
+        yield Site(made, origin, Bucket("s3", moto), port, place, stack)
+
+
+def fetched(machine: Daemon, handle: str, module: Module) -> Had:
+    """Asks, and has all of it."""
+    began = time.monotonic()
+    status, told = machine.resolve(handle)
+    seconds = time.monotonic() - began
+    assert (status, told.get("outcome")) == (200, "fetched"), told
+    assert told["digest"] == module.digest
+    assert (Path(told["path"]) / "assets" / "noise").read_bytes() == module.noise
+    return Had(seconds, told["tier"])

@@ -1,0 +1,306 @@
+"""Machines that share one bucket: daemons with caches of their own, and a store that speaks S3."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from hubclient.contract import handles
+from tests.support.archives import MODULE, archive
+from tests.support.daemon import Daemon
+from tests.support.machines import BUCKET, Machines, fleet, staged
+from tests.support.object_stores import S3Server
+from tests.support.origin import Answer, Asked, Origin
+from tests.support.waiting import wait_until
+
+SECRET = "kN7-tell_nobody"
+OWN = {"type": "bearer", "value": SECRET}
+READ_ONLY = 'mode = "read-only"'
+_NUMBERS = itertools.count()
+
+
+class Made(NamedTuple):
+    """An archive that no other test has."""
+
+    body: bytes
+    digest: str
+
+
+def made() -> Made:
+    body = archive({**MODULE, "assets/number.txt": b"%d" % next(_NUMBERS)})
+    return Made(body, hashlib.sha256(body).hexdigest())
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with S3Server(tmp_path_factory.mktemp("store")) as running:
+        running.make(BUCKET)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory, store: S3Server) -> Machines:
+    return Machines(tmp_path_factory.mktemp("machines"), store)
+
+
+@pytest.fixture(scope="module")
+def one(machines: Machines) -> Iterator[Daemon]:
+    with machines.machine("one") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def other(machines: Machines) -> Iterator[Daemon]:
+    with machines.machine("other") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def third(machines: Machines) -> Iterator[Daemon]:
+    with machines.machine("third") as running:
+        yield running
+
+
+def came(daemon: Daemon, handle: str, **fields: object) -> tuple[str, str, str]:
+    """How a module was answered, from where, and its digest."""
+    status, answer = daemon.resolve(handle, **fields)
+    assert status == 200, answer
+    return answer["outcome"], answer["tier"], answer["digest"]
+
+
+def share(machines: Machines, daemon: Daemon, handle: str) -> None:
+    """The machine fetches it for all."""
+    assert came(daemon, handle)[1] == "origin"
+    machines.wait_until_shared(handle)
+
+
+def test_what_one_machine_fetched_the_next_has_without_the_origin(
+    machines: Machines, origin: Origin, one: Daemon, other: Daemon
+) -> None:
+    body, digest = made()
+    handle = origin.serve("/m/1", Answer(body, etag='"e"', ranges=True))
+    before, before_other = fleet(one), fleet(other)
+    share(machines, one, handle)
+    origin.serve("/m/1", Answer(status=404))
+    assert came(other, handle) == ("fetched", "fleet", digest)
+    assert came(other, handle) == ("hit", "local", digest)
+    assert len(origin.asked("/m/1")) == 1
+    assert machines.object(f"archives/{digest}") == body
+    told = other.request("GET", f"/v1/modules/{handles.key(handle)}")[1]
+    assert (told["origin"], told["etag"]) == ("127.0.0.1", '"e"'), "as the origin said"
+    wait_until(lambda: staged(one) == [] and fleet(one)["uploads"] == [])
+
+    def more(name: str, now: dict[str, int], then: dict[str, int]) -> int:
+        return now[name] - then[name]
+
+    assert [more(name, fleet(one), before) for name in ("claimed", "uploaded")] == [1, 1]
+    assert more("uploaded_bytes", fleet(one), before) == len(body)
+    assert more("found", fleet(other), before_other) == 1
+    assert more("downloaded_bytes", fleet(other), before_other) == len(body)
+
+
+def test_machines_that_ask_together_ask_the_origin_once(machines: Machines, origin: Origin, one: Daemon) -> None:
+    body, digest = made()
+    answer = Answer(body, gate_after_bytes=len(body) // 2)
+    handle = origin.serve("/m/1", answer)
+    with machines.machine("a", network="concurrent_fetches = 1") as waiting, ThreadPoolExecutor() as pool:
+        first = pool.submit(came, one, handle)
+        origin.wait_until_asked("/m/1")
+        second = pool.submit(came, waiting, handle)
+        wait_until(lambda: [f["state"] for f in waiting.request("GET", "/v1/fetches")[1]["fetches"]] == ["waiting"])
+        assert came(waiting, origin.serve("/quick/1", Answer(made().body)))[1] == "origin", "who waits has no turn"
+        answer.gate.set()
+        assert first.result() == ("fetched", "origin", digest)
+        assert second.result() == ("fetched", "fleet", digest)
+        assert fleet(waiting)["waited"] == 1
+    assert len(origin.asked("/m/1")) == 1
+
+
+@pytest.mark.parametrize("damage", ["a byte", "short", "gone"])
+def test_a_damaged_archive_costs_nobody_the_module_and_is_replaced(
+    machines: Machines, origin: Origin, one: Daemon, other: Daemon, third: Daemon, damage: str
+) -> None:
+    body, digest = made()
+    handle, path = origin.serve("/m/1", Answer(body)), f"archives/{digest}"
+    share(machines, one, handle)
+    match damage:
+        case "a byte":
+            machines.put(path, bytes([*body[:99], body[99] ^ 1, *body[100:]]))
+        case "short":
+            machines.put(path, body[:-9])
+        case _:
+            machines.remove(path)
+    assert came(other, handle) == ("fetched", "origin", digest)
+    wait_until(lambda: machines.object(path) == body)
+    machines.wait_until_shared(handle)
+    assert came(third, handle) == ("fetched", "fleet", digest)
+    assert len(origin.asked("/m/1")) == 2
+    assert f"{handle}: the fleet's archive cannot be used" in other.log.read_text()
+
+
+def test_a_demanded_digest_that_the_fleet_has_not_is_told_without_a_download(
+    machines: Machines, origin: Origin, one: Daemon, other: Daemon
+) -> None:
+    body, digest = made()
+    handle = origin.serve("/m/1", Answer(body))
+    share(machines, one, handle)
+    before = fleet(other)["downloaded_bytes"]
+    status, problem = other.resolve(handle, digest=made().digest)
+    assert (status, problem["code"], digest in problem["detail"]) == (409, "digest-mismatch", True)
+    assert fleet(other)["downloaded_bytes"] == before
+    assert came(other, handle, digest=digest)[1] == "fleet"
+    assert len(origin.asked("/m/1")) == 1
+
+
+def test_a_demanded_digest_of_what_may_change_is_asked_of_the_origin(
+    machines: Machines, origin: Origin, one: Daemon, other: Daemon, third: Daemon
+) -> None:
+    handle, (newer, digest) = origin.serve("/m", Answer(made().body)), made()
+    share(machines, one, handle)
+    origin.serve("/m", Answer(newer))
+    assert came(other, handle, digest=digest) == ("fetched", "origin", digest)
+    wait_until(lambda: (machines.record(handle) or {}).get("digest") == digest)
+    assert came(third, handle, digest=digest) == ("fetched", "fleet", digest)
+
+
+def test_a_version_keeps_the_content_that_is_here(machines: Machines, origin: Origin, one: Daemon) -> None:
+    body, digest = made()
+    handle, wrong = origin.serve("/m/1", Answer(body, etag='"1"')), made()
+    with machines.machine("a", fleet=READ_ONLY) as alone:
+        assert came(alone, handle)[2] == digest
+        origin.serve("/m/1", Answer(wrong.body, etag='"2"'))
+        share(machines, one, handle)
+        status, problem = alone.resolve(handle, digest=wrong.digest)
+        assert (status, problem["code"]) == (409, "digest-mismatch")
+        assert came(alone, handle) == ("hit", "local", digest)
+
+
+def test_what_is_fresh_in_the_fleet_confirms_a_copy_that_is_not(
+    machines: Machines, origin: Origin, other: Daemon
+) -> None:
+    body, digest = made()
+    handle = origin.serve("/m", Answer(body, etag='"1"'))
+    with machines.machine("a", network='revalidate_after = "0s"') as eager:
+        share(machines, eager, handle)
+        record = machines.record(handle)
+        assert came(eager, handle) == ("hit", "local", digest)
+        assert len(origin.asked("/m")) == 2
+        wait_until(lambda: machines.claim(handle) is None)
+        assert machines.record(handle) == record, "nothing but its age has changed"
+    assert came(other, handle)[1] == "fleet"
+    file = other.cache / "handles" / f"{handles.key(handle)}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "fetched_at": "2026-01-01T00:00:00Z"}))
+    found = fleet(other)["found"]
+    assert came(other, handle) == ("hit", "local", digest)
+    assert (fleet(other)["found"], len(origin.asked("/m"))) == (found + 1, 2)
+    assert came(other, handle) == ("hit", "local", digest)
+    assert fleet(other)["found"] == found + 1, "the copy is fresh again"
+
+
+def test_what_the_fleet_has_is_asked_about_where_it_is_old(machines: Machines, origin: Origin, one: Daemon) -> None:
+    """A machine that has no copy asks with the validators of the fleet's, and takes that."""
+    (body, digest), newer, always = made(), made(), 'revalidate_after = "0s"'
+    handle = origin.serve("/m", Answer(body, etag='"1"'))
+    share(machines, one, handle)
+    with machines.machine("a", network=always) as first, machines.machine("b", network=always) as second:
+        assert came(first, handle) == ("fetched", "fleet", digest)
+        assert [asked.headers.get("If-None-Match") for asked in origin.asked("/m")] == [None, '"1"']
+        machines.wait_until_shared(handle)
+        origin.serve("/m", Answer(newer.body, etag='"2"'))
+        assert came(second, handle) == ("fetched", "origin", newer.digest)
+        wait_until(lambda: (machines.record(handle) or {}).get("digest") == newer.digest)
+
+
+def test_what_a_callers_credential_opens_is_never_in_the_fleet(machines: Machines, origin: Origin, one: Daemon) -> None:
+    body, digest = made()
+
+    def private(asked: Asked) -> Answer:
+        return Answer(body) if asked.headers.get("Authorization") == f"Bearer {SECRET}" else Answer(status=401)
+
+    handle, claimed = origin.serve("/private/1", private), fleet(one)["claimed"]
+    assert came(one, handle, credential=OWN)[0] == "fetched"
+    assert fleet(one)["claimed"] == claimed
+    assert machines.record(handle) is None
+    assert machines.object(f"archives/{digest}") is None
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_what_the_machines_credential_opens_is_shared_where_the_settings_say_so(
+    machines: Machines, origin: Origin, other: Daemon, tmp_path: Path, shares: bool
+) -> None:
+    body, digest = made()
+    file = tmp_path / "token"
+    file.write_text(SECRET)
+    file.chmod(0o600)
+    more = f'[[credential]]\nhost = "127.0.0.1:{origin.port}"\ntype = "bearer"\nfile = "{file}"\n'
+    handle = origin.serve("/m/1", Answer(body))
+    with machines.machine("a", fleet=f"share_credentialed = {str(shares).lower()}", more=more) as trusted:
+        assert came(trusted, handle) == ("fetched", "origin", digest)
+        if shares:
+            machines.wait_until_shared(handle)
+        else:
+            wait_until(lambda: (machines.claim(handle) or {}).get("phase") == "failed")
+            assert machines.record(handle) is None
+        assert came(other, handle) == ("fetched", "fleet" if shares else "origin", digest)
+
+
+def test_an_object_store_s_own_modules_are_not_put_into_another_one(machines: Machines, one: Daemon) -> None:
+    body, digest = made()
+    machines.put("elsewhere/m.tar.gz", body)
+    claimed = fleet(one)["claimed"]
+    assert came(one, f"s3://{BUCKET}/{machines.prefix}/elsewhere/m.tar.gz") == ("fetched", "origin", digest)
+    assert fleet(one)["claimed"] == claimed
+
+
+def test_a_machine_that_only_reads_writes_nothing(machines: Machines, origin: Origin, one: Daemon) -> None:
+    (body, digest), unshared = made(), made()
+    handle = origin.serve("/m/1", Answer(body))
+    share(machines, one, handle)
+
+    def written() -> int:
+        return len([asked for asked in machines.store.asked() if asked.method != "GET"])
+
+    before = written()
+    with machines.machine("a", fleet=READ_ONLY) as reader:
+        assert came(reader, handle) == ("fetched", "fleet", digest)
+        assert came(reader, origin.serve("/m/2", Answer(unshared.body))) == ("fetched", "origin", unshared.digest)
+        assert (fleet(reader)["mode"], fleet(reader)["state"]) == ("read-only", "ok")
+        problem = reader.request("POST", "/v1/fleet/push", {"handles": [handle]})[1]
+        assert (problem["code"], "read-only" in problem["detail"]) == ("request-invalid", True)
+    assert written() == before
+
+
+def test_a_reload_switches_the_fleet_off_and_on(machines: Machines, origin: Origin) -> None:
+    with machines.machine("a") as one:
+        settings, name = one.config.read_text(), f'store = "s3://{BUCKET}/{machines.prefix}"\nclaim'
+        assert name in settings
+        share(machines, one, origin.serve("/m/1", Answer(made().body)))
+        one.config.write_text(settings.replace(name, "claim"))
+        wait_until(lambda: fleet(one)["state"] == "off")
+        unshared = origin.serve("/m/2", Answer(made().body))
+        assert came(one, unshared)[1] == "origin"
+        one.config.write_text(settings)
+        wait_until(lambda: fleet(one)["state"] == "ok")
+        share(machines, one, origin.serve("/m/3", Answer(made().body)))
+        assert machines.record(unshared) is None
+        assert fleet(one)["claimed"] == 2, "figures go on"
+
+
+def test_status_figures_and_log_tell_of_the_fleet(machines: Machines, origin: Origin, one: Daemon) -> None:
+    handle = origin.serve("/m/1", Answer(made().body))
+    share(machines, one, handle)
+    with machines.machine("a", more='[log]\nformat = "json"\n') as other:
+        came(other, handle)
+        status = other.request("GET", "/v1/status")[1]
+        assert (status["fleet"]["state"], status["fleet"]["found"]) == ("ok", 1)
+        assert status["counters"]["answers_by_tier"] == {"fleet": 1}
+        entries = [json.loads(line) for line in other.log.read_text().splitlines()]
+        (ended,) = (entry for entry in entries if entry["message"] == "fetch ended")
+        assert (ended["tier"], ended["host"]) == ("fleet", "127.0.0.1")

@@ -1,0 +1,94 @@
+"""A store that is away is asked by nobody but one who tries, in growing pauses."""
+
+from __future__ import annotations
+
+from hubd.fleet.breaker import Breaker, BusyPatience
+from hubd.network.failures import Busy
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def longest(low: float, high: float) -> float:
+    return high
+
+
+def test_after_a_failure_nobody_asks_and_then_one() -> None:
+    clock = Clock()
+    breaker = Breaker(clock, longest)
+    assert breaker.admits()
+    breaker.failed()
+    assert not breaker.admits()
+    assert breaker.retry_in_seconds == 30.0
+    clock.now += 30.0
+    assert [breaker.admits() for _ in range(3)] == [True, False, False]
+    breaker.succeeded()
+    assert all(breaker.admits() for _ in range(3))
+    assert breaker.is_closed
+
+
+def test_pauses_double_up_to_ten_minutes_and_begin_anew_after_a_success() -> None:
+    clock = Clock()
+    breaker = Breaker(clock, longest)
+    pauses = []
+    for _ in range(7):
+        assert breaker.admits()
+        breaker.failed()
+        pauses.append(breaker.retry_in_seconds)
+        clock.now += breaker.retry_in_seconds
+    assert pauses == [30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0]
+    breaker.succeeded()
+    breaker.failed()
+    assert breaker.retry_in_seconds == 30.0
+
+
+def test_of_several_that_fail_together_one_counts() -> None:
+    clock = Clock()
+    breaker = Breaker(clock, longest)
+    for _ in range(5):
+        breaker.failed()
+    clock.now += 30.0
+    assert breaker.admits()
+    breaker.failed()
+    assert breaker.retry_in_seconds == 60.0
+
+
+def test_one_who_tries_and_never_tells_does_not_lock_the_others_out() -> None:
+    clock = Clock()
+    breaker = Breaker(clock, longest)
+    breaker.failed()
+    clock.now += 30.0
+    assert breaker.admits()
+    clock.now += 30.0
+    assert breaker.admits()
+
+
+def test_pauses_are_random() -> None:
+    breakers = [Breaker(Clock(), pick) for pick in (min, max)]
+    for breaker in breakers:
+        breaker.failed()
+    assert [breaker.retry_in_seconds for breaker in breakers] == [15.0, 30.0]
+
+
+def test_a_busy_store_is_waited_for_longer_and_longer_and_not_for_ever() -> None:
+    clock = Clock()
+    patience = BusyPatience(30.0, clock, longest)
+    pauses = [patience.pause_seconds(Busy("later")) for _ in range(5)]
+    assert pauses == [2.0, 4.0, 8.0, 15.0, 15.0]
+    assert patience.pause_seconds(Busy("later", 20.0)) == 35.0
+    clock.now += 31.0
+    assert patience.pause_seconds(Busy("later")) is None
+
+
+def test_a_busy_store_that_answers_now_and_then_is_waited_for() -> None:
+    clock = Clock()
+    patience = BusyPatience(30.0, clock, longest)
+    for _ in range(5):
+        patience.answered()
+        clock.now += 100.0
+        assert patience.pause_seconds(Busy("later")) is not None
+    assert patience.refusals == 5
