@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hubd.fleet.records import FleetRecord, archive_path, record_path
-
 from benchmarks import contenders
 from benchmarks.bench import Bench
 from benchmarks.report import Finding, Goal, Row, Series, ratio
 from benchmarks.transfers import HUBD
 from hubclient.contract import handles
+from hubd.fleet.records import FleetRecord, archive_path, record_path
 from tests.support import star
 from tests.support.site import PATH, module_of, site
 
@@ -87,8 +86,8 @@ def hosts(bench: Bench) -> Row:
     record = Series("of the former, until the record is there", tuple(to_record), "s")
     return Row(
         "hosts",
-        f"{MODULE_BYTES / 1e6:.0f} MB for {HOSTS} hosts, each with {HOST_BYTES_PER_SECOND / 1e6:.0f} MB/s from the store, "
-        "and for one that takes what is there",
+        f"{MODULE_BYTES / 1e6:.0f} MB for {HOSTS} hosts, and for one that takes what is there; "
+        f"each has {HOST_BYTES_PER_SECOND / 1e6:.0f} MB/s from the store",
         [together, record, alone],
         [
             ratio("against one that takes it from the store", together, alone, HOSTS_RATIO),

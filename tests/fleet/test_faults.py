@@ -20,7 +20,7 @@ from hubclient.contract import handles
 from tests.support.archives import MODULE, archive
 from tests.support.clocks import wrong_by
 from tests.support.front import SLOW_DOWN, UNAVAILABLE, Fault, Request, Script
-from tests.support.machines import BOUND_SECONDS, Machine, Machines
+from tests.support.fronted import BOUND_SECONDS, Fleet, Machine
 from tests.support.origin import Answer, Origin
 from tests.support.waiting import wait_until
 
@@ -79,12 +79,12 @@ def waiting(machine: Machine, handle: str) -> None:
     wait_until(waits)
 
 
-def shared(fleet: Machines) -> None:
+def shared(fleet: Fleet) -> None:
     """Until the module is in the store, and nobody claims it any more."""
     wait_until(lambda: len(fleet.records()) == 1 and not fleet.claims())
 
 
-def test_the_origin_is_asked_once_for_all_machines(fleet: Machines, origin: Origin) -> None:
+def test_the_origin_is_asked_once_for_all_machines(fleet: Fleet, origin: Origin) -> None:
     handle = origin.serve(PATH, replace(WHOLE, bytes_per_second=3_000_000))
     crowd = [fleet.add(name) for name in "abc"]
     answers = [machine.ask(handle) for machine in crowd]
@@ -96,7 +96,7 @@ def test_the_origin_is_asked_once_for_all_machines(fleet: Machines, origin: Orig
     fleet.assert_right(ARCHIVE)
 
 
-def test_a_claimer_that_is_killed_in_mid_fetch_is_followed_by_another(fleet: Machines, origin: Origin) -> None:
+def test_a_claimer_that_is_killed_in_mid_fetch_is_followed_by_another(fleet: Fleet, origin: Origin) -> None:
     stuck = replace(WHOLE, gate_after_bytes=1_000_000)
     handle = origin.serve(PATH, stuck)
     first, second = fleet.add("a"), fleet.add("b")
@@ -122,7 +122,7 @@ def test_a_claimer_that_is_killed_in_mid_fetch_is_followed_by_another(fleet: Mac
     ],
 )
 def test_a_claimer_that_is_killed_while_it_shares_is_followed_by_another(
-    fleet: Machines, origin: Origin, moment: str, wanted: Callable[[Request], bool]
+    fleet: Fleet, origin: Origin, moment: str, wanted: Callable[[Request], bool]
 ) -> None:
     handle = origin.serve(PATH, WHOLE)
     gate = threading.Event()
@@ -150,7 +150,7 @@ def test_a_claimer_that_is_killed_while_it_shares_is_followed_by_another(
         pytest.param(Fault(is_lost=True), id="lost-answers"),
     ],
 )
-def test_a_store_that_fails_leaves_each_machine_as_it_is_alone(fleet: Machines, origin: Origin, fault: Fault) -> None:
+def test_a_store_that_fails_leaves_each_machine_as_it_is_alone(fleet: Fleet, origin: Origin, fault: Fault) -> None:
     handle = origin.serve(PATH, WHOLE)
     crowd = [fleet.add(name, always(fault)) for name in "ab"]
     answers = [machine.ask(handle) for machine in crowd]
@@ -179,7 +179,7 @@ def test_a_store_that_fails_leaves_each_machine_as_it_is_alone(fleet: Machines, 
     ],
 )
 def test_an_archive_that_the_store_cannot_give_is_had_from_the_origin(
-    fleet: Machines, origin: Origin, fault: Fault
+    fleet: Fleet, origin: Origin, fault: Fault
 ) -> None:
     handle = origin.serve(PATH, WHOLE)
     assert_whole(fleet.add("a").ask(handle), "origin")
@@ -191,7 +191,7 @@ def test_an_archive_that_the_store_cannot_give_is_had_from_the_origin(
 
 
 @pytest.mark.parametrize("damage", ["a byte", "its end", "all of it"])
-def test_a_damaged_archive_is_never_published_and_is_mended(fleet: Machines, origin: Origin, damage: str) -> None:
+def test_a_damaged_archive_is_never_published_and_is_mended(fleet: Fleet, origin: Origin, damage: str) -> None:
     handle = origin.serve(PATH, WHOLE)
     assert_whole(fleet.add("a").ask(handle), "origin")
     shared(fleet)
@@ -211,7 +211,7 @@ def test_a_damaged_archive_is_never_published_and_is_mended(fleet: Machines, ori
     assert len(origin.asked(PATH)) == 2
 
 
-def test_a_lost_race_for_the_claim_is_no_second_fetch(fleet: Machines, origin: Origin) -> None:
+def test_a_lost_race_for_the_claim_is_no_second_fetch(fleet: Fleet, origin: Origin) -> None:
     """Both see that nobody claims the module, and the claim of one is on its way for long: the other's comes first."""
     handle = origin.serve(PATH, replace(WHOLE, bytes_per_second=3_000_000))
     gate = threading.Event()
@@ -228,7 +228,7 @@ def test_a_lost_race_for_the_claim_is_no_second_fetch(fleet: Machines, origin: O
     fleet.assert_right(ARCHIVE)
 
 
-def test_a_claim_whose_answer_is_lost_keeps_nobody_waiting(fleet: Machines, origin: Origin) -> None:
+def test_a_claim_whose_answer_is_lost_keeps_nobody_waiting(fleet: Fleet, origin: Origin) -> None:
     """The store has the claim, and its holder does not know."""
     handle = origin.serve(PATH, WHOLE)
     lost = Fault(is_lost=True)
@@ -247,7 +247,7 @@ def test_a_claim_whose_answer_is_lost_keeps_nobody_waiting(fleet: Machines, orig
     fleet.assert_right(ARCHIVE)
 
 
-def test_a_lost_race_for_the_record_keeps_the_first_one(fleet: Machines, origin: Origin) -> None:
+def test_a_lost_race_for_the_record_keeps_the_first_one(fleet: Fleet, origin: Origin) -> None:
     """The first is so slow that it was taken for dead, and its record comes after the other's."""
     handle = origin.serve(PATH, WHOLE)
     gate = threading.Event()
@@ -264,7 +264,7 @@ def test_a_lost_race_for_the_record_keeps_the_first_one(fleet: Machines, origin:
     fleet.assert_right(ARCHIVE)
 
 
-def test_other_content_of_an_immutable_handle_is_told_and_never_mixed(fleet: Machines, origin: Origin) -> None:
+def test_other_content_of_an_immutable_handle_is_told_and_never_mixed(fleet: Fleet, origin: Origin) -> None:
     """The origin gave one machine something else than another: what the fleet has first stays, and it is an error."""
     other = archive({**MODULE, "assets/noise": NOISE[::-1]})
     handle = origin.serve(PATH, replace(WHOLE, body=other))
@@ -281,9 +281,7 @@ def test_other_content_of_an_immutable_handle_is_told_and_never_mixed(fleet: Mac
     fleet.assert_right(ARCHIVE)
 
 
-def test_a_machine_that_is_parted_from_the_store_gets_its_module_and_comes_back(
-    fleet: Machines, origin: Origin
-) -> None:
+def test_a_machine_that_is_parted_from_the_store_gets_its_module_and_comes_back(fleet: Fleet, origin: Origin) -> None:
     """The holder itself: whoever waits for it takes over when it has not been heard of for a while."""
     handle = origin.serve(PATH, replace(WHOLE, bytes_per_second=400_000))  # longer than a claim is believed
     parted, other = fleet.add("a"), fleet.add("b")
@@ -300,7 +298,7 @@ def test_a_machine_that_is_parted_from_the_store_gets_its_module_and_comes_back(
 
 
 @pytest.mark.parametrize("minutes", [-7, 7])
-def test_clocks_that_differ_by_minutes_change_nothing(fleet: Machines, origin: Origin, minutes: int) -> None:
+def test_clocks_that_differ_by_minutes_change_nothing(fleet: Fleet, origin: Origin, minutes: int) -> None:
     """Neither a holder that lives is taken for dead, nor a dead one for living."""
     handle = origin.serve(PATH, replace(WHOLE, bytes_per_second=500_000))  # for longer than a claim is believed
     right, wrong = fleet.add("a"), fleet.add("b", environ=wrong_by(minutes))

@@ -164,12 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.is_lost:
             self.close_connection = True
             return
-        headers = {name: value for name, value in answer.getheaders() if name.lower() not in _OWN}
+        kept = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in _OWN}
+        kept |= {name.lower(): value for name, value in fault.headers.items()}
         if self.command != "HEAD":
-            headers["Content-Length"] = str(len(body))
-        replaced = {name.lower() for name in fault.headers}
-        kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
-        self._answer(answer.status, kept | fault.headers, _damaged(body, fault.damage_at), fault)
+            kept["content-length"] = str(len(body))
+        self._answer(answer.status, kept, _damaged(body, fault.damage_at), fault)
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes, fault: Fault = Fault()) -> None:  # noqa: B008
         self.send_response_only(status)

@@ -1,4 +1,4 @@
-"""Machines that share one bucket: each a real daemon, with a front of its own before the real store.
+"""Machines with a front of their own each before the store that they share, which is of any kind.
 
 Law: whatever is done to them, what `assert_right` says of the store holds, and no client waits for longer than
 `BOUND_SECONDS`.
@@ -16,9 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.buckets import Bucket
 from tests.support.daemon import Daemon
 from tests.support.front import Front, Script
-from tests.support.object_stores import Bucket
 
 PREFIX = "shared/models"
 CLAIM_SECONDS = 2
@@ -67,8 +67,8 @@ class Machine(Daemon):
         return dict(told)
 
 
-class Machines:
-    """Makes them, until the block of `machines` ends."""
+class Fleet:
+    """Makes them, until the block of `fronted` ends."""
 
     def __init__(self, bucket: Bucket, place: Path, stack: ExitStack) -> None:
         self.bucket = bucket
@@ -91,10 +91,10 @@ class Machines:
 
     def records(self) -> dict[str, Any]:
         """What the store has under `handles/`, by path."""
-        return {path: json.loads(self.bucket.read(path) or b"") for path in self.bucket.paths(f"{PREFIX}/handles/")}
+        return {path: json.loads(self.bucket.read(path) or b"") for path in self.bucket.paths(f"{PREFIX}/handles")}
 
     def claims(self) -> list[str]:
-        return self.bucket.paths(f"{PREFIX}/claims/")
+        return self.bucket.paths(f"{PREFIX}/claims")
 
     def archive_path(self, archive: bytes) -> str:
         return f"{PREFIX}/archives/{hashlib.sha256(archive).hexdigest()}"
@@ -106,11 +106,11 @@ class Machines:
             stored = self.bucket.read(f"{PREFIX}/archives/{record['digest']}")
             assert stored is not None, f"{path} names an archive that is not there"
             assert hashlib.sha256(stored).hexdigest() == record["digest"] in right, path
-        for path in self.bucket.paths(f"{PREFIX}/archives/"):
+        for path in self.bucket.paths(f"{PREFIX}/archives"):
             assert hashlib.sha256(self.bucket.read(path) or b"").hexdigest() == path.rpartition("/")[2] in right, path
 
 
 @contextmanager
-def machines(bucket: Bucket, place: Path) -> Iterator[Machines]:
+def fronted(bucket: Bucket, place: Path) -> Iterator[Fleet]:
     with ExitStack() as stack:
-        yield Machines(bucket, place, stack)
+        yield Fleet(bucket, place, stack)

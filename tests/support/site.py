@@ -18,16 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from hubclient.contract import handles
 from tests.support import nginx
 from tests.support.archives import END, MODULE, members
 from tests.support.daemon import Daemon
-from tests.support.object_stores import Bucket, server
+from tests.support.object_stores import AWS_KEYS, S3Server, secret
 from tests.support.origin import Answer, Origin
 from tests.support.star import ORIGIN, STORE, Link, Star, star
 from tests.support.waiting import wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "docs/operations/nginx-cache.conf"
 PATH = "/m/1"
+_BUCKET, _PREFIX = "fleet", "shared"
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ class Crowd(NamedTuple):
 class Site:
     """Made by `site`, for its block."""
 
-    def __init__(self, hosts: Star, origin: Origin, bucket: Bucket, port: int, place: Path, stack: ExitStack) -> None:
+    def __init__(self, hosts: Star, origin: Origin, store: S3Server, port: int, place: Path, stack: ExitStack) -> None:
         self.hosts = hosts
         self.origin = origin
-        self.bucket = bucket
+        self._store = store
         self._port = port
         self._place = place
         self._stack = stack
@@ -83,12 +85,13 @@ class Site:
         """A daemon with an empty cache that runs on that host. `more`: of its settings."""
         directory = self._place / str(host)
         directory.mkdir(mode=0o700)
-        config = f'[fleet]\nstore = "{self.bucket.handle}/shared"\n{more}'
-        config += self.bucket.settings(directory, self._port, STORE)
+        config = f'[fleet]\nstore = "s3://{_BUCKET}/{_PREFIX}"\n{more}'
+        config += self._store.settings().replace(f"127.0.0.1:{self._store.port}", f"{STORE}:{self._port}")
+        config += secret(directory, f"s3://{_BUCKET}", "aws-keys", AWS_KEYS)
         return self._stack.enter_context(Daemon(directory, config=config, wrapper=self.hosts.wrapper(host)))
 
-    def has_record(self) -> bool:
-        return bool(self.bucket.paths("shared/handles/"))
+    def has_record(self, handle: str) -> bool:
+        return self._store.get(_BUCKET, f"{_PREFIX}/handles/{handles.key(handle)}.json") is not None
 
     def crowd(self, hosts: int, module: Module) -> Crowd:
         """The first `hosts` hosts ask at once for what nobody has, and then one more."""
@@ -98,7 +101,7 @@ class Site:
         shared_at: list[float] = []
 
         def watch() -> None:
-            wait_until(self.has_record)
+            wait_until(lambda: self.has_record(handle))
             shared_at.append(time.monotonic())
 
         watching = threading.Thread(target=watch)
@@ -115,9 +118,10 @@ def site(place: Path, hosts: int, store: Link) -> Iterator[Site]:
     with ExitStack() as stack:
         made = stack.enter_context(star(hosts, store=store))
         origin = stack.enter_context(Origin(address=ORIGIN))
-        moto = stack.enter_context(server("s3"))
-        port = stack.enter_context(nginx.cache(place / "nginx", EXAMPLE, STORE, store=f"127.0.0.1:{moto}"))
-        yield Site(made, origin, Bucket("s3", moto), port, place, stack)
+        moto = stack.enter_context(S3Server(place))
+        moto.make(_BUCKET)
+        port = stack.enter_context(nginx.cache(place / "nginx", EXAMPLE, STORE, store=f"127.0.0.1:{moto.port}"))
+        yield Site(made, origin, moto, port, place, stack)
 
 
 def fetched(machine: Daemon, handle: str, module: Module) -> Had:
