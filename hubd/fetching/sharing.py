@@ -195,6 +195,12 @@ class Share:
             log.debug("%s: not for the fleet: %s", self._progress.loggable, self.alone)
             self._spawn(turn.failed(_NOT_FOR_OTHERS))
             return
+        if delivery.is_tree:
+            # It has no archive, and each machine reaches it where this one did: nobody is to wait for a turn.
+            self.alone = "its origin leads to a directory of an object store"
+            log.debug("%s: not for the fleet: %s", self._progress.loggable, self.alone)
+            self._spawn(turn.failed(_NOT_FOR_OTHERS))
+            return
         progress = self._progress
         if (record := record_of(progress.handle, delivery, brought)) is None:
             self._spawn(turn.abandoned())
