@@ -199,6 +199,12 @@ class Sharing:
             log.debug("%s: not for the fleet: %s", self._progress.loggable, self.alone)
             self._spawn(turn.failed(_NOT_FOR_OTHERS))
             return
+        if delivery.is_tree:
+            # It has no archive, and each machine reaches it where this one did: nobody is to wait for a turn.
+            self.alone = "its origin leads to a directory of an object store"
+            log.debug("%s: not for the fleet: %s", self._progress.loggable, self.alone)
+            self._spawn(turn.failed(_NOT_FOR_OTHERS))
+            return
         progress = self._progress
         if delivery.is_tree:
             self.alone = "its origin leads to a directory of an object store, which all can read"
