@@ -206,10 +206,6 @@ class Sharing:
             self._spawn(turn.failed(_NOT_FOR_OTHERS))
             return
         progress = self._progress
-        if delivery.is_tree:
-            self.alone = "its origin leads to a directory of an object store, which all can read"
-            self._spawn(turn.failed(_NOT_FOR_OTHERS))
-            return
         if (record := record_of(progress.handle, delivery, brought)) is None:
             self._spawn(turn.abandoned())
             return

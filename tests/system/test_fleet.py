@@ -277,22 +277,6 @@ def test_an_object_store_s_own_modules_are_not_put_into_another_one(machines: Ma
     assert fleet(one)["claimed"] == claimed
 
 
-def test_an_origin_that_leads_to_a_directory_of_a_store_is_shared_by_that_store(
-    machines: Machines, origin: Origin, other: Daemon
-) -> None:
-    for name, content in MODULE.items():
-        machines.put(f"elsewhere/tree/{name}", content)
-    leads = Answer(status=303, headers={"Location": f"s3://{BUCKET}/{machines.prefix}/elsewhere/tree"})
-    handle = origin.serve("/m/1", leads)
-    more = '[[host]]\nname = "127.0.0.1"\nformat = "uncompressed"\n'
-    with machines.machine("a", more=more) as one, machines.machine("b", more=more) as second:
-        first = came(one, handle)
-        assert first[:2] == ("fetched", "origin")
-        wait_until(lambda: (machines.claim(handle) or {}).get("phase") == "failed")
-        assert machines.record(handle) is None
-        assert came(second, handle) == first
-
-
 def test_a_machine_that_only_reads_writes_nothing(machines: Machines, origin: Origin, one: Daemon) -> None:
     (body, digest), unshared = made(), made()
     handle = origin.serve("/m/1", Answer(body))
