@@ -52,8 +52,15 @@ $(PEER)/.installed: benchmarks/peer-requirements.txt constraints.txt
 azurite: $(AZURITE_INSTALLED) ## install Azurite into .azurite, which tests of object stores run (with npm)
 
 $(AZURITE_INSTALLED):
-	npm install --prefix .azurite --no-save --no-package-lock --no-audit --no-fund --silent azurite@$(AZURITE)
-	@touch $@
+	@if command -v npm >/dev/null; then \
+	    set -ex; \
+	    npm install --prefix .azurite --no-save --no-package-lock --no-audit --no-fund --silent azurite@$(AZURITE); \
+	    touch $@; \
+	elif test "$$CI" = true; then \
+	    echo "npm is missing: Azure's object stores must be tested" >&2; exit 1; \
+	else \
+	    echo "SKIPPED: no npm on this machine, so object stores of Azure are not tested" >&2; \
+	fi
 
 demo: $(INSTALLED) ## watch a module go from its publisher to a prediction (half a minute; ARGS=--stay shows its page)
 	@$(BIN)/python demo/demo.py $(ARGS)

@@ -121,6 +121,7 @@ class HostSettings(Section):
 
     name: Annotated[str, BeforeValidator(config_urls.host_name)]
     verify: StrictBool = True
+    format: Literal["compressed", "uncompressed"] = "compressed"
 
 
 def _some(urls: tuple[str, ...]) -> tuple[str, ...]:

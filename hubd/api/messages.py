@@ -31,7 +31,13 @@ Key = Annotated[
         description="hex sha256 of the canonical handle; what is private has another one, and answers to both",
     ),
 ]
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="hex sha256 of the archive")]
+Digest = Annotated[
+    str,
+    Field(
+        pattern="^[0-9a-f]{64}$",
+        description="hex sha256 of the archive; of a directory of an object store, the content digest",
+    ),
+]
 Outcome = Literal["hit", "fetched", "joined", "stale"]
 CheckOutcome = Literal["intact", "damaged", "repaired", "unrepaired"]
 FleetState = Literal["off", "ok", "away", "denied", "missing"]
@@ -72,7 +78,7 @@ class ResolveRequest(Request):
 
     handle: Handle
     digest: Annotated[str, Field(pattern="^(sha256:)?[0-9a-f]{64}$")] | None = Field(
-        None, description="the archive's sha256; any other content is digest-mismatch"
+        None, description="which content it must be; any other is digest-mismatch"
     )
     refresh: bool = Field(False, description="ask the origin whether the module changed (a conditional request)")
     offline: bool = Field(False, description="answer from the cache alone")

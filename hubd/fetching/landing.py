@@ -150,7 +150,7 @@ class Landing:
         if not immutable:
             return manifest, []
         if self.demands and all(digest not in (None, manifest.digest) for digest in self.demands):
-            raise DigestMismatch(f"the archive's sha256 is {manifest.digest}, and {self.demands[0]} was demanded")
+            raise DigestMismatch(f"the module's digest is {manifest.digest}, and {self.demands[0]} was demanded")
         return manifest, [f"this version's archive is not the one that was fetched {before.fetched_at:%F}"]
 
 
@@ -168,12 +168,13 @@ def bytes_beside(report: UnpackReport) -> int:
     return _MANIFEST_BYTES + sum(_MANIFEST_BYTES_PER_FILE + 2 * len(file.path.encode()) for file in report.files)
 
 
-def manifest_of(received: Received, report: UnpackReport) -> Manifest:
-    """Of the tree that was unpacked."""
+def manifest_of(received: Received, report: UnpackReport, *, is_tree: bool) -> Manifest:
+    """Of the tree that was unpacked. `is_tree`: it came as a directory, which has no digest but that of its content."""
     files = {file.path: FileEntry(size_bytes=file.size_bytes, sha256=file.sha256) for file in report.files}
+    of_content = content_digest(files)
     return Manifest(
-        digest=received.digest,
-        content_digest=content_digest(files),
+        digest=of_content if is_tree else received.digest,
+        content_digest=of_content,
         archive_bytes=received.size_bytes,
         size_bytes=report.size_bytes,
         format=report.format,

@@ -47,7 +47,9 @@ class Receiving:
         if delivery.from_bytes:
             means.counters.resumed += 1
             log.info("%s: goes on from byte %d of %s", progress.loggable, delivery.from_bytes, delivery.total_bytes)
-        async with Unpacker(archive, tree, means.unpack_limits, reservation.tree) as unpacker:
+        async with Unpacker(
+            archive, tree, means.unpack_limits, reservation.tree, is_plain=delivery.is_tree
+        ) as unpacker:
             progress.unpacker = unpacker
 
             def on_written(written: Ranges) -> None:

@@ -213,7 +213,7 @@ class Resolver:
         self, ask: Ask, record: Record, outcome: Outcome, warnings: tuple[str, ...] = (), tier: TierName = "local"
     ) -> Resolution:
         if ask.digest is not None and ask.digest != record.digest:
-            raise DigestMismatch(f"the archive's sha256 is {record.digest}, and {ask.digest} was demanded")
+            raise DigestMismatch(f"the module's digest is {record.digest}, and {ask.digest} was demanded")
         self._means.counters.answered(outcome, tier)
         if ask.uid is not None and not ask.prefetch:
             self._means.users.saw(ask.uid, record.key)

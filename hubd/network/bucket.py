@@ -17,7 +17,7 @@ import aiohttp
 from hubclient.contract.errors import UpstreamNotFound
 from hubd.network.conditions import ContentRange
 from hubd.network.failures import Hopeless, Refused
-from hubd.network.objects import answer, open_archive
+from hubd.network.objects import answer, open_archive, remove
 from hubd.network.session import Session, chunks
 from hubd.network.sources import ArchiveRequest, Delivery
 from hubd.objects.failures import NoBucket
@@ -68,8 +68,8 @@ class StoreBucket:
         return await self._store.replace(self._prefix + path, data, version)
 
     async def remove(self, path: str) -> None:
-        """See `ObjectStore.remove`."""
-        await self._store.remove(self._prefix + path)
+        """The object; what is not there is removed already."""
+        await remove(self._session, self._store, self._prefix + path)
 
     async def upload(self, path: str, chunks: AsyncIterator[bytes]) -> None:
         """See `ObjectStore.upload`."""

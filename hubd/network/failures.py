@@ -16,6 +16,10 @@ class Refused(Hopeless):
     """The origin refuses this one request (RFC 9110, section 15.5); others it may answer."""
 
 
+class Unacceptable(Refused):
+    """The origin does not have it in the form that was asked for (RFC 9110, sections 15.5.7 and 15.5.16)."""
+
+
 class Busy(UpstreamUnavailable):
     """The origin has too much to do (429, 503); it may have said for how long (RFC 9110, section 10.2.3)."""
 

@@ -29,7 +29,7 @@ from hubd.network.archive_directory import ArchiveDirectory
 from hubd.network.failures import Refused
 from hubd.network.mirrors import Health, Place, places, verdict
 from hubd.network.objects import ObjectSource
-from hubd.network.sources import ArchiveRequest, Delivery, HttpSource
+from hubd.network.sources import ArchiveRequest, Delivery, Source
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Origins:
 
     def __init__(
         self,
-        http: HttpSource,
+        http: Source,
         mirrors: Sequence[Mirror] = (),
         *,
         objects: ObjectSource | None = None,

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from hubclient.contract import handles
 from hubclient.contract.errors import (
     HandleForbidden,
     HandleInvalid,
@@ -29,7 +30,7 @@ from hubd import __version__
 from hubd.config import HostSettings, NetworkSettings
 from hubd.network.connections import Claim, Connections
 from hubd.network.credentials import MachineCredentials, OwnCredential, credential_for
-from hubd.network.failures import Busy, Hopeless, Refused
+from hubd.network.failures import Busy, Hopeless, Refused, Unacceptable
 from hubd.network.guard import Guard
 from hubd.network.names import Names
 from hubd.network.pace import read_buffer_bytes
@@ -40,6 +41,7 @@ from hubd.network.tls import Trust, untrusted
 _MAX_REDIRECTS = 10
 _BUSY = frozenset({429, 503})
 _PASSING = _BUSY | {408, 425, 500, 502, 504}
+_UNACCEPTABLE = frozenset({406, 415})
 _ASKING_AT_ONCE = 64  # for news of what is cached, beside the fetches
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_TARGET_LENGTH = 8192
@@ -109,16 +111,19 @@ class Session:
         *,
         named: URL | None = None,
         is_signed: bool = False,
+        method: str = "GET",
+        to_store: bool = False,
         on_shown: Callable[[str], None] = lambda host: None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206 or 416.
+        """GET, redirects followed: an answer with status 200, 304, or to a request with Range 206, 412 or 416.
 
         The claim's place goes with it from host to host; without one the caller has a place for it. `own` is the
         caller's credential, sent along as `credential_for` says, as are the machine's.
         `named`: the configuration names this URL, so its scheme, host and port may be asked, whatever the guard says
         of them; but where a redirect leads away from them, it decides.
         `is_signed`: the URL itself says who asks, or that anybody does. No credential goes along, no redirect is
-        followed, and every answer is the caller's, whatever its status.
+        followed, and every answer is the caller's, whatever its status. Only so another `method` may be asked for.
+        `to_store`: a redirect to what an object store has (``gs://...``) is an answer too, for the caller to judge.
         `on_shown` is told each host that the machine's credential was shown to.
         Raises upstream-*, handle-* and address-forbidden errors.
         """
@@ -141,7 +146,7 @@ class Session:
                 on_shown(host)
             shown = {"Authorization": credential.header()} if credential is not None else {}
             try:
-                response = await self._get(url, {**headers, **shown}, is_named)
+                response = await self._ask(method, url, {**headers, **shown}, is_named)
             except Exception as error:  # of the HTTP library, which raises nearly anything at a hostile answer
                 self._guard.check_refused()  # by now, or when a socket was made
                 if not isinstance(error, aiohttp.InvalidURL | UnicodeError):
@@ -154,6 +159,9 @@ class Session:
                     yield response
                     return
                 if response.status in _REDIRECTS:
+                    if to_store and handles.is_object(response.headers.get("Location", "")):
+                        yield response
+                        return
                     url, redirected_by = _target(url, response.headers.get("Location")), host
                     continue
                 if (failure := refusal(response, host, "Range" in headers, is_machines)) is not None:
@@ -198,7 +206,7 @@ class Session:
                 "network.ca_bundle can name a file with its issuer's certificate instead"
             )
 
-    async def _get(self, url: URL, headers: dict[str, str], is_named: bool) -> aiohttp.ClientResponse:
+    async def _ask(self, method: str, url: URL, headers: dict[str, str], is_named: bool) -> aiohttp.ClientResponse:
         session = self._named_hosts if is_named else self._session
         assert session is not None
         host = (url.raw_host or "").lower()
@@ -214,7 +222,8 @@ class Session:
         is_tls = url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https")
         # The read timeout starts again with every byte: only this one ends a head that never ends.
         async with asyncio.timeout(self._settings.connect_timeout + self._settings.stall_timeout):
-            return await session.get(
+            return await session.request(
+                method,
                 url,
                 headers=headers,
                 allow_redirects=False,
@@ -300,7 +309,7 @@ def refusal(response: aiohttp.ClientResponse, host: str, ranged: bool, is_machin
     `is_machines`: the machine's credential was shown.
     """
     status = response.status
-    if status in (200, 304) or (ranged and status in (206, 416)):
+    if status in (200, 304) or (ranged and status in (206, 412, 416)):
         return None
     if status in (404, 410):
         return UpstreamNotFound(f"{host} has no such module (HTTP {status})")
@@ -310,6 +319,8 @@ def refusal(response: aiohttp.ClientResponse, host: str, ranged: bool, is_machin
     if status == PROXY_AUTHENTICATION_REQUIRED:
         return refused_by_proxy(status, host)
     detail = f"{host} answered HTTP {status}"
+    if status in _UNACCEPTABLE:
+        return Unacceptable(detail)
     if status not in _PASSING:
         return Refused(detail) if 400 <= status < 500 else Hopeless(detail)
     if status not in _BUSY:

@@ -1,7 +1,8 @@
 """The origin's side of a fetch: the tf-hub protocol over HTTP.
 
 A handle's URL with ``tf-hub-format=compressed`` answers the module as a tar.gz, directly or by redirect
-(https://www.tensorflow.org/hub/hosting); a ``kaggle:`` handle stands for a URL of Kaggle's that does the same.
+(https://www.tensorflow.org/hub/hosting; the other format is the business of `formats`); a ``kaggle:`` handle stands for
+a URL of Kaggle's that does the same.
 Law: what an answer is worth is decided here, by its status and its headers.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import aiohttp
 from yarl import URL
@@ -44,7 +45,8 @@ class Delivery:
     The body is what comes from byte `from_bytes` on; `total_bytes` is of the whole archive. `close` gives up the rest
     of the body. With `strong` validators any `part` of the archive can be asked for too; that raises upstream-* errors,
     and `RangeRefused` for an answer that is no such part of this version of it. `extra` is the right to one more
-    connection, if there is one now. `is_local`: nothing of it comes over a network. `is_credentialed`: the machine's
+    connection, if there is one now. `is_local`: nothing of it comes over a network. `is_tree`: it is a directory whose
+    files come as one tar, not gzipped, so that its digest is that of its content. `is_credentialed`: the machine's
     credential was shown for it. `age_seconds`: so long ago the origin sent it, or confirmed it.
     """
 
@@ -60,6 +62,7 @@ class Delivery:
     expected: Expected = field(default_factory=Expected)  # of the whole archive
     url: URL | None = None  # at the end of all redirects
     is_local: bool = False
+    is_tree: bool = False
     tier: TierName = "origin"
     is_credentialed: bool = False
     age_seconds: float = 0.0
@@ -87,8 +90,15 @@ class ArchiveRequest:
         return {**(self.known.headers() if self.known else {}), **(self.resume.headers() if self.resume else {})}
 
 
+class Source(Protocol):
+    """Where modules come from."""
+
+    def open(self, request: ArchiveRequest) -> AbstractAsyncContextManager[Delivery]:
+        """See `HttpSource.open`."""
+
+
 class HttpSource:
-    """Origins over HTTP, asked in this session. `kaggle_url` is where Kaggle's handles lead."""
+    """Origins over HTTP, asked for archives in this session. `kaggle_url` is where Kaggle's handles lead."""
 
     def __init__(self, session: Session, kaggle_url: str = KAGGLE_URL) -> None:
         self._session = session
@@ -101,9 +111,9 @@ class HttpSource:
         Raises upstream-*, handle-forbidden and address-forbidden errors, also out of the block while the body is read,
         and `RangeRefused` for an answer to `resume` that is neither the rest nor the whole.
         """
-        home = self._kaggle.home if handles.is_kaggle(request.handle) else _asked(request.handle)
+        home = self._kaggle.home if handles.is_kaggle(request.handle) else asked_url(request.handle)
         own = OwnCredential(request.credential, home) if request.credential is not None else None
-        named = _asked(request.mirror) if request.mirror is not None else None
+        named = asked_url(request.mirror) if request.mirror is not None else None
         shown: list[str] = []
         async with (
             Claim(self._session.connections, request.is_urgent, request.users) as claim,
@@ -239,9 +249,10 @@ async def _broken_off(body: AsyncIterator[bytes], host: str) -> AsyncIterator[by
     raise UpstreamUnavailable(f"{host} sent a part of what was asked for")
 
 
-def _asked(handle: str) -> URL:
+def asked_url(handle: str, tf_hub_format: str = "compressed") -> URL:
+    """Where a handle's module is asked for. Raises `HandleInvalid`."""
     try:
-        url = URL(handles.request_url(handle), encoded=True)
+        url = URL(handles.request_url(handle, tf_hub_format), encoded=True)
         _ = url.raw_host, url.port  # parsed only now
     except ValueError:
         raise HandleInvalid("the handle is no URL that can be asked for") from None

@@ -14,7 +14,7 @@ from hubd.network.segments import Ranges
 
 @dataclass(frozen=True)
 class Received:
-    """An archive that is whole in its spool."""
+    """An archive that is whole in its spool. The digest is hex; of a directory there is none."""
 
     size_bytes: int
     digest: str

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamTimeout, UpstreamUnavailable
 from hubd.network.conditions import RangeRefused
 from hubd.network.connections import Place
-from hubd.network.digests import Checker
+from hubd.network.digests import Checker, Unchecked
 from hubd.network.failures import Hopeless
 from hubd.network.patience import Patience, TooSlow
 from hubd.network.ramp import Ramp
@@ -78,9 +78,8 @@ class Transfer:
     async def run(self) -> Received:
         """Raises `ArchiveTooLarge`, upstream-* errors, `Changed`, what the hooks raise, and `OSError` of the disk."""
         hooks, at = self._hooks, self._delivery.from_bytes
-        writer = SpoolWriter(
-            self._spool, hooks.on_written, self._threads, from_bytes=at, checker=Checker(self._delivery.expected)
-        )
+        checker = Unchecked() if self._delivery.is_tree else Checker(self._delivery.expected)
+        writer = SpoolWriter(self._spool, hooks.on_written, self._threads, from_bytes=at, checker=checker)
         async with writer:
             self._writer = writer
             try:

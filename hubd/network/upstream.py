@@ -16,6 +16,7 @@ from hubclient.contract.errors import Offline
 from hubd.config import Settings
 from hubd.network.bucket import StoreBucket
 from hubd.network.credentials import MachineCredentials
+from hubd.network.formats import AnyFormat
 from hubd.network.objects import ObjectSource
 from hubd.network.origins import Origins
 from hubd.network.session import Session
@@ -82,14 +83,24 @@ class Generation:
 
     def __init__(self, settings: Settings, standard: StandardPlaces | None = None) -> None:
         self._session = Session(settings.network, settings.host, MachineCredentials(settings.credential))
-        self._stores = Stores(settings.object_store, settings.credential, self._session, settings.network, standard)
-        http, objects = HttpSource(self._session, settings.kaggle.url), ObjectSource(self._session, self._stores)
+        self._stores = self._stores_of(settings, standard)
+        objects = self._objects(settings, self._stores)
+        # Where an origin leads, only what the settings have for a bucket is shown to it, and nothing that is a user's.
+        led_to = objects if standard is None else self._objects(settings, self._stores_of(settings, None))
+        archives = HttpSource(self._session, settings.kaggle.url)
+        http = AnyFormat(archives, self._session, settings.host, led_to.open_directory)
         self.fleet = settings.fleet
         self.origins = Origins(http, settings.mirror, objects=objects, offline=settings.network.offline)
         self._open = AsyncExitStack()
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
+
+    def _stores_of(self, settings: Settings, standard: StandardPlaces | None) -> Stores:
+        return Stores(settings.object_store, settings.credential, self._session, settings.network, standard)
+
+    def _objects(self, settings: Settings, stores: Stores) -> ObjectSource:
+        return ObjectSource(self._session, stores, settings.limits, settings.network.connections_per_fetch)
 
     async def start(self) -> None:
         await self._open.enter_async_context(self._session)

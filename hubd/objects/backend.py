@@ -55,7 +55,6 @@ def client(place: Place, keys: Keys | None, connecting: Connecting) -> Client:
             region=place.region,
             virtual_hosted_style_request=place.virtual_hosted,
             conditional_put="etag",
-            disable_bulk_delete=True,
             **aws,
             **common,
         )

@@ -21,6 +21,10 @@ from hubclient.contract.errors import (
 _STATUS = re.compile(r"status code: (\d{3})\b")
 _TIMED_OUT = re.compile(r"\bkind: Timeout\b")
 _NO_BUCKET = re.compile(rb"NoSuchBucket|ContainerNotFound|ResourceNotFound|The specified bucket does not exist")
+_EXPIRED = re.compile(
+    rb"RequestTimeTooSkewed|Request has expired|ExpiredToken|Request is not yet valid"
+    rb"|Signature not valid in the specified time frame"
+)
 _DENIED = frozenset({401, 403})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -48,6 +52,13 @@ class Subject:
             f'store = "{self.root}" says what is shown to it'
         )
 
+    def expired(self, status: int) -> UpstreamDenied:
+        """Signatures are made for each request: one that has expired was made by another clock."""
+        return UpstreamDenied(
+            f"{self.root} takes what it was shown for expired, or for made in times to come (HTTP {status}): is this "
+            "machine's clock right, and a session token still new?"
+        )
+
     def elsewhere(self) -> UpstreamUnavailable:
         return UpstreamUnavailable(
             f"{self.root} is redirected, which is not followed: is the region of its [[object_store]] right, "
@@ -67,6 +78,8 @@ class Subject:
         status = int(found[1]) if (found := _STATUS.search(text)) is not None else None
         if says_no_bucket(text.encode()):
             return self.no_bucket()
+        if status is not None and says_expired(text.encode()):
+            return self.expired(status)
         if kind == "InvalidPathError":
             return ArchiveUnsafe(
                 f"{self.root} has an object whose name has an empty, '.' or '..' segment, and so cannot be listed"
@@ -87,3 +100,8 @@ class Subject:
 def says_no_bucket(body: bytes) -> bool:
     """Whether the body of an error says that it is the bucket which is missing."""
     return _NO_BUCKET.search(body) is not None
+
+
+def says_expired(body: bytes) -> bool:
+    """Whether the body of an error says that it is the time which is wrong."""
+    return _EXPIRED.search(body) is not None

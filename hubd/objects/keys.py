@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import configparser
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,6 +57,8 @@ def parser(kind: str) -> Callable[[bytes], Keys]:
 
 def aws_keys(data: bytes, profile: str = "default") -> AwsKeys:
     """Of a file like ``~/.aws/credentials``: the section `profile`, or the only one that there is."""
+    import configparser  # which most daemons never need
+
     ini = configparser.ConfigParser(interpolation=None, default_section="\0")  # [default] is a section like others
     try:
         ini.read_string(data.decode())

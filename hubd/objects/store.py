@@ -9,19 +9,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal, Protocol
+from urllib.parse import quote, unquote
 
 from yarl import URL
 
 from hubclient.contract.credentials import may_travel
 from hubclient.contract.errors import HandleForbidden, HubError
 from hubd.config import NetworkSettings
-from hubd.objects import backend
+from hubd.objects import backend, shared_access
 from hubd.objects.backend import Connecting
 from hubd.objects.endpoints import Place
-from hubd.objects.failures import NoBucket, Subject
-from hubd.objects.keys import AzureSas, GoogleKey, Keys
+from hubd.objects.failures import Subject
+from hubd.objects.keys import AzureKey, AzureSas, GoogleKey, Keys
 from hubd.objects.standard_places import StandardPlaces
 from hubd.objects.urls import ObjectInfo, Version
 from hubd.secret_files import SecretFile
@@ -78,6 +79,7 @@ class ObjectStore:
         self._credential = credential
         self._file = file
         self._standard = standard
+        self._shown: Keys | None = None
         self._made: _Made | None = None
 
     @property
@@ -89,24 +91,33 @@ class ObjectStore:
     def subject(self) -> Subject:
         """What errors speak of."""
         credential = self._credential
-        if credential is None and self._made is not None and self._made.keys is not None:
+        if credential is None and self._shown is not None:
             credential = f"{self.place.scheme}:// of the user whose daemon this is"
         return Subject(self.place.root, credential)
 
-    async def url(self, path: str) -> URL:
-        """Of an object, to be asked for by GET within an hour by whoever has this URL: it is to be told to nobody."""
-        made = await self._client()
-        plain = self.place.object_url(path)
-        if made.keys is None:
+    async def url(self, path: str, method: Literal["GET", "DELETE"] = "GET") -> URL:
+        """Of an object, for this method and for an hour, for whoever has this URL: it is to be told to nobody."""
+        keys, plain = self._keys(), self.place.object_url(path)
+        if keys is None:
             return URL(plain, encoded=True)
-        if isinstance(made.keys, AzureSas):
-            return URL(f"{plain}?{made.keys.query}", encoded=True)
+        if isinstance(keys, AzureSas):
+            return URL(f"{plain}?{keys.query}", encoded=True)
+        if isinstance(keys, AzureKey):
+            blob = f"{self.place.account}/{self.place.bucket}/{path}"
+            query = shared_access.query(keys.key, blob, method, datetime.now(UTC) + _SIGNED_FOR)
+            return URL(f"{plain}?{query}", encoded=True)
+        client = await self._client()
         import obstore
 
+        # For Google's it takes the path as a part of a URL: what is literally %2e%2e would lead to what lies above.
+        named = quote(path, safe="/~") if self.place.scheme == "gs" else path
         try:
-            return URL(await obstore.sign_async(made.client, "GET", path, _SIGNED_FOR), encoded=True)
+            signed = URL(await obstore.sign_async(client, method, named, _SIGNED_FOR), encoded=True)
         except Exception as error:  # of a library that does not say which it raises
             raise self.subject.named(error) from None
+        if unquote(signed.raw_path) != unquote(URL(plain, encoded=True).raw_path):
+            raise HandleForbidden(f"{self.place.root} cannot be asked for this path: it would be taken for another one")
+        return signed
 
     async def listing(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """What is below the prefix, which ends with a whole segment; empty: all."""
@@ -164,25 +175,14 @@ class ObjectStore:
             except FileNotFoundError:
                 raise self.subject.no_bucket() from None
 
-    async def remove(self, path: str) -> None:
-        """What is not there is removed already."""
-        import obstore
-
-        async with self._asking() as client:
-            try:
-                await obstore.delete_async(client, path)
-            except FileNotFoundError as error:
-                if isinstance(named := self.subject.named(error), NoBucket):
-                    raise named from None
-
     @asynccontextmanager
     async def _asking(self, *, is_long: bool = False) -> AsyncIterator[Client]:
         """obstore's client for the block, in which what it raises gets its name; for a while, unless it `is_long`."""
-        made = await self._client()
+        client = await self._client()
         try:
             async with asyncio.timeout(None if is_long else self._patience_seconds):
                 await self._network.require_reachable(self.endpoint, is_named=self.is_named)
-                yield made.client
+                yield client
         except Exception as error:  # of a library that does not say which it raises
             raise self.subject.named(error) from None
 
@@ -190,19 +190,25 @@ class ObjectStore:
     def _patience_seconds(self) -> float:
         return self._terms.connect_timeout + self._terms.stall_timeout
 
-    async def _client(self) -> _Made:
+    def _keys(self) -> Keys | None:
+        """What is shown now."""
         keys = self._file.now() if self._file is not None else None
         if self._file is None and self._standard is not None:
             keys = self._standard.keys(self.place.scheme)
+        if isinstance(keys, GoogleKey | AzureSas) and not may_travel(self.endpoint.scheme, self.place.host):
+            raise HandleForbidden(
+                f"a credential for {self.place.root} is not sent over http://, but to this machine itself: its "
+                "endpoint must be https://"
+            )
+        self._shown = keys
+        return keys
+
+    async def _client(self) -> Client:
+        keys = self._keys()
         if self._made is None or self._made.keys != keys:
-            if isinstance(keys, GoogleKey | AzureSas) and not may_travel(self.endpoint.scheme, self.place.host):
-                raise HandleForbidden(
-                    f"a credential for {self.place.root} is not sent over http://, but to this machine itself: its "
-                    "endpoint must be https://"
-                )
             # In a thread: what is loaded for the first time takes a while.
             self._made = _Made(keys, await asyncio.to_thread(self._new, keys))
-        return self._made
+        return self._made.client
 
     def _new(self, keys: Keys | None) -> Client:
         certificates = None

@@ -1,10 +1,10 @@
 """The unpacking child: one archive to one directory, in a process of its own with limits of its own.
 
-Run as ``python -P -m hubd.unpacking.child ARCHIVE TREE PARENT_PID`` and the limits, by `supervisor.Unpacker` only.
-It reads the frontier on stdin (see `spool`), writes ``TREE/module/`` and tells on stdout, in JSON lines:
-``{"idle": offset}`` before it waits, ``{"room": [bytes, announced]}`` before it needs so much of the disk,
-``{"unpacked": bytes}`` now and then, ``{"file": [path, bytes, sha256]}`` for each file, and last
-``{"report": {...}}`` or ``{"error": {"code", "detail"}}``.
+Run as ``python -P -m hubd.unpacking.child [--plain] ARCHIVE TREE PARENT_PID`` and the limits, by
+`supervisor.Unpacker` only; ``--plain``: the archive is a tar as it is, not gzipped. It reads the frontier on stdin (see
+`spool`), writes ``TREE/module/`` and tells on stdout, in JSON lines: ``{"idle": offset}`` before it waits,
+``{"room": [bytes, announced]}`` before it needs so much of the disk, ``{"unpacked": bytes}`` now and then,
+``{"file": [path, bytes, sha256]}`` for each file, and last ``{"report": {...}}`` or ``{"error": {"code", "detail"}}``.
 
 Law: whatever the archive holds, this process ends by itself with one of these two, or is killed by a limit.
 """
@@ -63,7 +63,8 @@ class Teller:
 
 
 def main(arguments: list[str]) -> int:
-    archive, tree, parent_pid, *numbers = arguments
+    is_plain = arguments[0] == "--plain"
+    archive, tree, parent_pid, *numbers = arguments[is_plain:]
     module_bytes, files, depth, path_bytes, memory_bytes, time_seconds = map(int, numbers)
     _confine(module_bytes, memory_bytes, time_seconds)
     if not die_with_parent(int(parent_pid)):
@@ -72,7 +73,8 @@ def main(arguments: list[str]) -> int:
     teller = Teller(sys.stdout.fileno())
     try:
         try:
-            teller.tell("report", unpack(archive, tree, ArchiveLimits(module_bytes, files, depth, path_bytes), teller))
+            limits = ArchiveLimits(module_bytes, files, depth, path_bytes)
+            teller.tell("report", unpack(archive, tree, limits, teller, is_plain=is_plain))
         except HubError as error:
             teller.tell_error(error)
         except MemoryError:
@@ -86,8 +88,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def unpack(archive: str, tree: str, limits: ArchiveLimits, teller: Teller) -> dict[str, Any]:
-    """Unpack to the end; the report."""
+def unpack(archive: str, tree: str, limits: ArchiveLimits, teller: Teller, *, is_plain: bool) -> dict[str, Any]:
+    """Unpack to the end; the report. `is_plain`: a tar, not gzipped."""
     spool = Spool(
         archive,
         sys.stdin.fileno(),
@@ -95,7 +97,7 @@ def unpack(archive: str, tree: str, limits: ArchiveLimits, teller: Teller) -> di
         on_room=lambda size_bytes, announced_bytes: teller.tell("room", [size_bytes, announced_bytes]),
     )
     max_inflated_bytes = limits.module_bytes + limits.files * _OVERHEAD_BYTES_PER_FILE + _OVERHEAD_BYTES
-    reader = TarReader(inflate(spool.read, max_inflated_bytes), limits)
+    reader = TarReader(spool.read if is_plain else inflate(spool.read, max_inflated_bytes), limits)
     writer = TreeWriter(f"{tree}/module", teller.tell_file)
     names = Namespace(limits)
     unpacked_bytes = disk_bytes = 0

@@ -90,9 +90,20 @@ class Unpacker:
     Await `result` while you `feed`: it is what listens to the child.
     """
 
-    def __init__(self, archive: str, tree: str, limits: UnpackLimits, make_room: MakeRoom | None = None) -> None:
-        """`make_room` is asked before the files take so many bytes on disk (None: nobody is)."""
+    def __init__(
+        self,
+        archive: str,
+        tree: str,
+        limits: UnpackLimits,
+        make_room: MakeRoom | None = None,
+        *,
+        is_plain: bool = False,
+    ) -> None:
+        """`make_room` is asked before the files take so many bytes on disk (None: nobody is). `is_plain`: the archive
+        is a tar as it is, not gzipped.
+        """
         self._archive = archive
+        self._is_plain = is_plain
         self._tree = tree
         self._limits = limits
         self._make_room = make_room
@@ -206,7 +217,8 @@ class Unpacker:
         limits = self._limits
         numbers = (limits.module_bytes, limits.files, limits.depth, limits.path_bytes, limits.memory_bytes)
         time_seconds = math.ceil(limits.time_seconds)
-        arguments = (self._archive, self._tree, os.getpid(), *numbers, time_seconds)
+        form = ("--plain",) if self._is_plain else ()
+        arguments = (*form, self._archive, self._tree, os.getpid(), *numbers, time_seconds)
         return [sys.executable, "-P", "-m", "hubd.unpacking.child", *map(str, arguments)]
 
     def _tell(self) -> None:

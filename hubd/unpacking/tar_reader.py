@@ -155,7 +155,7 @@ def _check(header: bytes) -> None:
     # The sum of all bytes, those of the sum itself taken as spaces.
     expected = sum(header) - sum(header[148:156]) + 8 * ord(" ")
     if header[257:262] not in (b"ustar", b"\0\0\0\0\0") or _number(header[148:156], "checksum") != expected:
-        raise ArchiveCorrupt("what the gzip data hold is no tar archive, or a damaged one")
+        raise ArchiveCorrupt("what came is no tar archive, or a damaged one")
 
 
 def _number(field: bytes, what: str) -> int:

@@ -218,6 +218,47 @@ async def test_it_is_refused(make: Callable[[], bytes], expected: type[HubError]
     assert all(stat.S_IFMT(path.lstat().st_mode) in (stat.S_IFREG, stat.S_IFDIR) for path in tmp_path.rglob("*"))
 
 
+PLAIN: dict[str, tuple[Callable[[], bytes], type[HubError], str]] = {
+    **{
+        name: (lambda make=make: gzip.decompress(make()), ArchiveUnsafe, detail)  # type: ignore[misc]
+        for name, (make, detail) in UNSAFE.items()
+        if name in ("parent directory in a GNU name", "symbolic link to write through", "file below a file")
+    },
+    "size of petabytes": (
+        lambda: members(MODULE) + header("x", size_field=b"\x80" + (1 << 60).to_bytes(11, "big")),
+        ArchiveTooLarge,
+        "10000000",
+    ),
+    "nothing": (lambda: b"", ArchiveCorrupt, "cut off"),
+    "cut off in a file": (lambda: members(MODULE)[:-2000], ArchiveCorrupt, "cut off"),
+    "garbage behind it": (lambda: members(MODULE) + END + b"garbage", ArchiveCorrupt, "goes on"),
+    "gzip": (archive, ArchiveCorrupt, "no tar archive"),
+    "something else": (lambda: members({"README": b""}) + END, NotAModule, "'README'"),
+}
+
+
+@pytest.mark.parametrize(("make", "expected", "detail"), PLAIN.values(), ids=PLAIN)
+async def test_what_is_not_gzipped_is_read_as_strictly(
+    make: Callable[[], bytes], expected: type[HubError], detail: str, tmp_path: Path
+) -> None:
+    outcome = await run(tmp_path, make(), is_plain=True)
+    assert type(outcome.error) is expected, outcome
+    assert detail in outcome.error.detail
+    assert 0 < outcome.peak_rss_bytes < MAX_PEAK_RSS_BYTES
+    assert not list(tmp_path.rglob(ESCAPED))
+
+
+async def test_a_tar_that_is_not_gzipped_is_taken_only_where_the_daemon_says_so(tmp_path: Path) -> None:
+    for name in ("said", "not said"):
+        (tmp_path / name).mkdir()
+    said = await run(tmp_path / "said", members(MODULE) + END, is_plain=True)
+    assert said.error is None
+    assert contents(tmp_path / "said" / "tree-1" / "module") == MODULE
+    guessed = await run(tmp_path / "not said", members(MODULE) + END)
+    assert isinstance(guessed.error, ArchiveCorrupt)
+    assert "uncompressed tar" in guessed.error.detail
+
+
 async def test_a_good_archive_gives_its_files_and_nothing_else_of_it(tmp_path: Path) -> None:
     outcome = await run(tmp_path, with_extra(directory("assets/"), file("assets/vocab.txt", b"a\nb\n"), file("empty")))
     expected = {**MODULE, "assets/vocab.txt": b"a\nb\n", "empty": b""}

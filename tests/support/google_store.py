@@ -180,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _may(self, method: str, bucket: _Bucket, query: Mapping[str, str]) -> bool:
         if "X-Goog-Signature" in query:
-            return method == "GET" and self._is_url_signed(query)
+            return self._is_url_signed(method, query)
         kind, _, token = self.headers.get("Authorization", "").partition(" ")
         if kind != "Bearer":
             return bucket.public and method in ("GET", "HEAD")
@@ -190,14 +190,16 @@ class _Handler(BaseHTTPRequestHandler):
             base64.urlsafe_b64decode(signature + "=="), text.encode()
         )
 
-    def _is_url_signed(self, query: Mapping[str, str]) -> bool:
+    def _is_url_signed(self, method: str, query: Mapping[str, str]) -> bool:
         """By V4 (https://cloud.google.com/storage/docs/authentication/canonical-requests)."""
         raw, signed = self.path.split("?", 1), []
         for pair in raw[1].split("&"):
             if not pair.startswith("X-Goog-Signature="):
                 signed.append(pair)
         host = "storage.googleapis.com"  # obstore signs for this one, whatever the endpoint is
-        canonical = "\n".join(("GET", raw[0], "&".join(sorted(signed)), f"host:{host}", "", "host", "UNSIGNED-PAYLOAD"))
+        canonical = "\n".join(
+            (method, raw[0], "&".join(sorted(signed)), f"host:{host}", "", "host", "UNSIGNED-PAYLOAD")
+        )
         scope = query["X-Goog-Credential"].partition("/")[2]
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         text = "\n".join(("GOOG4-RSA-SHA256", query["X-Goog-Date"], scope, digest))

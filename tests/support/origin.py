@@ -187,6 +187,13 @@ class _Handler(BaseHTTPRequestHandler):
             asked = Asked(self.command, self.path, dict(self.headers.items()), at_once)
             self._answer(self.server.origin.answer_to(path, asked))
 
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.do_GET()
+
+    def do_DELETE(self) -> None:
+        self.do_GET()
+
     def _answer(self, answer: Answer) -> None:
         if answer.reset:
             self.close_connection = True

@@ -36,11 +36,11 @@ def prepare(tmp_path: Path, data: bytes) -> tuple[str, str]:
     return str(spool), str(tree)
 
 
-async def run(tmp_path: Path, data: bytes, limits: UnpackLimits = LIMITS) -> Outcome:
-    """Unpack these bytes; what came of it."""
+async def run(tmp_path: Path, data: bytes, limits: UnpackLimits = LIMITS, *, is_plain: bool = False) -> Outcome:
+    """Unpack these bytes, gzipped or (`is_plain`) a tar as it is; what came of it."""
     spool, tree = prepare(tmp_path, data)
     report, error = None, None
-    async with Unpacker(spool, tree, limits) as unpacker:
+    async with Unpacker(spool, tree, limits, is_plain=is_plain) as unpacker:
         unpacker.feed(len(data))
         unpacker.finish(len(data))
         try:

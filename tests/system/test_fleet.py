@@ -106,6 +106,24 @@ def test_what_one_machine_fetched_the_next_has_without_the_origin(
     assert more("downloaded_bytes", fleet(other), before_other) == len(body)
 
 
+def test_a_directory_to_which_an_origin_leads_is_not_shared(
+    machines: Machines, origin: Origin, one: Daemon, other: Daemon
+) -> None:
+    for path, data in MODULE.items():
+        machines.store.put(BUCKET, f"elsewhere/m/1/{path}", data, public=True)
+    handle = origin.serve("/m/1", leads_to_a_bucket)
+    digests = {came(machine, handle)[2] for machine in (one, other)}
+    assert len(digests) == 1
+    assert machines.record(handle) is None
+    assert machines.object(f"archives/{digests.pop()}") is None
+
+
+def leads_to_a_bucket(asked: Asked) -> Answer:
+    if "tf-hub-format=uncompressed" in asked.target:
+        return Answer(status=303, headers={"Location": f"s3://{BUCKET}/elsewhere/m/1"})
+    return Answer(status=406)
+
+
 def test_machines_that_ask_together_ask_the_origin_once(machines: Machines, origin: Origin, one: Daemon) -> None:
     body, digest = made()
     answer = Answer(body, gate_after_bytes=len(body) // 2)

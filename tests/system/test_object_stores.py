@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -25,6 +26,7 @@ from tests.support.object_stores import (
 from tests.support.origin import Answer, Asked, Origin, in_turn
 from tests.support.service import Service
 from tests.support.uids import ALICE, BOB, needs_root
+from tests.support.waiting import wait_until
 
 ARCHIVE = archive()
 LARGE = archive({**MODULE, "assets/noise": Random(1).randbytes(24 << 20)})
@@ -119,6 +121,17 @@ def test_a_credential_that_is_exchanged_holds_at_once(azure: AzureServer, tmp_pa
         assert daemon.resolve(f"az://{name}/m.tar.gz")[0] == 200
 
 
+def test_a_new_configuration_holds_for_stores_too(azure: AzureServer, tmp_path: Path) -> None:
+    name = f"c{os.urandom(6).hex()}"
+    azure.make(name, public=True)
+    azure.put(name, "m.tar.gz", ARCHIVE)
+    with Daemon(tmp_path) as daemon:
+        assert daemon.resolve(f"az://{name}/m.tar.gz")[1]["code"] == "handle-forbidden"
+        daemon.config.write_text(daemon.config.read_text() + azure.settings())
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: daemon.resolve(f"az://{name}/m.tar.gz")[0] == 200)
+
+
 def test_a_store_that_redirects_is_not_followed(store: Origin, origin: Origin, tmp_path: Path) -> None:
     store.serve("/b/m.tar.gz", Answer(status=307, headers={"Location": origin.url("/m.tar.gz")}))
     origin.serve("/m.tar.gz", Answer(ARCHIVE))
@@ -156,6 +169,15 @@ def test_every_request_is_signed_anew_so_that_none_has_expired(store: Origin, tm
         assert daemon.resolve("s3://b/m.tar.gz")[0] == 200
     assert len(signed) > 1
     assert all(signed)
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_clock_that_differs_is_told_from_a_key_that_is_wrong(status: int, store: Origin, tmp_path: Path) -> None:
+    store.serve("/b/m.tar.gz", Answer(b"<Error><Code>RequestTimeTooSkewed</Code>kN7</Error>", status))
+    with Daemon(tmp_path, config=settings(store) + secret(tmp_path, "s3://b", "aws-keys", AWS_KEYS)) as daemon:
+        told = daemon.resolve("s3://b/m.tar.gz")[1]
+    assert (told["code"], "is this machine's clock right" in told["detail"]) == ("upstream-denied", True)
+    assert "kN7" not in told["detail"]
 
 
 def test_a_store_that_is_busy_is_asked_again(store: Origin, tmp_path: Path) -> None:

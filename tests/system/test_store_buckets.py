@@ -24,8 +24,11 @@ from hubd.network.sources import ArchiveRequest
 from hubd.network.upstream import Upstream
 from hubd.objects.failures import NoBucket
 from hubd.objects.urls import Version
+from tests.support.certificates import Authority
 from tests.support.google_store import GoogleStore
 from tests.support.object_stores import AWS_KEYS, AZURE_KEY, AzureServer, S3Server, secret
+from tests.support.origin import Answer, Origin
+from tests.support.proxy import Proxy
 
 REQUEST = ArchiveRequest("s3://not/read")
 
@@ -140,6 +143,18 @@ async def test_a_listing_has_what_is_below_the_prefix_by_the_paths_of_the_others
     assert [found async for found in bucket.listing("claims")] == []
 
 
+async def test_names_are_literal(bucket: StoreBucket) -> None:
+    for name in ("é", "%2e%2e", "a;b=c&d", "a+b", "~{x}*'!", "(1)"):
+        assert await bucket.create(f"m/{name}", name.encode()) is not None
+        assert await bucket.size_bytes(f"m/{name}") == len(name.encode())
+        found = await bucket.read(f"m/{name}", 1000)
+        assert found is not None
+        assert found.data == name.encode()
+        assert [one.path async for one in bucket.listing("m")] == [f"m/{name}"]
+        await bucket.remove(f"m/{name}")
+        assert await bucket.read(f"m/{name}", 1000) is None
+
+
 async def test_a_body_over_the_limit_is_refused(bucket: StoreBucket) -> None:
     await bucket.create("handles/a.json", b"x" * 1001)
     with pytest.raises(UpstreamUnavailable, match="larger than the 1000 bytes"):
@@ -208,6 +223,18 @@ async def test_a_store_that_is_away_is_an_error_in_our_words(tmp_path: Path) -> 
                 await attempt
 
 
+async def test_what_redirects_is_not_followed_by_what_is_written_or_removed(origin: Origin, tmp_path: Path) -> None:
+    there = Answer(status=307, headers={"Location": origin.url("/there")})
+    for path in ("/b/x/a", "/there"):
+        origin.serve(path, there if path == "/b/x/a" else Answer(b"taken"))
+    stated = f'[[object_store]]\nmatch = "s3://"\nendpoint = "{origin.url("").rstrip("/")}"\n'
+    async with bucket_of(tmp_path, stated, "s3://b/x") as bucket:
+        for attempt in (bucket.create("a", b"1"), bucket.remove("a"), bucket.read("a", 10), bucket.size_bytes("a")):
+            with pytest.raises(UpstreamUnavailable, match="is redirected, which is not followed"):
+                await attempt
+    assert origin.asked("/there") == []
+
+
 async def test_a_provider_is_asked_only_where_the_network_allows_it(tmp_path: Path) -> None:
     async with bucket_of(tmp_path, '[network]\nallowed_hosts = ["models.lan"]\n', "s3://b/x") as bucket:
         for attempt in (bucket.read("a", 10), bucket.create("a", b"1"), bucket.remove("a")):
@@ -215,3 +242,40 @@ async def test_a_provider_is_asked_only_where_the_network_allows_it(tmp_path: Pa
                 HandleForbidden, match=r"s3\.us-east-1\.amazonaws\.com is not in network\.allowed_hosts"
             ):
                 await attempt
+
+
+async def test_a_store_of_a_labs_own_authority_is_trusted_by_the_bundle_and_no_other(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    bundle = tmp_path / "both.pem"
+    bundle.write_bytes(Authority(other).bundle.read_bytes() + authority.bundle.read_bytes())
+    with Origin(authority.server("127.0.0.1")) as store:
+        store.serve("/b/x/a", Answer(headers={"ETag": '"1"'}))
+        stated = f'[[object_store]]\nmatch = "s3://"\nendpoint = "{store.url("").rstrip("/")}"\n'
+        for trusting in (f'[network]\nca_bundle = "{bundle}"\n', '[[host]]\nname = "127.0.0.1"\nverify = false\n'):
+            async with bucket_of(tmp_path, stated + trusting, "s3://b/x") as bucket:
+                assert await bucket.create("a", b"1") == Version('"1"', None)
+                assert await bucket.read("a", 10) is not None
+        async with bucket_of(tmp_path, f'{stated}[network]\nca_bundle = "{other}/ca.pem"\n', "s3://b/x") as bucket:
+            for attempt in (bucket.create("a", b"1"), bucket.read("a", 10)):
+                with pytest.raises(UpstreamUnavailable):
+                    await attempt
+
+
+async def test_behind_a_proxy_everything_goes_through_it(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    (tmp_path / "proxy").write_text("user:p@ss:w/rd\n")
+    (tmp_path / "proxy").chmod(0o600)
+    with (
+        Origin(authority.server("store.example.org")) as store,
+        Proxy({"store.example.org:443": store.port}, credentials="user:p@ss:w/rd") as proxy,
+    ):
+        store.serve("/b/x/a", Answer(headers={"ETag": '"1"'}))
+        network = f'[network]\nproxy = "{proxy.url}"\nproxy_credentials_file = "{tmp_path}/proxy"\n'
+        stated = f'[[object_store]]\nmatch = "s3://"\nendpoint = "https://store.example.org"\n{network}'
+        async with bucket_of(tmp_path, f'{stated}ca_bundle = "{authority.bundle}"\n', "s3://b/x") as bucket:
+            assert await bucket.create("a", b"1") == Version('"1"', None)
+            assert await bucket.read("a", 10) is not None
+        assert [line.split()[:2] for line in proxy.asked] == [["CONNECT", "store.example.org:443"]] * 2
+        assert [asked.method for asked in store.asked("/b/x/a")] == ["PUT", "GET"]

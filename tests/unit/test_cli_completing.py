@@ -50,6 +50,12 @@ def test_commands_come_first_each_with_what_it_does() -> None:
         (["help", "env"], ["environment"]),
         (["status", ""], []),
         (["nonsense", ""], []),
+        (["fleet", ""], ["status", "ls", "push", "prune"]),
+        (["fleet", "pr"], ["prune"]),
+        (["fleet", "prune", "--ol"], ["--older-than"]),
+        (["fleet", "push", "https://h.example/b"], HANDLES[1:]),
+        (["fleet", "-"], ["--help"]),
+        (["fleet", "nonsense", ""], []),
     ],
     ids=str,
 )

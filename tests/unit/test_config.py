@@ -176,6 +176,7 @@ def test_mirrors_are_a_list_and_their_mistakes_are_told(tmp_path: Path) -> None:
         ('[[mirror]]\nmatch = "kaggle:a/b/c/d/1"\nurls = ["https://m/"]', r"mirror\.0\.match: a prefix of handles"),
         ('[[host]]\nname = "*.lan"', r"host\.0\.name: a host is a name such as"),
         ('[[host]]\nname = "a"\nverify = "no"', r"host\.0\.verify: .* boolean"),
+        ('[[host]]\nname = "a"\nformat = "zip"', r"host\.0\.format: .*'compressed' or 'uncompressed'"),
         ('[[host]]\nname = "a"\nverify = false\n[[host]]\nname = "A"', "host: two entries for one name"),
     ],
 )

@@ -69,7 +69,7 @@ def _lock(
 @commands.command(name="sync", cls=Command)
 def _sync(
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="The lock file, as with --lock.", show_default=False)
+        str | None, typer.Argument(metavar="FILE", help="The lock file, as with --lock.", show_default=False)
     ] = None,
     lock: Annotated[
         str | None,

@@ -45,7 +45,8 @@ def object_parts(handle: str) -> tuple[str, str, str]:
     empty where the URL names a whole bucket.
 
     The scheme is in lower case and all else is literal: a percent sign stands for itself. Raises `HandleInvalid` for
-    a bucket that no store could have, for empty, ``.`` or ``..`` segments, and for ``?`` and ``#``.
+    a bucket that no store could have, for ``?`` and ``#``, and for empty, ``.`` or ``..`` segments, the latter two
+    percent-encoded too.
     """
     scheme, (bucket, slash, path) = handle[:2].lower(), handle[5:].partition("/")
     is_name = _BUCKET_CHARACTERS.issuperset(bucket) and bucket[:1].isalnum() and bucket[-1:].isalnum()
@@ -58,7 +59,9 @@ def object_parts(handle: str) -> tuple[str, str, str]:
             "the path of an object has no '?', '#' or backslash, no space, no control characters, and is UTF-8"
         )
     path = path.removesuffix("/")
-    if slash and path and any(segment in ("", ".", "..") for segment in path.split("/")):
+    # A credential may be for a part of a bucket, and what stands in front of a store may decode once more.
+    climbs = any(segment in (".", "..") for segment in unquote(path).split("/"))
+    if slash and path and ("" in path.split("/") or climbs):
         raise HandleInvalid("the path of the handle has an empty, '.' or '..' segment")
     return scheme, bucket, path
 
@@ -68,8 +71,8 @@ def canonical(handle: str) -> str:
 
     Lower-case scheme and host (IDNA), no default port, no fragment, no ``tf-hub-format`` parameter, all else
     untouched; of ``kaggle:`` a lower-case scheme; of an object store's a lower-case scheme and no slash at the end.
-    Raises `HandleInvalid` for what is none of these, for user info, and for ``.`` or ``..`` segments, plain or (but
-    for object stores, where a percent sign stands for itself) percent-encoded.
+    Raises `HandleInvalid` for what is none of these, for user info, and for ``.`` or ``..`` segments, plain or
+    percent-encoded.
     """
     if len(handle) > MAX_HANDLE_LENGTH:
         raise HandleInvalid(f"the handle is longer than {MAX_HANDLE_LENGTH} characters")
@@ -128,10 +131,12 @@ def is_immutable(canonical_handle: str) -> bool:
     return last.isascii() and last.isdigit()
 
 
-def request_url(canonical_handle: str) -> str:
-    """The URL to GET for an ``http(s)://`` handle: with ``tf-hub-format=compressed`` appended, in ASCII."""
+def request_url(canonical_handle: str, tf_hub_format: str = "compressed") -> str:
+    """The URL to GET for an ``http(s)://`` handle: with ``tf-hub-format=compressed`` (or another one) appended, in
+    ASCII.
+    """
     separator = "&" if "?" in canonical_handle else "?"
-    return quote(canonical_handle, safe=_PRINTABLE_ASCII) + f"{separator}{FORMAT_PARAMETER}=compressed"
+    return quote(canonical_handle, safe=_PRINTABLE_ASCII) + f"{separator}{FORMAT_PARAMETER}={tf_hub_format}"
 
 
 def host(canonical_handle: str) -> str:

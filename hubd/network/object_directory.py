@@ -1,0 +1,103 @@
+"""A SavedModel's directory in an object store, delivered as the archive that it would be.
+
+Law: before a byte of a file is asked for, the listing is known to be that of a module within the limits; and what is
+delivered is the version that was listed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from yarl import URL
+
+from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamNotFound
+from hubd.config import LimitSettings
+from hubd.network.conditions import Validators
+from hubd.network.connections import Claim, Connections
+from hubd.network.object_tree import Get, ObjectTree
+from hubd.network.sources import ArchiveRequest, Delivery
+from hubd.network.tree_listing import files_of
+from hubd.network.virtual_tar import File, VirtualTar
+from hubd.objects.store import ObjectStore
+from hubd.objects.urls import ObjectInfo, ObjectUrl
+
+
+@asynccontextmanager
+async def open_directory(
+    connections: Connections,
+    store: ObjectStore,
+    url: ObjectUrl,
+    request: ArchiveRequest,
+    get: Get,
+    limits: LimitSettings,
+    most_connections: int,
+) -> AsyncIterator[Delivery]:
+    """As `HttpSource.open`, of the directory at this URL; of the request its handle is not read.
+
+    Its ETag is of its listing. Raises also what is wrong with the listing: see `files_of`.
+    """
+    host = store.place.host
+    async with Claim(connections, request.is_urgent, request.users) as claim:
+        await claim.move(host)
+        files = await without_markers(await _listed(store, url, limits), get, most_connections)
+        tar = VirtualTar(files, str(url))
+        stated, end = Validators(tar.etag), URL(str(url), encoded=True)
+        if request.known is not None and request.known.etag == tar.etag:
+            yield Delivery(None, None, stated, host, url=end)
+            return
+        resume = request.resume
+        goes_on = resume is not None and resume.validators.etag == tar.etag and resume.from_bytes < tar.size_bytes
+        from_bytes = resume.from_bytes if resume is not None and goes_on else 0
+        tree = ObjectTree(tar, get, most_connections, claim.extra)
+        reading = tree.reading(from_bytes)
+        async with aclosing(reading.chunks()) as body:
+            yield Delivery(
+                body,
+                tar.size_bytes,
+                stated,
+                host,
+                from_bytes,
+                stated,
+                tree.part,
+                reading.close,
+                claim.extra,
+                url=end,
+                is_tree=True,
+            )
+
+
+async def _listed(store: ObjectStore, url: ObjectUrl, limits: LimitSettings) -> list[File]:
+    listed: list[ObjectInfo] = []
+    async for info in store.listing(url.path):
+        listed.append(info)
+        if len(listed) > limits.files + 1:  # a directory counts like its marker, but for the module's own
+            raise ArchiveTooLarge(f"the directory holds more than the limit of {limits.files} files and directories")
+    return files_of(listed, url, limits)
+
+
+async def without_markers(files: list[File], get: Get, at_once: int) -> list[File]:
+    """The files without those empty ones that are markers of directories.
+
+    An object ``assets/`` that marks an empty directory is listed as ``assets`` by some stores: whether it is a file
+    of that name only the store can say.
+    """
+    doubtful = iter([file for file in files if not file.size_bytes])
+    markers: set[File] = set()
+
+    async def ask() -> None:
+        for file in doubtful:  # which all share
+            try:
+                async with get(file.name, {}):
+                    pass
+            except UpstreamNotFound:
+                markers.add(file)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(ask())
+    except BaseExceptionGroup as failures:
+        raise next((error for error in failures.exceptions if isinstance(error, HubError)), failures) from None
+    return [file for file in files if file not in markers]
