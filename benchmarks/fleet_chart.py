@@ -128,4 +128,6 @@ def _decades(values: Sequence[float]) -> tuple[int, int]:
 
 
 def _short(value: float) -> str:
-    return f"{value / 1000:.0f}k" if value >= 1000 else f"{value:g}"
+    if value >= 1_000_000:
+        return f"{value / 1_000_000:g}M"
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"

@@ -14,9 +14,10 @@ import multiprocessing
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -200,6 +201,10 @@ def table(results: Mapping[str, Sequence[Result]]) -> str:
     return "\n".join(lines)
 
 
+def _tell(job: tuple[str, int], _: Future[Result]) -> None:
+    print(f"{job[0]}, {job[1]:,} machines", file=sys.stderr, flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet_simulation", description=__doc__.splitlines()[0])
     parser.add_argument("--most", type=int, default=MACHINES[-1], metavar="N", help="no larger fleets than this")
@@ -214,6 +219,8 @@ def main() -> int:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool:
         running = {job: pool.submit(simulate, *job, arguments.seed) for job in jobs}
+        for job, result in running.items():
+            result.add_done_callback(partial(_tell, job))
         results = {name: [running[name, machines].result() for machines in sizes] for name in names}
     print(table(results))
     if arguments.chart:

@@ -215,8 +215,8 @@ class _Service:
                 self._pushes.stop()
                 means.verifier.stop()
                 means.events.close()
+                group.create_task(self._fleet.stop())  # beside the rest: the store may take its time
                 await self._server.stop()
-                await self._fleet.stop()
                 await self._metrics_port.stop()
                 await self._web_port.stop()
         finally:

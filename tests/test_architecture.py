@@ -49,6 +49,7 @@ LONGER_FILES = {
     "hubd/config.py": "the settings: a list of small sections, each of which reads alone, and the way to load them",
     "hubd/fetching/fetch.py": "one fetch told in its order: apart, its steps would hand the same state to and fro",
     "hubd/network/session.py": "redirects told in their order, and the one place where each failure gets its name",
+    "hubd/network/sources.py": "what an origin is asked, what it delivers and what its answer is worth: one protocol",
     "hubd/store/records.py": "the only writer of records and of the views that are derived from them",
     "hubd/store/trees.py": "the only writer of trees: staging, publishing, repair and eviction share one protocol",
     "hubd/unpacking/supervisor.py": "the daemon's whole side of the protocol with the child, which distrusts each line",
@@ -245,6 +246,15 @@ def test_import_hubclient_loads_neither_http_nor_json_nor_tensorflow() -> None:
     ).stdout.split()
     assert "hubclient" in loaded
     assert {"http", "http.client", "json", "ssl", "asyncio", *TENSORFLOW}.isdisjoint(loaded)
+
+
+def test_a_daemon_without_a_fleet_loads_nothing_of_it() -> None:
+    program = "import sys, hubd.service; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    ).stdout.split()
+    assert "hubd.fetching.fleet" in loaded
+    assert [name for name in loaded if name.startswith(("hubd.fleet", "hubd.fetching.sharing", "obstore"))] == []
 
 
 def _write(root: Path, files: dict[str, str]) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from hubclient.contract import handles
 from hubclient.contract.errors import DigestMismatch, HubError, Internal, UpstreamTimeout, UpstreamUnavailable
 from hubclient.contract.lease import Lease
+from hubd.fetching.attended import Attended
 from hubd.fetching.keeping import Keeping
 from hubd.fetching.landing import Landed, Landing, bytes_beside, manifest_of
 from hubd.fetching.means import Means
@@ -24,14 +24,12 @@ from hubd.fetching.progress import Progress
 from hubd.fetching.receiving import Receiving
 from hubd.fetching.report import Report
 from hubd.fetching.room import Reservation
-from hubd.fetching.shares import Shares
 from hubd.fetching.slots import Turn
 from hubd.network.conditions import RangeRefused, Resume, Validators
 from hubd.network.credentials import Credential
 from hubd.network.patience import Patience
 from hubd.network.sources import ArchiveRequest, Delivery
 from hubd.network.terms import Changed, Received, check_announced
-from hubd.network.waiting_line import User
 from hubd.store.disk import from_os_error
 from hubd.store.manifest import Manifest
 from hubd.store.partials import Partial
@@ -40,7 +38,7 @@ from hubd.store.staging import Staging
 from hubd.unpacking.supervisor import UnpackReport
 
 if TYPE_CHECKING:
-    from hubd.fetching.sharing import Open, Share
+    from hubd.fetching.sharing import Open, Sharing
     from hubd.fleet.tier import Found
 
 log = logging.getLogger(__name__)
@@ -48,10 +46,8 @@ log = logging.getLogger(__name__)
 _FLEET_RETRIES = 1  # there is an origin to ask instead
 
 
-class Fetch:
+class Fetch(Attended):
     """The work of a flight, for everyone; `PrivateFetch` is the one for a user alone."""
-
-    reader: int | None = None  # the uid that it is for; None: everyone
 
     def __init__(
         self,
@@ -65,18 +61,8 @@ class Fetch:
         is_urgent: Callable[[], bool] = lambda: True,
     ) -> None:
         """`is_urgent`: whether a client waits for it, at this moment; else it is a prefetch."""
-        self.is_urgent = is_urgent
-        self.progress = Progress(handle, key)
+        super().__init__(Progress(handle, key), is_urgent)
         self._partial_key = key
-        self.askers: set[int | None] = set()
-        self.is_prefetch = True  # until somebody waits for it
-        self.starter: User = None
-        self.starter_uid: int | None = None
-        self.started_as_prefetch = False
-        self._shares: Shares | None = None
-        self._reservation: Reservation | None = None
-        self._waiting: Counter[User] = Counter()
-        self._prefetching: Counter[User] = Counter()
         self._means = means
         self._spelling = spelling
         self._refresh = refresh
@@ -87,50 +73,7 @@ class Fetch:
         self._patience = Patience(means.settings.network.retries)
         self._goes_on: bool | None = None  # whether the transfer under way goes on by itself after a cut
         self._partial: Partial | None = None  # what an earlier fetch left, while nothing is done to it
-        self._demands: list[str | None] = []
-        self._share: Share | None = None  # in the fleet
-
-    def demand(self, digest: str | None) -> None:
-        """One more waits for it, who wants an archive of this digest; None: whatever there is."""
-        self._demands.append(digest)
-
-    @property
-    def waited(self) -> int:
-        """How many have waited for it, those that left included."""
-        return len(self._demands)
-
-    def start_for(self, user: User, uid: int | None, shares: Shares, *, is_prefetch: bool) -> None:
-        """It counts as this user's, of this uid; to be said before it runs."""
-        self.starter, self.starter_uid, self._shares, self.started_as_prefetch = user, uid, shares, is_prefetch
-
-    @contextmanager
-    def waited_for_by(self, user: User, *, is_prefetch: bool) -> Iterator[None]:
-        """For the block this user waits for it."""
-        waiting = self._prefetching if is_prefetch else self._waiting
-        waiting[user] += 1
-        try:
-            yield
-        finally:
-            waiting[user] -= 1
-            if not waiting[user]:
-                del waiting[user]
-
-    def users(self) -> Collection[User]:
-        """Whose turn it is to take now: that of the clients that wait for it, else of who wants it ahead of need."""
-        return self._waiting.keys() or self._prefetching.keys()
-
-    @property
-    def reserved_bytes(self) -> int:
-        """What is set aside for it on the disk."""
-        return self._reservation.reserved_bytes if self._reservation is not None else 0
-
-    def is_seen_by(self, uid: int) -> bool:
-        """Whether this user may know of it: who asked for it, and everyone once the origin gives it to anyone.
-
-        Only what unpacks is given: to whom it denies a private module, a host may send a page to sign in.
-        """
-        is_given = self.progress.unpacked_bytes > 0 or self.progress.state == "publishing"
-        return uid in self.askers or (self.reader is None and is_given)
+        self._sharing: Sharing | None = None  # in the fleet
 
     async def run(self) -> Landed:
         """Raises nothing but `HubError`s."""
@@ -150,8 +93,8 @@ class Fetch:
         return landed
 
     def _part_with_fleet(self, error: HubError | None = None) -> None:
-        if self._share is not None:
-            self._share.end(error)
+        if self._sharing is not None:
+            self._sharing.end(error)
 
     async def _run(self) -> Landed:
         # The second look: since the caller's, another flight may have landed what this one would fetch.
@@ -169,8 +112,8 @@ class Fetch:
         before, progress = self._before, self.progress
         if before is not None and self._whole and self._is_enough(before):
             return Landed(before, "hit")
-        if self._share is None and self._means.fleet is not None and self._may_share():
-            self._share = self._means.fleet.share(progress)
+        if self._sharing is None and self._means.fleet is not None and self._may_share():
+            self._sharing = self._means.fleet.sharing(progress)
         try:
             return await self._ask()
         except HubError as caught:
@@ -234,7 +177,7 @@ class Fetch:
             if (landed := await self._take_from_fleet(turn)) is not None:
                 return landed
             while True:
-                fleets = self._share.stale if self._share is not None and not self._whole else None
+                fleets = self._sharing.stale if self._sharing is not None and not self._whole else None
                 asked = known if fleets is None else Validators(fleets.etag, fleets.last_modified)
                 try:
                     async with self._open(asked, means.partials.claim(self._partial_key)) as delivery:
@@ -252,8 +195,8 @@ class Fetch:
 
     async def _confirmed(self, delivery: Delivery) -> Landed:
         landed = await self._means.to_its_end(lambda: self._landing.confirm(delivery.validators))
-        if self._share is not None:
-            self._share.confirmed(landed.record.digest, delivery.validators)
+        if self._sharing is not None:
+            self._sharing.confirmed(landed.record.digest, delivery.validators)
         return landed
 
     async def _ask_fleet(self, turn: Turn) -> Landed | Found | None:
@@ -261,18 +204,18 @@ class Fetch:
 
         Raises `DigestMismatch` where it is not what all who wait demand.
         """
-        before, share = self._before, self._share
-        while share is not None and (found := await share.ask(turn)) is not None:
+        before, sharing = self._before, self._sharing
+        while sharing is not None and (found := await sharing.ask(turn)) is not None:
             record = found.record
             if not self._demands or any(digest in (None, record.digest) for digest in self._demands):
                 if before is None or not self._whole or before.digest != record.digest:
                     return found
                 return await self._confirmed_by(found)
-            if share.was_refused or handles.is_immutable(self.progress.handle):
+            if sharing.was_refused or handles.is_immutable(self.progress.handle):
                 raise DigestMismatch(
                     f"the fleet's archive has the sha256 {record.digest}, and {self._demands[0]} was demanded"
                 )
-            share.refuse()  # the origin may have what is demanded by now
+            sharing.refuse()  # the origin may have what is demanded by now
         return None
 
     async def _confirmed_by(self, found: Found) -> Landed:
@@ -289,23 +232,23 @@ class Fetch:
 
     async def _take_renewed(self, validators: Validators) -> Landed | None:
         """What the fleet has, and the origin says is still the one; None: it cannot be had from there."""
-        assert self._share is not None
-        found = self._share.renewed(validators)
+        assert self._sharing is not None
+        found = self._sharing.renewed(validators)
         if (landed := await self._take_found(found)) is not None:
-            self._share.confirmed(found.record.digest, validators)
+            self._sharing.confirmed(found.record.digest, validators)
         return landed
 
     async def _take_found(self, found: Found) -> Landed | None:
-        assert self._share is not None
+        assert self._sharing is not None
         partial = self._means.partials.claim(self._partial_key)
         try:
-            async with self._open(None, partial, self._share.opening(found)) as delivery:
+            async with self._open(None, partial, self._sharing.opening(found)) as delivery:
                 return await self._take(delivery)
         except DigestMismatch:
             raise  # other content than that of an intact copy
         except HubError as error:
             log.warning("%s: the fleet's archive cannot be used: %s", self.progress.loggable, error)
-            self._share.refuse(error)
+            self._sharing.refuse(error)
             self._goes_on = None
             return None
 
@@ -383,15 +326,15 @@ class Fetch:
             finally:
                 for lease in leases:
                     self._means.grace.keep(lease)
-            if self._share is not None and delivery.tier != "fleet":
-                self._share.landed(delivery, brought, keeping)
+            if self._sharing is not None and delivery.tier != "fleet":
+                self._sharing.landed(delivery, brought, keeping)
             return landed
 
     def _receiving(self, delivery: Delivery) -> Receiving:
         means, progress = self._means, self.progress
         if delivery.tier == "fleet":
             return Receiving(means, progress, Patience(_FLEET_RETRIES), self.is_urgent)
-        moved = self._share.moved if self._share is not None else None
+        moved = self._sharing.moved if self._sharing is not None else None
         return Receiving(means, progress, self._patience, self.is_urgent, moved)
 
     def _allow(self, total_bytes: int) -> int | None:

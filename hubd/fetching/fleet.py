@@ -20,7 +20,7 @@ from hubd.fetching.uploads import Uploads
 from hubd.network.pace import Pace
 
 if TYPE_CHECKING:
-    from hubd.fetching.sharing import Share
+    from hubd.fetching.sharing import Sharing
     from hubd.fleet.bucket import Bucket
     from hubd.fleet.counters import Figures
     from hubd.fleet.tier import Tier
@@ -50,7 +50,7 @@ class Fleet:
         self._told: str | None = None
 
     def apply(self, settings: Settings) -> None:
-        """From now on by these. What is under way goes on by those that it began with."""
+        """From now on by these; what is under way has its next word with the store that they name."""
         before, self._settings = self._settings, settings
         self.uploads.pace.change(settings.network.max_rate, settings.network.prefetch_max_rate)
         if before is not None and _concern(before) == _concern(settings):
@@ -68,16 +68,16 @@ class Fleet:
         self._figures = tier.figures
         self._spawn(self._probe(tier))
 
-    def share(self, progress: Progress) -> Share | None:
+    def sharing(self, progress: Progress) -> Sharing | None:
         """The part that a fetch for everyone has in the fleet; None: it has none."""
         if self.tier is None or self._settings is None or handles.is_object(progress.handle):
             return None  # what is in a store already comes from there
-        from hubd.fetching.sharing import Rules, Share
+        from hubd.fetching.sharing import Rules, Sharing
 
         # A store tells times in whole seconds: what it says is of this second may be older than that.
         max_age_seconds = self._settings.network.revalidate_after - 1.0
         rules = Rules(max_age_seconds, self.terms.share_credentialed)
-        return Share(self.tier, self.uploads, rules, progress, self._spawn, self.look)
+        return Sharing(self.tier, self.uploads, rules, progress, self._spawn, self.look)
 
     @property
     def figures(self) -> Figures | None:
@@ -96,8 +96,8 @@ class Fleet:
             log.info("the fleet's store %s is well again", self.terms.store)
 
     async def stop(self) -> None:
-        """Gives up what is being uploaded."""
-        await self.uploads.give_way()
+        """Gives up what is being uploaded, and uploads no more."""
+        await self.uploads.close()
 
     async def _probe(self, tier: Tier) -> None:
         """Finds out before the first fetch does: it would wait for that."""

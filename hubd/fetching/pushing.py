@@ -26,7 +26,7 @@ from hubd.fetching.means import Means
 from hubd.store.records import Record
 
 if TYPE_CHECKING:
-    from hubd.fetching.sharing import Share
+    from hubd.fetching.sharing import Sharing
     from hubd.fleet.records import FleetRecord
 
 
@@ -67,43 +67,43 @@ class Push:
         fleet, fetch = self._means.fleet, self._fetch
         if (error := self._means.source.offline(fetch.progress.handle, demanded=False)) is not None:
             raise error
-        share = fleet.share(fetch.progress) if fleet is not None else None
-        if share is None:
+        sharing = fleet.sharing(fetch.progress) if fleet is not None else None
+        if sharing is None:
             raise RequestInvalid("the fleet has no part in this module, which is in an object store already")
         try:
-            found = await self._ask(share)
+            found = await self._ask(sharing)
         except BaseException:
-            share.end()
+            sharing.end()
             raise
         if found is not None:
             return Pushed(found, False)
-        if share.alone is not None:
-            raise UpstreamUnavailable(f"the fleet's store cannot be used: {share.alone}")
-        await fetch.run_with(share)
-        if share.errand is not None:
-            shared = await asyncio.shield(share.errand.outcome)
-            return Pushed(share.errand.record, shared == "uploaded")
-        if share.kept is not None:
-            return Pushed(share.kept, False)
-        raise AccessDenied(f"the module is here, and was not uploaded: {share.alone}")
+        if sharing.alone is not None:
+            raise UpstreamUnavailable(f"the fleet's store cannot be used: {sharing.alone}")
+        await fetch.run_with(sharing)
+        if sharing.errand is not None:
+            shared = await asyncio.shield(sharing.errand.outcome)
+            return Pushed(sharing.errand.record, shared == "uploaded")
+        if sharing.kept is not None:
+            return Pushed(sharing.kept, False)
+        raise AccessDenied(f"the module is here, and was not uploaded: {sharing.alone}")
 
-    async def _ask(self, share: Share) -> FleetRecord | None:
+    async def _ask(self, sharing: Sharing) -> FleetRecord | None:
         """What the store has, archive and all."""
         means = self._means
         assert means.fleet is not None
         async with means.slots.turn(lambda: False) as turn:
-            while (found := await share.ask(turn)) is not None:
-                if await share.has_archive(found):
+            while (found := await sharing.ask(turn)) is not None:
+                if await sharing.has_archive(found):
                     return found.record
-                share.refuse(UpstreamNotFound("the fleet's store has only the record of it"))
+                sharing.refuse(UpstreamNotFound("the fleet's store has only the record of it"))
         return None
 
 
 class _FetchForAll(Fetch):
     """From the origin, whatever is here."""
 
-    async def run_with(self, share: Share) -> Landed:
-        self._share = share
+    async def run_with(self, sharing: Sharing) -> Landed:
+        self._sharing = sharing
         return await self.run()
 
     def _is_enough(self, before: Record) -> bool:

@@ -25,7 +25,7 @@ from hubd.fetching.keeping import Keeping
 from hubd.fetching.progress import Progress
 from hubd.fetching.slots import Turn as Held
 from hubd.fetching.uploads import Upload, Uploads
-from hubd.fleet.claims import Claim
+from hubd.fleet.claims import Alone, Claim
 from hubd.fleet.records import FleetRecord
 from hubd.fleet.tier import FOR_EVER, Found, Tier
 from hubd.fleet.turn import Turn
@@ -55,7 +55,7 @@ class Rules:
     shares_credentialed: bool
 
 
-class Share:
+class Sharing:
     """`progress` is the fetch's. `spawn` starts a task in the group that owns all work; `look` is called when something
     may have been learnt of the store."""
 
@@ -98,14 +98,18 @@ class Share:
             progress.waits(claim.received_bytes if claim else 0, claim.total_bytes if claim else None)
 
         progress.enter("connecting")
-        answer = await self._tier.ask(
-            progress.key,
-            progress.handle,
-            is_immutable=self._is_immutable,
-            max_age_seconds=FOR_EVER if self._is_immutable else self._rules.max_age_seconds,
-            damaged=self._unwanted,
-            on_wait=on_wait,
-        )
+        try:
+            answer = await self._tier.ask(
+                progress.key,
+                progress.handle,
+                is_immutable=self._is_immutable,
+                max_age_seconds=FOR_EVER if self._is_immutable else self._rules.max_age_seconds,
+                damaged=self._unwanted,
+                on_wait=on_wait,
+            )
+        except Exception:  # a mistake of our own there costs nobody the module
+            log.exception("%s: the fleet could not be asked", progress.loggable)
+            answer = Alone("hubd failed; its log has the reason")
         self._look()
         if isinstance(answer, Turn):
             self._turn = answer

@@ -70,14 +70,15 @@ class Uploads:
         self._litter = litter
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._under_way: list[Upload] = []
+        self._is_closed = False
 
     def under_way(self) -> list[Upload]:
         return list(self._under_way)
 
     def start(self, upload: Upload, errand: Errand, spool: Spool) -> bool:
-        """Of the archive in the `spool`, which is surrendered, and gone when this is over. False: there are
-        too many already, and nothing has begun."""
-        if len(self._under_way) >= _MOST:
+        """Of the archive in the `spool`, which is surrendered, and gone when this is over. False: there are too many
+        already, and nothing has begun."""
+        if self._is_closed or len(self._under_way) >= _MOST:
             return False
         spool.surrender()
         self._under_way.append(upload)
@@ -95,6 +96,11 @@ class Uploads:
         for upload in found:
             await upload.over.wait()
         return bool(found)
+
+    async def close(self) -> None:
+        """The same, for good: none starts any more."""
+        self._is_closed = True
+        await self.give_way()
 
     async def _run(self, upload: Upload, errand: Errand, spool: Spool) -> None:
         is_done = False

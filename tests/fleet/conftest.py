@@ -28,7 +28,7 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
         yield server
 
 
-@pytest.fixture(params=["s3", "azure"])
+@pytest.fixture(params=["s3", pytest.param("azure", marks=pytest.mark.thorough)])
 def bucket(request: pytest.FixtureRequest) -> Bucket:
     return Bucket(request.getfixturevalue(request.param), f"fleet-{next(_NUMBERS)}")
 

@@ -30,7 +30,7 @@ def networks() -> None:
         # What a machine waits before it looks again is as long as some of these seconds, so the bound is a wide one.
         pytest.param(40 * MB, 8 * MB, 3.0, id="40-MB"),
         # The goal is 1.5, which `make bench` measures; here is slack for two cores that do the work of ten machines.
-        pytest.param(200 * MB, 12 * MB, 2.0, id="200-MB", marks=pytest.mark.thorough),
+        pytest.param(200 * MB, 8 * MB, 1.75, id="200-MB", marks=pytest.mark.thorough),
     ],
 )
 def test_eight_hosts_ask_the_origin_once_and_take_hardly_longer_than_one(

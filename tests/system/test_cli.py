@@ -114,13 +114,13 @@ def test_get_json_is_one_document_and_problems_are_json_on_stderr(shared_daemon:
     handle = origin.serve("/m/1", Answer(ARCHIVE))
     fetched = hubctl(shared_daemon, "get", "--json", handle)
     document = json.loads(fetched.stdout)
-    assert document == shared_daemon.resolve(handle)[1] | {"outcome": "fetched"}
+    assert document == shared_daemon.resolve(handle)[1] | {"outcome": "fetched", "tier": "origin"}
     assert fetched.stderr == ""
 
     both = hubctl(shared_daemon, "get", "--json", handle, origin.url("/none/1"))
     (hit,) = json.loads(both.stdout)
     unknown_to_clients = {"size_bytes": None, "fetched_at": None}
-    assert hit == document | {"outcome": "hit"} | unknown_to_clients
+    assert hit == document | {"outcome": "hit", "tier": "local"} | unknown_to_clients
     problem = json.loads(both.stderr)
     assert (problem["code"], problem["handle"]) == ("upstream-not-found", origin.url("/none/1"))
     assert both.returncode == 4

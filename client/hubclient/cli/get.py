@@ -117,7 +117,7 @@ def copy_in_cache(handle: str, wish: Wish | None = None) -> Tree | None:
 
 def _without_daemon(handle: str, wish: Wish, leases: dict[str, Lease]) -> dict[str, Any] | None:
     if is_path(handle):
-        unknown = dict.fromkeys(("key", "digest", "size_bytes", "immutable", "fetched_at"))
+        unknown = dict.fromkeys(("key", "digest", "size_bytes", "tier", "immutable", "fetched_at"))
         path = local.module_directory(handle, wish.digest)
         return {"handle": handle, "path": path, "outcome": "local", "warnings": [], **unknown}
     if wish.refresh:
@@ -187,6 +187,7 @@ def _cached(handle: str, path: str) -> dict[str, Any]:
         "path": path,
         "size_bytes": None,
         "outcome": "hit",
+        "tier": "local",
         "immutable": is_immutable(plain),
         "fetched_at": None,
         "warnings": [],
