@@ -59,10 +59,15 @@ class Ending:
             idle_exit = self._means.settings.api.idle_exit
             if not self._listening.is_ours():
                 self._end(f"{self._listening.path} is not ours any more")
-            if self._server.connections() or self._resolver.fetches() or self._server.activity() != activity:
+            if self._is_at_work() or self._server.activity() != activity:
                 busy_at, activity = time.monotonic(), self._server.activity()
             elif idle_exit is not None and time.monotonic() - busy_at >= idle_exit:
                 self._end(f"idle for {idle_exit:.0f} s")
+
+    def _is_at_work(self) -> bool:
+        fleet = self._means.fleet
+        is_uploading = fleet is not None and fleet.uploads.under_way() != []
+        return bool(self._server.connections() or self._resolver.fetches()) or is_uploading
 
     def _end(self, reason: str) -> None:
         self._reason = self._reason or reason

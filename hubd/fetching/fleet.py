@@ -50,7 +50,7 @@ class Fleet:
         self._told: str | None = None
 
     def apply(self, settings: Settings) -> None:
-        """From now on by these. What is under way goes on by those that it began with."""
+        """From now on by these; what is under way has its next word with the store that they name."""
         before, self._settings = self._settings, settings
         self.uploads.pace.change(settings.network.max_rate, settings.network.prefetch_max_rate)
         if before is not None and _concern(before) == _concern(settings):
