@@ -122,7 +122,7 @@ async def test_no_more_is_asked_for_at_once_than_a_fetch_may_have_connections(
         with changing:
             running -= 1
 
-    files = {f"{number:02}": b"x" * 2000 for number in range(60)}
+    files = {f"{number:02}": b"x" * 2000 for number in range(24)}
     for name, data in files.items():
         serve(origin, name, data, before=enter)
     async with tree_at(origin, files, most_connections) as tree:
