@@ -112,7 +112,7 @@ class Resolver:
             if lease is None:
                 return None
             self._means.grace.keep(lease)
-            self._recency.used(record, ask.handle)
+            self._recency.hit(record, ask.handle)
             return self._answer(ask, record, "hit")
 
     async def fetch(self, ask: Ask, watch: Callable[[FetchFlight], None] | None = None) -> Resolution:
