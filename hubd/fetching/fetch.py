@@ -321,6 +321,8 @@ class Fetch:
             log.info("%s: goes on from byte %d of %s", progress.loggable, delivery.from_bytes, delivery.total_bytes)
         async with Unpacker(staging.archive, tree, self._means.unpack_limits, reservation.tree) as unpacker:
             progress.unpacker = unpacker
+            if self._means.pace.gives_way:
+                unpacker.be_nice()
 
             def on_written(written: Ranges) -> None:
                 progress.on_received(written.size_bytes)
