@@ -34,6 +34,8 @@ class Bodies:
         if (request.content_length or 0) > MAX_BODY_BYTES:
             raise RequestTooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
         try:
+            if request.content.is_eof():
+                return await request.read()  # it came with its head, and there is nothing to wait for
             async with asyncio.timeout(_TIMEOUT_SECONDS), self._turn(uid, request.content_length):
                 return await request.read()
         except web.RequestPayloadError:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from hubclient.contract.errors import Internal
+from hubd.api.access import Caller
 from hubd.api.errors import as_hub_error, no_http, problem_answer
 
 log = logging.getLogger(__name__)
@@ -48,10 +49,11 @@ class Connection(web.RequestHandler):
     two apart, and whoever waits for a fetch is counted by the connection.
     """
 
-    __slots__ = ("_unread", "_unread_seconds", "_wire")
+    __slots__ = ("_unread", "_unread_seconds", "_wire", "caller")
 
-    def __init__(self, server: web.Server, patience: Patience) -> None:
+    def __init__(self, server: web.Server, patience: Patience, caller: Caller) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **patience.options())
+        self.caller = caller
         self._unread_seconds = patience.unread_seconds
         self._unread: asyncio.TimerHandle | None = None
         self._wire: asyncio.Transport | None = None

@@ -14,11 +14,12 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from hubclient.contract import handles
-from hubclient.contract.errors import AccessDenied, HubError, RequestInvalid
+from hubclient.contract.errors import HubError, RequestInvalid
 from hubd import __version__
 from hubd.api import messages, progress
-from hubd.api.access import Caller, Gate, Level, caller_of
+from hubd.api.access import Caller, Gate, Level
 from hubd.api.bodies import MAX_BODY_BYTES, Bodies
+from hubd.api.connection import Connection
 from hubd.api.errors import as_hub_error, problems
 from hubd.api.inventory import Inventory
 from hubd.api.openapi import encoded
@@ -60,9 +61,7 @@ def application(routes: Sequence[Route], gate: Gate) -> web.Application:
 
 def _guarded(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(request: web.Request) -> web.StreamResponse:
-        if (peer := request.get_extra_info("socket")) is None:
-            raise AccessDenied("the caller has left")
-        who = caller_of(peer)
+        who = _caller_of(request.protocol)
         level = gate.admit(who, route.level)
         if unknown := set(request.query) - set(route.query):
             raise RequestInvalid(f"{route.path} takes no ?{min(unknown)[:80]} (hubd {__version__})")
@@ -71,6 +70,11 @@ def _guarded(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.
         return await route.handler(request)
 
     return handler
+
+
+def _caller_of(connection: web.RequestHandler) -> Caller:
+    assert isinstance(connection, Connection)  # nothing else serves these routes
+    return connection.caller
 
 
 def viewer(request: web.Request) -> int | None:

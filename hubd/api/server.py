@@ -102,7 +102,7 @@ class ApiServer:
             if not self._guests.may_come(caller.uid, present, self.max_connections):
                 self.refused += 1
                 return _Refusal(self._refusals, self._refusal)
-        connection = Connection(server, self._patience)
+        connection = Connection(server, self._patience, caller)
         self._guests.came(connection, caller.uid, present)
         return connection
 

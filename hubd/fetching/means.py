@@ -118,8 +118,12 @@ class Means:
 
     async def find(self, record: Record) -> Lease | None:
         """A lease on the record's tree if it is whole: a suspect after its deep check. Raises `HubError`s."""
-        if self.trees.is_suspect(record.digest):
-            await self.verifier.check(record.digest)
+        if (lease := await self._find(record)) is not None or not self.trees.is_suspect(record.digest):
+            return lease
+        await self.verifier.check(record.digest)
+        return await self._find(record)
+
+    async def _find(self, record: Record) -> Lease | None:
         if self.is_quick(record):
             return self.trees.find(record.digest)
         found: list[Lease | None] = []

@@ -51,6 +51,8 @@ class Receiving:
             archive, tree, means.unpack_limits, reservation.tree, is_plain=delivery.is_tree
         ) as unpacker:
             progress.unpacker = unpacker
+            if means.pace.gives_way:
+                unpacker.be_nice()
 
             def on_written(written: Ranges) -> None:
                 progress.on_received(written.size_bytes)

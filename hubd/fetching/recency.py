@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
@@ -18,16 +19,39 @@ from hubd.store.records import MAX_SPELLINGS, Record
 
 log = logging.getLogger(__name__)
 
+_NOTED_SECONDS = 1.0
+_MOST_NOTED = 1024
+
 
 class Recency:
     """`spawn` starts a task in the group that owns all work."""
 
-    def __init__(self, means: Means, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
+    def __init__(
+        self,
+        means: Means,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._means = means
         self._spawn = spawn
+        self._clock = clock
         self._troubles = Troubles(log)
         self._turn = asyncio.Lock()
+        self._noted: dict[tuple[str, str, str], float] = {}  # when a use was last written down, the oldest first
         self._due: dict[str, list[str]] = {}  # keys of what is to be written, and the spellings to be added
+
+    def hit(self, record: Record, spelling: str) -> None:
+        """`used`, of what was found: of hits that follow one another fast, the disk is told, and its views are looked
+        at, only now and then."""
+        use, now = (record.key, record.digest, spelling), self._clock()
+        if now - self._noted.get(use, float("-inf")) < _NOTED_SECONDS:
+            self._means.records.catalog.touch(record.key, time.time())
+            return
+        self._noted.pop(use, None)
+        self._noted[use] = now
+        if len(self._noted) > _MOST_NOTED:
+            del self._noted[next(iter(self._noted))]
+        self.used(record, spelling)
 
     def used(self, record: Record, spelling: str) -> None:
         """Recency, and views that are missing or wrong."""

@@ -24,6 +24,7 @@ from hubclient.contract.errors import (
     UpstreamNotFound,
 )
 from hubd.fetching.counters import Outcome
+from hubd.fetching.courtesy import Courtesy
 from hubd.fetching.fetch import Fetch
 from hubd.fetching.flights import Flight, Flights
 from hubd.fetching.landing import Landed
@@ -94,6 +95,7 @@ class Resolver:
         self._fetches = Fetches(means, self._flights)
         self._recency = Recency(means, spawn)
         self._prefetches = Prefetches(spawn)
+        self._courtesy = Courtesy(means.pace, lambda: len(self._flights) > 0, self._give_way)
         self.failures = NegativeCache()
         self._shares = Shares(
             lambda: means.settings.limits, lambda: (flight.work for flight in self._flights.running())
@@ -114,7 +116,8 @@ class Resolver:
             if lease is None:
                 return None
             self._means.grace.keep(lease)
-            self._recency.used(record, ask.handle)
+            self._recency.hit(record, ask.handle)
+            self._courtesy.hit()
             return self._answer(ask, record, "hit")
 
     async def fetch(self, ask: Ask, watch: Callable[[FetchFlight], None] | None = None) -> Resolution:
@@ -174,6 +177,11 @@ class Resolver:
     def stop(self) -> None:
         """Answers all waiters `shutting-down`, and whoever comes later."""
         self._flights.close(ShuttingDown("hubd is shutting down; try again"))
+
+    def _give_way(self) -> None:
+        for flight in self._flights.running():
+            if (unpacker := flight.work.progress.unpacker) is not None:
+                unpacker.be_nice()
 
     def _without_asking(self, ask: Ask, canonical: str, name: str) -> HubError | None:
         """Why the origin is not asked, if it is not."""

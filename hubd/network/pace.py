@@ -20,12 +20,12 @@ class Allowance:
     """The arithmetic of one rate, in bytes per second. Pure but for what it remembers."""
 
     def __init__(self, rate: int) -> None:
-        self._rate = rate
+        self.rate = rate
         self._due = float("-inf")  # when all that was used is earned
 
     def use(self, size_bytes: int, now: float) -> float:
         """Counts the bytes as used; how many seconds from `now` on it takes until they are earned."""
-        self._due = max(self._due, now - _CREDIT_SECONDS) + size_bytes / self._rate
+        self._due = max(self._due, now - _CREDIT_SECONDS) + size_bytes / self.rate
         return self._due - now
 
 
@@ -41,6 +41,7 @@ class Pace:
     ) -> None:
         self._clock = clock
         self._sleep = sleep
+        self._way: _Gate | None = None
         self.change(max_rate, prefetch_max_rate)
 
     def change(self, max_rate: int | None, prefetch_max_rate: int | None) -> None:
@@ -50,8 +51,23 @@ class Pace:
         self._prefetches = _Gate(Allowance(prefetch_max_rate), clock, sleep) if prefetch_max_rate is not None else None
         pieces = (max_rate, _PIECE_SECONDS), (prefetch_max_rate, _PREFETCH_PIECE_SECONDS)
         self._piece_bytes = min(
-            (max(1, int(rate * seconds)) for rate, seconds in pieces if rate is not None), default=1
+            (max(1, int(rate * seconds)) for rate, seconds in pieces if rate is not None), default=_MOST_BUFFER_BYTES
         )
+
+    def give_way(self, rate: int | None) -> None:
+        """All fetches together keep to this rate too, from now on. To be changed as often as one likes: who waits
+        already keeps its turn.
+        """
+        if rate is None:
+            self._way = None
+        elif self._way is None:
+            self._way = _Gate(Allowance(rate), self._clock, self._sleep)
+        else:
+            self._way.change(rate)
+
+    @property
+    def gives_way(self) -> bool:
+        return self._way is not None
 
     async def take(self, size_bytes: int, *, prefetch: Callable[[], bool]) -> float:
         """Returns when so many bytes that came may be used; the seconds that it waited. `prefetch`: whether they are a
@@ -59,7 +75,7 @@ class Pace:
         """
         began = self._clock()
         while size_bytes > 0 and (gates := self._gates(prefetch())):
-            piece_bytes = min(size_bytes, self._piece_bytes)
+            piece_bytes = min(size_bytes, self._piece_bytes, *(gate.piece_bytes for gate in gates if gate is self._way))
             for gate in gates:
                 await gate.let_through(piece_bytes)
             size_bytes -= piece_bytes
@@ -67,7 +83,7 @@ class Pace:
 
     def _gates(self, prefetch: bool) -> list[_Gate]:
         """The one of prefetches first: nobody else waits while one of them waits there."""
-        return [gate for gate in (self._prefetches if prefetch else None, self._all) if gate is not None]
+        return [gate for gate in (self._prefetches if prefetch else None, self._all, self._way) if gate is not None]
 
 
 class _Gate:
@@ -78,6 +94,13 @@ class _Gate:
         self._clock = clock
         self._sleep = sleep
         self._line = asyncio.Lock()  # first come, first served
+
+    @property
+    def piece_bytes(self) -> int:
+        return max(1, int(self._allowance.rate * _PIECE_SECONDS))
+
+    def change(self, rate: int) -> None:
+        self._allowance.rate = rate
 
     async def let_through(self, size_bytes: int) -> None:
         async with self._line:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -33,8 +34,11 @@ _log = logging.getLogger(__name__)
 
 MAX_SPELLINGS = 16
 _MAX_RECORD_BYTES = 1 << 20
+_MOST_PARSED = 512  # records that are kept as they were read, some kilobytes each
 _FOR_EVER = float(2**31 - 1)  # the year 2038: the latest time that every file system can store; 0 is the earliest
 _RECORD_SUFFIX = ".json"
+
+_Version = tuple[int, ...]  # of a file: another whenever anybody has written to it, or put another in its place
 
 
 def _in_utc(at: datetime) -> datetime:
@@ -78,11 +82,16 @@ class Record(BaseModel):
 
     @property
     def key(self) -> str:
-        return record_key(handles.key(self.handle), self.reader, self.salt)
+        return _key_of(self.handle, self.reader, self.salt)
 
     def with_spelling(self, spelling: str) -> Record:
         """The same record with this spelling as the newest."""
         return self.model_copy(update={"spellings": _newest((*self.spellings, spelling))})
+
+
+@lru_cache(maxsize=_MOST_PARSED)
+def _key_of(handle: str, reader: int | None, salt: str) -> str:
+    return record_key(handles.key(handle), reader, salt)
 
 
 class _View(NamedTuple):
@@ -102,6 +111,8 @@ class Records:
         self.catalog = Catalog()
         self._disk = disk or Disk()
         self._salt: str | None = None
+        self._parsed: dict[str, tuple[_Version, Record]] = {}  # the oldest first
+        self._parsing = threading.Lock()
         # Held while a record and its views change: recovery mends views while the daemon already writes new ones.
         self._changing = threading.Lock()
 
@@ -312,6 +323,10 @@ class Records:
     def _read(self, key: str) -> Record | None:
         path = self.layout.record(key)
         try:
+            # Looked at before it is read: what is written in between has another version than the one that is kept.
+            version = _version(os.lstat(path))
+            if (known := self._parsed.get(key)) is not None and known[0] == version:
+                return known[1]
             record = Record.model_validate_json(read_file(path, _MAX_RECORD_BYTES))
         except FileNotFoundError:
             return None
@@ -324,6 +339,11 @@ class Records:
             raise from_os_error(error, "reading a record") from error
         if record.key != key:
             raise ValueError(f"it is the record of {record.handle}")
+        with self._parsing:
+            self._parsed.pop(key, None)
+            self._parsed[key] = version, record
+            if len(self._parsed) > _MOST_PARSED:
+                del self._parsed[next(iter(self._parsed))]
         return record
 
     def _write(
@@ -419,6 +439,10 @@ class Records:
         for path in map(self.layout.tfhub_view, spellings):
             if _is_tfhub_view(path):
                 self._disk.unlink(path)
+
+
+def _version(status: os.stat_result) -> _Version:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _is_wrong(view: _View) -> bool:

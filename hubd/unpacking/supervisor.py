@@ -14,6 +14,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -30,6 +31,7 @@ _READ_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 16 * 1024 * 1024  # the report of a model with very many signatures; see contract/saved_model.py
 _MAX_DETAIL = 1000
 _STDERR_TAIL = 2000
+_NICE = 10
 _FORMATS = ("saved_model", "tf1")
 _CHILD_ENVIRON = {
     "LANG": "C.UTF-8",
@@ -129,7 +131,9 @@ class Unpacker:
             stderr=PIPE,
             cwd="/",
             env=_CHILD_ENVIRON,
-            start_new_session=True,  # a Ctrl-C at the daemon's terminal is the daemon's to handle
+            # A Ctrl-C at the daemon's terminal is the daemon's to handle. In a session of its own it would have as much
+            # of the CPUs as all of the daemon's together (sched(7), autogroup).
+            process_group=0,
         )
         self._tell()
         return self
@@ -148,6 +152,12 @@ class Unpacker:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def be_nice(self) -> None:
+        """Let everybody else have the CPU first, from now on: the daemon cannot take that back."""
+        if self._process is not None and self._process.returncode is None:
+            with suppress(OSError):  # it ends at this moment
+                os.setpriority(os.PRIO_PGRP, self._process.pid, _NICE)
 
     @property
     def is_idle(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -94,3 +95,30 @@ async def test_each_spelling_is_written_however_many_come_at_once(tmp_path: Path
         written = means.records.get(record.key)
         assert written is not None
         assert written.spellings == (record.handle, *spellings)
+
+
+async def test_of_hits_that_follow_fast_the_disk_is_told_once(tmp_path: Path) -> None:
+    now = [100.0]
+    with adopt(str(tmp_path / "cache"), socket="/s") as hold, ThreadPoolExecutor(1) as threads:
+        means = means_of(hold.layout, HttpSource(Session(NETWORK)), threads)
+        record = record_of("https://h.example/m/1")
+        means.records.put(record, direct_until=0.0)
+        recency = Recency(means, asyncio.create_task, clock=lambda: now[0])
+        path = Path(hold.layout.record(record.key))
+
+        def hit(spelling: str = record.handle) -> bool:
+            """Whether the disk was told. What is in memory is, always."""
+            os.utime(path, (1, 1))
+            used_before = means.records.catalog.get(record.key)
+            recency.hit(record, spelling)
+            used_after = means.records.catalog.get(record.key)
+            assert used_before is not None
+            assert used_after is not None
+            assert used_after.last_used > used_before.last_used
+            return path.stat().st_mtime != 1
+
+        assert hit()
+        assert not hit()
+        assert hit(f"{record.handle}#other")
+        now[0] += 1.0
+        assert hit()

@@ -305,3 +305,22 @@ def test_writers_at_once_leave_views_that_say_what_the_record_says(records: Reco
     assert last in versions
     assert _views(layout) == _views_of(layout, last)
     assert os.listdir(layout.staging) == []
+
+
+def test_an_unchanged_record_is_read_once_and_a_changed_one_again(records: Records, layout: StoreLayout) -> None:
+    records.put(_RECORD, direct_until=_UNTIL)
+    path = Path(layout.record(_RECORD.key))
+    assert records.get(_RECORD.key) is records.get(_RECORD.key)
+    records.put(_RECORD.model_copy(update={"pinned": True}), direct_until=_UNTIL)
+    known = records.get(_RECORD.key)
+    assert known is not None
+    assert known.pinned
+    os.utime(path, (1, 1))
+    path.write_text(_RECORD.model_copy(update={"etag": "other"}).model_dump_json())
+    known = records.get(_RECORD.key)
+    assert known is not None
+    assert known.etag == "other"
+    path.write_text("{}")
+    assert records.get(_RECORD.key) is None
+    path.unlink()
+    assert records.get(_RECORD.key) is None
