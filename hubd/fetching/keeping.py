@@ -101,7 +101,8 @@ class Keeping:
 
     def discard(self) -> None:
         """The surrendered place goes. Never raises."""
-        self._staging.discard()
+        with self._saving:  # who hands it over may have been left alone with that, and would open its account anew
+            self._staging.discard()
 
     def _save(self, frontier_bytes: int) -> None:
         # The one before may take long on a busy disk: then this one is left out.
