@@ -124,9 +124,11 @@ class Remote:
         loop = asyncio.get_running_loop()
 
         async def watched(limit: asyncio.Timeout) -> AsyncIterator[bytes]:
+            limit.reschedule(None)
             async for chunk in chunks:
                 limit.reschedule(loop.time() + _STALL_SECONDS)
                 yield chunk
+                limit.reschedule(None)  # what our own pace holds back is not the store's fault
             limit.reschedule(loop.time() + _STALL_SECONDS)
 
         async with self._bucket() as bucket:

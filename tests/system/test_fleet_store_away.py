@@ -177,6 +177,18 @@ def test_a_stop_in_mid_upload_takes_the_claim_along(machines: Machines, origin: 
         machines.wait_until_shared(handle)
 
 
+def test_a_stop_is_clean_although_the_store_stalls(machines: Machines, origin: Origin, dam: Dam) -> None:
+    with machines.machine("a", endpoint=dam.endpoint) as one:
+        with dam.rule("PUT", "archives/") as held:
+            assert tier(one, origin.serve("/m/1", Answer(LARGE))) == "origin"
+            held.wait_until_met()
+            with dam.rule("GET"), dam.rule("PUT"), dam.rule("DELETE"):
+                assert one.stop() == 0
+        assert staged(one) == []
+        one.start()
+        assert "the last stop was not clean" not in one.log.read_text()
+
+
 def test_a_kill_in_mid_upload_is_taken_over_and_cleared_away(machines: Machines, origin: Origin, dam: Dam) -> None:
     handle = origin.serve("/m/1", Answer(LARGE))
     with machines.machine("a", endpoint=dam.endpoint) as one, machines.machine("b") as other:
