@@ -101,7 +101,6 @@ class Sharing:
         try:
             answer = await self._tier.ask(
                 progress.key,
-                progress.handle,
                 is_immutable=self._is_immutable,
                 max_age_seconds=FOR_EVER if self._is_immutable else self._rules.max_age_seconds,
                 damaged=self._unwanted,

@@ -51,7 +51,6 @@ class Turn:
         remote: Remote,
         terms: FleetSettings,
         key: str,
-        handle: str,
         hold: Hold,
         seen: SeenRecord | None,
         *,
@@ -77,7 +76,6 @@ class Turn:
         self._clock = clock
         self._random = random
         self._spawn = spawn
-        self._handle = handle
         self._figures = figures
         self._told_bytes = 0
         self._phase_began = clock()
@@ -143,13 +141,12 @@ class Turn:
         self._stop_beating()
         self._beating = self._spawn(self._beat(0.0))
 
-        with self._figures.uploading(handle=self._handle, key=self.key, total_bytes=record.archive_bytes) as sent:
+        def sent(sent_bytes: int) -> None:
+            self.received_bytes = sent_bytes
 
-            def moved(sent_bytes: int) -> None:
-                self.received_bytes = sent_bytes
-                sent(sent_bytes)
-
-            await upload(self._remote, record, archive, moved, self._random)
+        await upload(self._remote, record, archive, sent, self._random)
+        self._figures.uploaded += 1
+        self._figures.uploaded_bytes += record.archive_bytes
 
     async def _beat(self, pause_seconds: float) -> None:
         is_due = pause_seconds == 0.0  # the phase has changed

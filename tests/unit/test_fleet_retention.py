@@ -12,7 +12,7 @@ from hubclient.contract.errors import UpstreamDenied
 from hubd.fleet.claims import Claim
 from hubd.fleet.records import archive_path, claim_path, kind_of, record_path
 from hubd.fleet.retention import Module, Old, Removed, Totals
-from tests.support.fleet import HANDLE, KEY, Fleet, Machine, chunks_of, in_virtual_time, record_of
+from tests.support.fleet import HANDLE, KEY, Fleet, Machine, in_virtual_time, record_of
 
 OTHER = "https://modules.example.org/other/1"
 DAY = 86400.0
@@ -139,12 +139,3 @@ def test_names_tell_kinds() -> None:
     assert kind_of(record_path(key)) == ("record", key)
     assert kind_of(claim_path(key)) == ("claim", key)
     assert kind_of(archive_path(key)) == ("archive", key)
-
-
-@in_virtual_time
-async def test_sharing_uploads_once() -> None:
-    async with Fleet() as fleet:
-        tier, record = fleet.machine().tier, record_of()
-        assert await tier.share(record, chunks_of(), is_immutable=True) == "uploaded"
-        assert await tier.share(record, chunks_of(), is_immutable=True) == "there"
-        assert fleet.bucket.requests.by_kind["upload"] == 1

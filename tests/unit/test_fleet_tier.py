@@ -67,7 +67,7 @@ async def test_a_machine_that_waits_is_told_how_far_the_other_one_is() -> None:
     async with Fleet() as fleet:
         turn = await fleet.machine().turn()
         told: list[Claim | None] = []
-        waiting = asyncio.create_task(fleet.machine().tier.ask(KEY, "", is_immutable=True, on_wait=told.append))
+        waiting = asyncio.create_task(fleet.machine().tier.ask(KEY, is_immutable=True, on_wait=told.append))
         await fetching(turn, 20.0)
         await turn.landed(record_of(), chunks_of())
         assert isinstance(await waiting, Found)
@@ -304,4 +304,3 @@ async def test_figures_count_each_question_once_by_how_it_ended() -> None:
         assert first.tier.figures.uploaded_bytes == len(ARCHIVE)
         assert (second.tier.figures.found, second.tier.figures.waited, second.tier.figures.alone) == (1, 0, 0)
         assert first.tier.status.state == "ok"
-        assert first.tier.status.uploads == ()
