@@ -185,7 +185,15 @@ class Tier:
         """See `retention.prune`."""
         if not dry_run:
             self._require_writing()
-        return prune(self._remote, older_than_seconds, self._terms().claim_timeout, self._random, dry_run=dry_run)
+        terms = self._terms()
+        return prune(
+            self._remote,
+            older_than_seconds,
+            terms.claim_timeout,
+            self._random,
+            dry_run=dry_run,
+            may_write=terms.mode == "read-write",
+        )
 
     def _found(self, record: FleetRecord, age_seconds: float) -> Found:
         def patience() -> BusyPatience:

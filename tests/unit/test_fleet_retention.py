@@ -116,6 +116,20 @@ async def test_a_machine_that_only_reads_removes_nothing() -> None:
             await pruned(reader, 0.0)
 
 
+@in_virtual_time
+async def test_a_machine_that_only_reads_writes_nothing_to_tell_what_would_go() -> None:
+    async with Fleet() as fleet:
+        reader = fleet.machine(mode="read-only")
+        for digest, age_seconds in (("2" * 64, 3 * DAY), ("3" * 64, DAY)):
+            fleet.bucket.put(archive_path(digest), b"left over")
+            at_age(fleet, [archive_path(digest)], age_seconds)
+        assert told(await pruned(reader, DAY, dry_run=True)) == [("archive", "2" * 64, False)]
+        fleet.bucket.put(claim_path("0" * 64), Claim(holder="a" * 16).body())
+        everything = [("archive", "2" * 64, False), ("archive", "3" * 64, False)]
+        assert told(await pruned(reader, DAY / 2, dry_run=True)) == everything
+        assert {kind for kind, _ in fleet.bucket.asked} == {"list", "read"}
+
+
 @pytest.mark.parametrize(
     "path",
     [
