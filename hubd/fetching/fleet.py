@@ -42,9 +42,9 @@ class Fleet:
     ) -> None:
         self.terms = FleetSettings()
         self.tier: Tier | None = None  #: None: no store is named, or no network may be asked
-        self.uploads = Uploads(spawn, litter, Pace())
         self._reach = reach
-        self._spawn = spawn
+        self._group_spawn = spawn
+        self.uploads = Uploads(self._spawn, litter, Pace())
         self._settings: Settings | None = None
         self._figures: Figures | None = None  # they go on when settings change
         self._told: str | None = None
@@ -99,10 +99,23 @@ class Fleet:
         """Gives up what is being uploaded, and uploads no more."""
         await self.uploads.close()
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task whose end, however bad, is nobody else's: the group that owns it would end with its error."""
+        task = self._group_spawn(_logged(work))
+        task.add_done_callback(lambda _: work.close())  # where it was cancelled before its first step
+        return task
+
     async def _probe(self, tier: Tier) -> None:
         """Finds out before the first fetch does: it would wait for that."""
         await tier.probe()
         self.look()
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:  # a mistake of our own
+        log.exception("what is done behind the fetches for the fleet has failed")
 
 
 def _concern(settings: Settings) -> tuple[object, ...]:
