@@ -333,7 +333,8 @@ class Fetch(Attended):
     def _receiving(self, delivery: Delivery) -> Receiving:
         means, progress = self._means, self.progress
         if delivery.tier == "fleet":
-            return Receiving(means, progress, Patience(_FLEET_RETRIES), self.is_urgent)
+            patience = Patience(_FLEET_RETRIES, waits_after_stalls=False)
+            return Receiving(means, progress, patience, self.is_urgent)
         moved = self._sharing.moved if self._sharing is not None else None
         return Receiving(means, progress, self._patience, self.is_urgent, moved)
 

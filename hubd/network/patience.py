@@ -28,9 +28,17 @@ class TooSlow(UpstreamTimeout):
 class Patience:
     """The count of one transfer's tries."""
 
-    def __init__(self, retries: int, uniform: Callable[[float, float], float] = random.uniform) -> None:
+    def __init__(
+        self,
+        retries: int,
+        uniform: Callable[[float, float], float] = random.uniform,
+        *,
+        waits_after_stalls: bool = True,
+    ) -> None:
+        """`waits_after_stalls`: whether there is a next try after one that ended for want of any byte in time."""
         self._retries = retries
         self._uniform = uniform
+        self._waits_after_stalls = waits_after_stalls
         self._failed_in_a_row = 0
         self._most_bytes = 0
 
@@ -50,7 +58,8 @@ class Patience:
         self._failed_in_a_row += 1
         asked_seconds = error.retry_after_seconds if isinstance(error, Busy) else 0.0
         is_over = self._failed_in_a_row > self._retries or asked_seconds > _LONGEST_RETRY_AFTER_SECONDS
-        if is_over or not may_pass(error):
+        is_stall = isinstance(error, UpstreamTimeout) and not self._waits_after_stalls
+        if is_over or is_stall or not may_pass(error):
             raise error
         most = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (self._failed_in_a_row - 1))
         return max(asked_seconds, self._uniform(0.0, most))

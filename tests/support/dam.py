@@ -21,12 +21,14 @@ _HOP = {"connection", "transfer-encoding", "keep-alive"}
 @dataclass(eq=False)
 class Rule:
     """`status`: what is answered at once; None: it is held until the rule ends, and passed on then. With
-    `cut_after_bytes` it is passed on, and of the answer's body so much comes before the connection is closed."""
+    `cut_after_bytes` it is passed on, and of the answer's body so much comes before the connection is closed; where it
+    `stalls`, not before the rule ends."""
 
     method: str
     text: str
     status: int | None = None
     cut_after_bytes: int | None = None
+    stalls: bool = False
     is_met: threading.Event = field(default_factory=threading.Event)
     is_over: threading.Event = field(default_factory=threading.Event)
 
@@ -52,10 +54,16 @@ class Dam:
 
     @contextmanager
     def rule(
-        self, method: str, text: str = "", status: int | None = None, *, cut_after_bytes: int | None = None
+        self,
+        method: str,
+        text: str = "",
+        status: int | None = None,
+        *,
+        cut_after_bytes: int | None = None,
+        stalls: bool = False,
     ) -> Iterator[Rule]:
         """For the block; an empty text is in each target."""
-        rule = Rule(method, text, status, cut_after_bytes)
+        rule = Rule(method, text, status, cut_after_bytes, stalls)
         self.rules.append(rule)
         try:
             yield rule
@@ -92,22 +100,26 @@ class _Handler(BaseHTTPRequestHandler):
         dam = self.server.dam
         dam.asked.append((self.command, self.path))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        end = None
+        cutting: Rule | None = None
         for rule in [rule for rule in dam.rules if rule.method == self.command and rule.text in self.path]:
             rule.is_met.set()
             if rule.status is not None:
                 self._answer(rule.status, {}, b"")
                 return
             if rule.cut_after_bytes is not None:
-                end = rule.cut_after_bytes
+                cutting = rule
                 continue
             assert rule.is_over.wait(_WAIT_SECONDS), "the rule never ended"
         connection = http.client.HTTPConnection("127.0.0.1", dam.store_port, timeout=_WAIT_SECONDS)
         try:
             connection.request(self.command, self.path, body, dict(self.headers.items()))
             answer = connection.getresponse()
+            end = cutting.cut_after_bytes if cutting is not None else None
             self._answer(answer.status, dict(answer.getheaders()), answer.read()[:end])
-            self.close_connection = end is not None
+            self.close_connection = cutting is not None
+            if cutting is not None and cutting.stalls:
+                self.wfile.flush()
+                assert cutting.is_over.wait(_WAIT_SECONDS), "the rule never ended"
         finally:
             connection.close()
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_a_store_that_stalls_is_given_up_within_its_bound(machines: Machines, or
 
 @pytest.mark.parametrize("fault", [{"cut_after_bytes": 1000}, {"status": 500}, {"status": 403}, {"status": 404}])
 def test_a_store_that_fails_at_the_archive_costs_nobody_the_module(
-    machines: Machines, origin: Origin, dam: Dam, fault: dict[str, int]
+    machines: Machines, origin: Origin, dam: Dam, fault: dict[str, Any]
 ) -> None:
     handle = origin.serve("/m/1", Answer(LARGE))
     with machines.machine("a", endpoint=dam.endpoint) as one, machines.machine("b", endpoint=dam.endpoint) as other:
@@ -96,10 +97,28 @@ def test_a_store_that_fails_at_the_archive_costs_nobody_the_module(
         assert "the fleet's archive cannot be used" in other.log.read_text()
 
 
+def test_a_store_that_stalls_in_mid_archive_is_waited_for_once(machines: Machines, origin: Origin, dam: Dam) -> None:
+    handle, network = origin.serve("/m/1", Answer(LARGE)), 'stall_timeout = "2s"'
+    with (
+        machines.machine("a") as one,
+        machines.machine("b", endpoint=dam.endpoint, network=network) as other,
+        dam.rule("GET", "archives/", cut_after_bytes=1_000_000, stalls=True),
+    ):
+        tier(one, handle)
+        machines.wait_until_shared(handle)
+        assert tier(other, handle) == "origin"
+        asked = [target for method, target in dam.asked if method == "GET" and "archives/" in target]
+        assert len(asked) == 1
+        assert fleet(other)["state"] == "away"
+
+
 def test_a_store_that_asks_for_patience_is_left_alone_within_a_bound(
     machines: Machines, origin: Origin, dam: Dam
 ) -> None:
-    with machines.machine("a", endpoint=dam.endpoint) as alone, dam.rule("GET", "handles/", 503):
+    with (
+        machines.machine("a", endpoint=dam.endpoint, claim_timeout="2s") as alone,
+        dam.rule("GET", "handles/", 503),
+    ):
         began = time.monotonic()
         assert tier(alone, origin.serve("/m/1", Answer(made()))) == "origin"
         assert time.monotonic() - began < 2 * BOUND_SECONDS
@@ -163,7 +182,10 @@ def test_a_stop_in_mid_upload_takes_the_claim_along(machines: Machines, origin: 
 
 def test_a_kill_in_mid_upload_is_taken_over_and_cleared_away(machines: Machines, origin: Origin, dam: Dam) -> None:
     handle = origin.serve("/m/1", Answer(LARGE))
-    with machines.machine("a", endpoint=dam.endpoint) as one, machines.machine("b") as other:
+    with (
+        machines.machine("a", endpoint=dam.endpoint) as one,
+        machines.machine("b", claim_timeout="2s") as other,
+    ):
         with dam.rule("PUT", "archives/") as held:
             assert tier(one, handle) == "origin"
             held.wait_until_met()
@@ -176,6 +198,22 @@ def test_a_kill_in_mid_upload_is_taken_over_and_cleared_away(machines: Machines,
         assert tier(other, handle) == "origin"
         machines.wait_until_shared(handle)
         assert machines.object(f"archives/{LARGE_DIGEST}") == LARGE
+
+
+def test_a_store_that_the_settings_leave_in_mid_upload_gets_no_record(
+    machines: Machines, origin: Origin, dam: Dam
+) -> None:
+    handle = origin.serve("/m/1", Answer(LARGE))
+    with machines.machine("a", endpoint=dam.endpoint) as one:
+        with dam.rule("PUT", "archives/") as held:
+            assert tier(one, handle) == "origin"
+            held.wait_until_met()
+            one.config.write_text(one.config.read_text().replace("\nstore = ", "\n# store = ", 1))
+            wait_until(lambda: fleet(one)["state"] == "off")
+        wait_until(lambda: staged(one) == [])
+        assert "was not uploaded for the fleet" in one.log.read_text()
+        assert machines.record(handle) is None
+        assert one.resolve(handle)[1]["outcome"] == "hit"
 
 
 def test_an_upload_gives_way_to_a_fetch_that_finds_no_other_room(machines: Machines, origin: Origin, dam: Dam) -> None:

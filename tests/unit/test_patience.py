@@ -25,6 +25,13 @@ def test_pauses_double_up_to_eight_seconds_until_the_tries_are_used_up() -> None
         patience.pause_seconds(CUT, 0)
 
 
+def test_one_that_waits_after_no_stall_goes_on_after_cuts_alone() -> None:
+    patience = Patience(2, longest, waits_after_stalls=False)
+    assert patience.pause_seconds(CUT, 0) == 0.5
+    with pytest.raises(UpstreamTimeout):
+        patience.pause_seconds(UpstreamTimeout("stopped sending"), 10 * PROGRESS_BYTES)
+
+
 def test_a_try_that_brought_enough_begins_the_count_anew() -> None:
     patience = Patience(1, longest)
     for tried in range(1, 101):
