@@ -241,7 +241,7 @@ async def chunks(response: aiohttp.ClientResponse, host: str) -> AsyncIterator[b
     """The body as it comes. Raises upstream-* errors, after all that had arrived."""
     while True:
         try:
-            chunk = await response.content.readany()
+            chunk = await response.content.read(1 << 18)
         except Exception as error:  # as above
             if rest := _unread(response.content):
                 yield rest

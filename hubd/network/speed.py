@@ -1,13 +1,47 @@
-"""How fast a transfer is. Pure.
+"""How fast a transfer is. Pure but for a clock.
 
 Law: what our own limits hold back is not the origin's fault: it is not measured.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _LATELY_SAMPLES = 20
+
+
+class Held:
+    """How much our own limits hold the connections of a transfer back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._held = 0  # connections, just now
+        self._seconds = 0.0  # of all of them together
+        self._asked_at = clock()
+
+    @property
+    def is_now(self) -> bool:
+        return self._held > 0
+
+    @contextmanager
+    def back(self) -> Iterator[None]:
+        """For the block a connection is."""
+        self._held += 1
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._seconds += self._clock() - began
+
+    def is_most_of_the_time(self, now: float) -> bool:
+        """Whether they were for more than half of the time since this was asked last."""
+        seconds, self._seconds = self._seconds, 0.0
+        since, self._asked_at = self._asked_at, now
+        return seconds > (now - since) / 2
 
 
 class Speed:

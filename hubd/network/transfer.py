@@ -22,7 +22,7 @@ from hubd.network.patience import Patience, TooSlow
 from hubd.network.ramp import Ramp
 from hubd.network.segments import ENDLESS, Plan, Segment, segment_bytes
 from hubd.network.sources import Delivery
-from hubd.network.speed import Speed
+from hubd.network.speed import Held, Speed
 from hubd.network.spool import SpoolWriter
 from hubd.network.terms import Changed, Hooks, Received, Terms
 
@@ -69,7 +69,7 @@ class Transfer:
         self.received_bytes = self.most_connections = 0  #: by this transfer, over the network; and at a time
         self._end_bytes = delivery.total_bytes  # of the whole archive, as soon as it is known
         self._due_bytes = delivery.from_bytes  # in the spool or on the way there, each byte once or more
-        self._held = 0  # connections that our own limits hold back
+        self._held = Held()
         self._may_have_holes = False
         self._is_alone = True  # one connection, since the last pause
         self._no_ranges = delivery.part is None
@@ -133,11 +133,13 @@ class Transfer:
     async def _adjust(self) -> HubError | None:
         """More connections or fewer; the error with which all ended, if they bring too little."""
         now, plan = time.monotonic(), self._plan
-        self._speed.sample(now, self.received_bytes, is_held=self._held > 0)
+        self._speed.sample(now, self.received_bytes, is_held=self._held.is_now)
         if self._speed.is_below(self._terms.min_rate):
             await self._dismiss(*self._working)
             return TooSlow(f"the origin sends less than network.min_rate ({self._terms.min_rate} bytes per second)")
-        wanted = self._ramp.step(self.received_bytes, self._hooks.is_starving(), now)
+        # Where our own limits hold it back, more connections bring no more, and each has its buffer.
+        is_starving = self._hooks.is_starving() and not self._held.is_most_of_the_time(now)
+        wanted = self._ramp.step(self.received_bytes, is_starving, now)
         if self._no_ranges or plan.is_endless or len(self._working) >= wanted:
             return None
         if not self._may_have_holes:
@@ -224,11 +226,8 @@ class Transfer:
         """Up to the segment's end, wherever that is by then; an answer with all that follows may get more of it."""
         limit_bytes, writer = self._terms.limit_bytes, self._writer
         async for chunk in body:
-            self._held += 1
-            try:
+            with self._held.back():
                 await self._hooks.pace(len(chunk))
-            finally:
-                self._held -= 1
             if segment.end >= ENDLESS and segment.at + len(chunk) > limit_bytes:
                 raise ArchiveTooLarge(f"the archive is larger than limits.archive ({limit_bytes} bytes)")
             self._due_bytes = min(self._due_bytes + len(chunk), self._end_bytes or ENDLESS)

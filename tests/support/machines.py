@@ -35,13 +35,14 @@ class Machines:
         endpoint: str | None = None,
         bucket: str = BUCKET,
         cache: str = "",
+        claim_timeout: str = "30s",
     ) -> str:
         """`endpoint`: where the store is thought to be, if not where it is."""
         credential = secret(self._directory, f"s3://{bucket}", "aws-keys", AWS_KEYS)
         settings = self.store.settings()
         if endpoint is not None:
             settings = settings.replace(self.store.endpoint, endpoint)
-        named = f'[fleet]\nstore = "s3://{bucket}/{self.prefix}"\nclaim_timeout = "2s"\n{fleet}\n'
+        named = f'[fleet]\nstore = "s3://{bucket}/{self.prefix}"\nclaim_timeout = "{claim_timeout}"\n{fleet}\n'
         limits = f'[cache]\nmin_free = "0B"\n{cache}\n' if cache else ""
         return f"{limits}{named}[network]\n{network}\n{settings}{credential}{more}"
 

@@ -36,7 +36,7 @@ def machines(tmp_path: Path, store: S3Server) -> Machines:
 
 @pytest.fixture
 def one(machines: Machines) -> Iterator[Daemon]:
-    with machines.machine("one") as running:
+    with machines.machine("one", claim_timeout="2s") as running:  # what is younger is not pruned
         yield running
 
 

@@ -115,7 +115,10 @@ def test_a_store_that_stalls_in_mid_archive_is_waited_for_once(machines: Machine
 def test_a_store_that_asks_for_patience_is_left_alone_within_a_bound(
     machines: Machines, origin: Origin, dam: Dam
 ) -> None:
-    with machines.machine("a", endpoint=dam.endpoint) as alone, dam.rule("GET", "handles/", 503):
+    with (
+        machines.machine("a", endpoint=dam.endpoint, claim_timeout="2s") as alone,
+        dam.rule("GET", "handles/", 503),
+    ):
         began = time.monotonic()
         assert tier(alone, origin.serve("/m/1", Answer(made()))) == "origin"
         assert time.monotonic() - began < 2 * BOUND_SECONDS
@@ -191,7 +194,10 @@ def test_a_stop_is_clean_although_the_store_stalls(machines: Machines, origin: O
 
 def test_a_kill_in_mid_upload_is_taken_over_and_cleared_away(machines: Machines, origin: Origin, dam: Dam) -> None:
     handle = origin.serve("/m/1", Answer(LARGE))
-    with machines.machine("a", endpoint=dam.endpoint) as one, machines.machine("b") as other:
+    with (
+        machines.machine("a", endpoint=dam.endpoint) as one,
+        machines.machine("b", claim_timeout="2s") as other,
+    ):
         with dam.rule("PUT", "archives/") as held:
             assert tier(one, handle) == "origin"
             held.wait_until_met()

@@ -16,6 +16,7 @@ import pytest
 from hubclient.contract.errors import ArchiveTooLarge, UpstreamDenied, UpstreamTimeout, UpstreamUnavailable
 from hubd.network.conditions import RangeRefused, Validators
 from hubd.network.connections import Connections
+from hubd.network.pace import Pace
 from hubd.network.patience import Patience
 from hubd.network.sources import Delivery
 from hubd.network.terms import Changed, Hooks, Received, Terms
@@ -71,8 +72,9 @@ async def run(
     connections: int = 4,
     patience: Patience | None = None,
     terms: Terms | None = None,
+    hooks: Hooks | None = None,
 ) -> Received:
-    hooks = Hooks(lambda _: None, is_starving=lambda: True)
+    hooks = hooks or Hooks(lambda _: None, is_starving=lambda: True)
     terms = terms or Terms(10**9, connections=4)
     async with Connections(16, 16).first("host", lambda: True) as place:
         told = replace(told, extra=place.extra)
@@ -101,6 +103,15 @@ async def test_several_connections_share_an_archive_that_comes_slowly(tmp_path: 
     assert len(place.asked) >= 3
     asked = Counter(byte for start, end in place.asked for byte in range(start // MIB, (end or len(BODY)) // MIB))
     assert max(asked.values()) <= 2, "nothing but the seams is asked for twice"
+
+
+async def test_what_our_own_limits_hold_back_takes_no_more_connections(tmp_path: Path) -> None:
+    place, pace = Place(), Pace(20 * MIB)
+    hooks = Hooks(
+        lambda _: None, is_starving=lambda: True, pace=lambda size_bytes: pace.take(size_bytes, prefetch=lambda: False)
+    )
+    assert is_whole(await run(delivery(pieces(BODY), place=place), tmp_path, hooks=hooks), tmp_path)
+    assert place.asked == []
 
 
 async def test_a_small_rest_is_left_to_one_connection(tmp_path: Path) -> None:
