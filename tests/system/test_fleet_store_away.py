@@ -112,6 +112,25 @@ def test_a_store_that_stalls_in_mid_archive_is_waited_for_once(machines: Machine
         assert fleet(other)["state"] == "away"
 
 
+def test_what_a_store_sent_of_an_archive_is_not_gone_on_from_at_the_origin(
+    machines: Machines, origin: Origin, dam: Dam
+) -> None:
+    """Its digest would be compared with nothing; and that both name a version alike says nothing of the bytes."""
+    damaged = bytes([*LARGE[:500_000], LARGE[500_000] ^ 1, *LARGE[500_001:]])
+    etag = f'"{hashlib.md5(damaged).hexdigest()}"'
+    handle, network = origin.serve("/m/1", Answer(LARGE, etag=etag, ranges=True)), 'stall_timeout = "2s"'
+    with (
+        machines.machine("a") as one,
+        machines.machine("b", endpoint=dam.endpoint, network=network) as other,
+        dam.rule("GET", "archives/", cut_after_bytes=1_000_000, stalls=True),
+    ):
+        tier(one, handle)
+        machines.wait_until_shared(handle)
+        machines.put(f"archives/{LARGE_DIGEST}", damaged)
+        assert tier(other, handle) == "origin"
+        assert origin.asked("/m/1")[-1].headers.get("Range") is None
+
+
 def test_a_store_that_asks_for_patience_is_left_alone_within_a_bound(
     machines: Machines, origin: Origin, dam: Dam
 ) -> None:
