@@ -50,7 +50,7 @@ class Fleet:
         self._told: str | None = None
 
     def apply(self, settings: Settings) -> None:
-        """From now on by these; what is under way has its next word with the store that they name."""
+        """From now on by these; what is under way ends where they name another store."""
         before, self._settings = self._settings, settings
         self.uploads.pace.change(settings.network.max_rate, settings.network.prefetch_max_rate)
         if before is not None and _concern(before) == _concern(settings):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from hubclient.contract.errors import DigestMismatch
+from hubclient.contract.errors import DigestMismatch, Offline
 from hubd.fleet.claims import Alone, Claim
 from hubd.fleet.records import archive_path, record_path
 from hubd.fleet.tier import Found
@@ -17,6 +18,7 @@ from tests.support.fleet import (
     KEY,
     Fleet,
     Machine,
+    ScriptedBucket,
     chunks_of,
     fetching,
     in_virtual_time,
@@ -261,6 +263,23 @@ async def test_an_archive_that_was_found_damaged_is_uploaded_again_by_one() -> N
         assert kinds(outcomes) == ["Found"] * 9 + ["Turn"]
         assert fleet.bucket.objects[archive_path(record_of().digest)].data == ARCHIVE
         assert isinstance(await fleet.machine().ask(damaged=bad), Found)
+
+
+@in_virtual_time
+async def test_what_was_uploaded_to_one_store_is_told_of_in_no_other() -> None:
+    async with Fleet() as fleet:
+        turn = await fleet.machine().turn()
+        other = ScriptedBucket()
+        other.name = "s3://simulated/another"
+
+        async def chunks() -> AsyncIterator[bytes]:
+            fleet.bucket = other  # by settings that are new
+            yield ARCHIVE
+
+        with pytest.raises(Offline, match="not the \\[fleet\\] store any more"):
+            await turn.landed(record_of(), chunks)
+        assert not turn.is_lost
+        assert other.asked == []
 
 
 @in_virtual_time
