@@ -129,6 +129,8 @@ class Sharing:
         Where it is the store that failed, or that was refused before, the next one comes from the origin.
         """
         self._look()
+        if self._turn is not None and isinstance(error, _DAMAGE):
+            self._turn.found_damaged()
         found, self._found = self._found, None
         is_worth = error is None or isinstance(error, _DAMAGE)
         if found is not None and is_worth and self._unwanted is None:

@@ -88,6 +88,10 @@ class Turn:
         if not self.is_uploading:
             self.received_bytes, self.total_bytes = received_bytes, total_bytes
 
+    def found_damaged(self) -> None:
+        """The archive of `stale` is no good: what lands is uploaded in its place, though it be of the same name."""
+        self._is_repair = True
+
     async def landed(self, record: FleetRecord, archive: Archive) -> Shared:
         """The module is here, whole: share it. Raises what the store does, and `DigestMismatch` as `write_record`.
 
