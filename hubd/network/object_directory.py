@@ -12,13 +12,13 @@ from contextlib import aclosing, asynccontextmanager
 
 from yarl import URL
 
-from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamNotFound
+from hubclient.contract.errors import HubError, UpstreamNotFound
 from hubd.config import LimitSettings
 from hubd.network.conditions import Validators
 from hubd.network.connections import Claim, Connections
 from hubd.network.object_tree import Get, ObjectTree
 from hubd.network.sources import ArchiveRequest, Delivery
-from hubd.network.tree_listing import files_of
+from hubd.network.tree_listing import files_of, too_many
 from hubd.network.virtual_tar import File, VirtualTar
 from hubd.objects.store import ObjectStore
 from hubd.objects.urls import ObjectInfo, ObjectUrl
@@ -73,7 +73,7 @@ async def _listed(store: ObjectStore, url: ObjectUrl, limits: LimitSettings) -> 
     async for info in store.listing(url.path):
         listed.append(info)
         if len(listed) > limits.files + 1:  # a directory counts like its marker, but for the module's own
-            raise ArchiveTooLarge(f"the directory holds more than the limit of {limits.files} files and directories")
+            raise too_many(limits)
     return files_of(listed, url, limits)
 
 
