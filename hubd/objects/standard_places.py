@@ -19,6 +19,14 @@ log = logging.getLogger(__name__)
 # What obstore and its HTTP library would take from the environment by themselves.
 _PREFIXES = ("AWS_", "AZURE_", "GOOGLE_")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_OTHERS = (  # a file with Google's key, and where roles are asked for
+    "SERVICE_ACCOUNT",
+    "GCE_METADATA_HOST",
+    "GCE_METADATA_IP",
+    "GCE_METADATA_ROOT",
+    "IDENTITY_ENDPOINT",
+    "IDENTITY_HEADER",
+)
 
 
 def take(environ: dict[str, str] | os._Environ[str]) -> dict[str, str]:
@@ -28,7 +36,7 @@ def take(environ: dict[str, str] | os._Environ[str]) -> dict[str, str]:
     """
     before = dict(environ)
     for name in before:
-        if name.startswith(_PREFIXES) or name.upper() in _PROXIES:
+        if name.startswith(_PREFIXES) or name in _OTHERS or name.upper() in _PROXIES:
             del environ[name]
     return before
 
