@@ -307,11 +307,12 @@ def with_environ(settings: Settings, environ: Mapping[str, str]) -> Settings:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a daemon lives. `user`: it serves its own user alone."""
+    """Where a daemon lives. `user`: it serves its own user alone. `is_usual`: the cache is where it is unless told."""
 
     cache: str
     socket: str
     user: bool
+    is_usual: bool = False
 
 
 def locate(
@@ -321,9 +322,8 @@ def locate(
     default_cache = places.user_cache(environ) if user else places.SERVICE_CACHE
     cache = os.path.abspath(cache_dir or settings.cache.dir or places.explicit_cache(environ) or default_cache)
     default_socket = places.user_socket(cache, environ) if user else places.SERVICE_SOCKET
-    return Place(
-        cache, os.path.abspath(socket or settings.api.socket or environ.get("HUBD_SOCKET") or default_socket), user
-    )
+    socket = os.path.abspath(socket or settings.api.socket or environ.get("HUBD_SOCKET") or default_socket)
+    return Place(cache, socket, user, is_usual=cache == os.path.abspath(default_cache))
 
 
 def _complaint(file: str, location: tuple[int | str, ...], error: ErrorDetails) -> str:

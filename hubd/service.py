@@ -85,7 +85,9 @@ async def serve(source: Source, settings: Settings, place: Place, passed: socket
     take_turns(_TURN_SECONDS)
     systemd.notify(f"STATUS=opening the cache {place.cache}")
     allow_network = settings.cache.allow_network_filesystem
-    with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network) as hold:
+    # What a user's own credentials opened is that user's. Another directory may be meant to be read by others.
+    is_private = place.user and place.is_usual
+    with adopt(place.cache, socket=place.socket, allow_network_filesystem=allow_network, is_private=is_private) as hold:
         entrance.settle(hold.layout.root, settings.access)
         trees = Trees(hold.layout)
         partials = Partials(hold.layout, trees.ledger, settings.cache.keep_partial)

@@ -7,18 +7,18 @@ delivered is the version that was listed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 from yarl import URL
 
-from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamNotFound
+from hubclient.contract.errors import HubError, UpstreamNotFound
 from hubd.config import LimitSettings
 from hubd.network.conditions import Validators
-from hubd.network.connections import Claim, Connections
+from hubd.network.connections import Claim, Connections, Place
 from hubd.network.object_tree import Get, ObjectTree
 from hubd.network.sources import ArchiveRequest, Delivery
-from hubd.network.tree_listing import files_of
+from hubd.network.tree_listing import files_of, too_many
 from hubd.network.virtual_tar import File, VirtualTar
 from hubd.objects.store import ObjectStore
 from hubd.objects.urls import ObjectInfo, ObjectUrl
@@ -41,8 +41,8 @@ async def open_directory(
     host = store.place.host
     async with Claim(connections, request.is_urgent, request.users) as claim:
         await claim.move(host)
-        files = await without_markers(await _listed(store, url, limits), get, most_connections)
-        tar = VirtualTar(files, str(url))
+        files = await without_markers(await _listed(store, url, limits), get, most_connections, claim.extra)
+        tar = await asyncio.to_thread(VirtualTar, files, str(url))
         stated, end = Validators(tar.etag), URL(str(url), encoded=True)
         if request.known is not None and request.known.etag == tar.etag:
             yield Delivery(None, None, stated, host, url=end)
@@ -73,17 +73,22 @@ async def _listed(store: ObjectStore, url: ObjectUrl, limits: LimitSettings) -> 
     async for info in store.listing(url.path):
         listed.append(info)
         if len(listed) > limits.files + 1:  # a directory counts like its marker, but for the module's own
-            raise ArchiveTooLarge(f"the directory holds more than the limit of {limits.files} files and directories")
-    return files_of(listed, url, limits)
+            raise too_many(limits)
+    # In a thread, as is what comes of it: of a hundred thousand names each takes a second.
+    return await asyncio.to_thread(files_of, listed, url, limits)
 
 
-async def without_markers(files: list[File], get: Get, at_once: int) -> list[File]:
-    """The files without those empty ones that are markers of directories.
+async def without_markers(
+    files: list[File], get: Get, most_connections: int, extra: Callable[[], Place | None]
+) -> list[File]:
+    """The files without those empty ones that are markers of directories. The caller has a place for one connection;
+    `extra` is the right to one more, if there is one now.
 
     An object ``assets/`` that marks an empty directory is listed as ``assets`` by some stores: whether it is a file
     of that name only the store can say.
     """
-    doubtful = iter([file for file in files if not file.size_bytes])
+    empty = [file for file in files if not file.size_bytes]
+    doubtful = iter(empty)
     markers: set[File] = set()
 
     async def ask() -> None:
@@ -94,10 +99,16 @@ async def without_markers(files: list[File], get: Get, at_once: int) -> list[Fil
             except UpstreamNotFound:
                 markers.add(file)
 
+    places: list[Place] = []
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
+            group.create_task(ask())
+            while len(places) + 1 < min(most_connections, len(empty)) and (place := extra()) is not None:
+                places.append(place)
                 group.create_task(ask())
     except BaseExceptionGroup as failures:
         raise next((error for error in failures.exceptions if isinstance(error, HubError)), failures) from None
+    finally:
+        for place in places:
+            place.release()
     return [file for file in files if file not in markers]

@@ -6,14 +6,15 @@ is told to nobody. So it passes the guard, is paced, and goes on where it was, a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 
 import aiohttp
 from yarl import URL
 
-from hubclient.contract.errors import HandleForbidden, UpstreamNotFound
+from hubclient.contract.errors import HandleForbidden, HubError, UpstreamNotFound
 from hubd.config import LimitSettings
 from hubd.network.connections import Claim
 from hubd.network.failures import Hopeless
@@ -30,6 +31,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REMOVED = frozenset({200, 202, 204})
 _TOLD = frozenset({400, 401, 403, 404})  # in whose bodies a code may say more
 _MAX_ERROR_BYTES = 4096
+_TOLD_SECONDS = 5.0
 
 
 class ObjectSource:
@@ -138,8 +140,10 @@ async def _require_usable(response: aiohttp.ClientResponse, store: ObjectStore, 
 async def _told(response: aiohttp.ClientResponse, host: str) -> bytes:
     """The beginning of what a store says of an error, to look for codes in it."""
     body = response.headers.get("x-ms-error-code", "").encode()
-    async for chunk in chunks(response, host):
-        body += chunk
-        if len(body) > _MAX_ERROR_BYTES:
-            break
+    with suppress(TimeoutError, HubError):  # the status tells enough, and nobody waits for what comes in drips
+        async with asyncio.timeout(_TOLD_SECONDS):
+            async for chunk in chunks(response, host):
+                body += chunk
+                if len(body) > _MAX_ERROR_BYTES:
+                    break
     return body

@@ -7,7 +7,7 @@ directory, and all together keep to the limits. Nothing was fetched yet.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from hubclient.contract.errors import ArchiveTooLarge, ArchiveUnsafe, NotAModule, UpstreamNotFound
 from hubd.config import LimitSettings
@@ -31,19 +31,19 @@ def files_of(listed: Iterable[ObjectInfo], directory: ObjectUrl, limits: LimitSe
         name = info.path.removeprefix(prefix)
         if not info.path.startswith(prefix) or not name or (name.endswith("/") and not info.size_bytes):
             continue
-        _check_name(name)
+        _check_name(name, limits)
         if name in found:
             raise ArchiveUnsafe(f"the store lists {_shown(name)} twice")
         found[name] = File(name, info.size_bytes, _etag(info))
     if not found:
         raise UpstreamNotFound(f"there is no directory {directory}, nor an archive of this name")
-    directories = {above for name in found for above in _above(name)}
+    directories = _directories(found, limits)
     for name in directories & found.keys():
         # Browsers of buckets make an empty object for a directory; many stores list it without the slash behind it.
         if found.pop(name).size_bytes:
             raise ArchiveUnsafe(f"the store has {_shown(name)} both as a file and as a directory")
     if len(found) + len(directories) > limits.files:
-        raise ArchiveTooLarge(f"the directory holds more than the limit of {limits.files} files and directories")
+        raise too_many(limits)
     if sum(file.size_bytes for file in found.values()) > limits.module:
         raise ArchiveTooLarge(f"the module is larger than the limit of {limits.module} bytes")
     if _MODULE_FILES.isdisjoint(found):
@@ -51,18 +51,32 @@ def files_of(listed: Iterable[ObjectInfo], directory: ObjectUrl, limits: LimitSe
     return list(found.values())
 
 
-def _check_name(name: str) -> None:
+def too_many(limits: LimitSettings) -> ArchiveTooLarge:
+    return ArchiveTooLarge(f"the directory holds more than the limit of {limits.files} files and directories")
+
+
+def _check_name(name: str, limits: LimitSettings) -> None:
+    if len(name.encode(errors="replace")) > limits.path:
+        raise ArchiveUnsafe(f"the name of {_shown(name)} is longer than the limit of {limits.path} bytes")
+    if name.count("/") >= limits.depth:
+        raise ArchiveUnsafe(f"{_shown(name)} lies deeper than the limit of {limits.depth} levels")
     if _UNCLEAN.search(name):
         raise ArchiveUnsafe(f"the name of {_shown(name)} has a control character or a backslash")
     if any(segment in ("", ".", "..") for segment in name.split("/")):
         raise ArchiveUnsafe(f"the name of {_shown(name)} has an empty, '.' or '..' segment")
 
 
-def _above(name: str) -> Iterator[str]:
-    """The directories that a file lies in, the nearest first."""
-    while "/" in name:
-        name = name.rpartition("/")[0]
-        yield name
+def _directories(names: Iterable[str], limits: LimitSettings) -> set[str]:
+    """Those that the files lie in. Counted as they are found: long names imply far more than there are files."""
+    found: set[str] = set()
+    for name in names:
+        above = name.rpartition("/")[0]
+        while above and above not in found:  # what lies above a known one is known
+            found.add(above)
+            above = above.rpartition("/")[0]
+        if len(found) > limits.files:
+            raise too_many(limits)
+    return found
 
 
 def _etag(info: ObjectInfo) -> str:

@@ -19,6 +19,14 @@ log = logging.getLogger(__name__)
 # What obstore and its HTTP library would take from the environment by themselves.
 _PREFIXES = ("AWS_", "AZURE_", "GOOGLE_")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_OTHERS = (  # a file with Google's key, and where roles are asked for
+    "SERVICE_ACCOUNT",
+    "GCE_METADATA_HOST",
+    "GCE_METADATA_IP",
+    "GCE_METADATA_ROOT",
+    "IDENTITY_ENDPOINT",
+    "IDENTITY_HEADER",
+)
 
 
 def take(environ: dict[str, str] | os._Environ[str]) -> dict[str, str]:
@@ -28,7 +36,7 @@ def take(environ: dict[str, str] | os._Environ[str]) -> dict[str, str]:
     """
     before = dict(environ)
     for name in before:
-        if name.startswith(_PREFIXES) or name.upper() in _PROXIES:
+        if name.startswith(_PREFIXES) or name in _OTHERS or name.upper() in _PROXIES:
             del environ[name]
     return before
 
@@ -40,6 +48,7 @@ class StandardPlaces:
         self._environ = environ
         self._home = environ.get("HOME") or os.path.expanduser("~")
         self._files: dict[str, SecretFile[Keys]] = {}
+        self._told: set[str] = set()
 
     def keys(self, scheme: str) -> Keys | None:
         """What is there for ``s3``, ``gs`` or ``az``. A file that cannot be used is none, and the log says so."""
@@ -68,7 +77,7 @@ class StandardPlaces:
             if sas := get("AZURE_STORAGE_SAS_TOKEN") or get("AZURE_STORAGE_SAS_KEY"):
                 return azure_sas(os.fsencode(sas))
         except ValueError as error:
-            log.warning("there is no credential for az://: a variable AZURE_STORAGE_... %s", error)
+            self._tell(f"there is no credential for az://: a variable AZURE_STORAGE_... {error}")
         return None
 
     def _of_file(self, path: str, whose: str, parse: Callable[[bytes], Keys]) -> Keys | None:
@@ -78,6 +87,12 @@ class StandardPlaces:
             try:
                 file = self._files[path] = SecretFile(path, whose, parse, max_bytes=MAX_FILE_BYTES)
             except ValueError as error:
-                log.warning("there is no credential for %s: %s", whose, error)
+                self._tell(f"there is no credential for {whose}: {error}")
                 return None
         return file.now()
+
+    def _tell(self, what: str) -> None:
+        """Once: it is met anew by each request, and a directory takes one for each of its files."""
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("%s", what)

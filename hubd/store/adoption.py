@@ -33,8 +33,16 @@ class CacheUnusable(Exception):
     """This directory cannot be the cache; the text tells whoever starts the daemon why, and what to do."""
 
 
-def adopt(root: str, *, socket: str, allow_network_filesystem: bool = False, disk: Disk | None = None) -> CacheHold:
+def adopt(
+    root: str,
+    *,
+    socket: str,
+    allow_network_filesystem: bool = False,
+    is_private: bool = False,
+    disk: Disk | None = None,
+) -> CacheHold:
     """Make the directory a cache if it is none yet, and hold it. `socket` is told to whoever looks for its daemon.
+    `is_private`: one that is made here is closed to all other users.
 
     Raises `CacheUnusable`: on a network file system (unless allowed), for a directory that someone else can write to,
     that holds names of the layout without being a cache, or a newer layout, and when another daemon holds it.
@@ -50,7 +58,7 @@ def adopt(root: str, *, socket: str, allow_network_filesystem: bool = False, dis
                 f"cannot use {layout.root} as the cache: {fault}, and whoever can could put another directory in its "
                 "place; choose another directory"
             )
-        _make_root(layout.root, disk)
+        _make_root(layout.root, 0o700 if is_private else 0o755, disk)
         _check_directory(layout.root)
         _recognise(layout, disk)
         _make(layout.staging, 0o700, layout, disk)
@@ -78,14 +86,15 @@ def _refuse_network_file_system(root: str) -> None:
         )
 
 
-def _make_root(root: str, disk: Disk) -> None:
+def _make_root(root: str, mode: int, disk: Disk) -> None:
     missing = []
-    while not os.path.lexists(root):
-        missing.append(root)
-        root = os.path.dirname(root)
+    above = root
+    while not os.path.lexists(above):
+        missing.append(above)
+        above = os.path.dirname(above)
     for directory in reversed(missing):
         with suppress(FileExistsError):
-            disk.mkdir(directory, 0o755)
+            disk.mkdir(directory, mode if directory == root else 0o755)
 
 
 def _check_directory(path: str) -> None:

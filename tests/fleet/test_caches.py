@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 
@@ -18,6 +20,7 @@ from tests.support.archives import MODULE, archive
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 from tests.support.origin import Answer, Asked, Origin
+from tests.support.raw_origin import sending
 from tests.support.waiting import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "docs/operations"
@@ -117,6 +120,19 @@ def test_nginx_asks_whether_what_has_no_version_changed_and_sends_no_byte_of_it_
     changed = archive(MODULE)
     models.serve("/acme/unversioned", Answer(changed, ranges=True, etag='"v2"'))
     wait_until(lambda: cached_by_nginx[1].resolve(handle, refresh=True)[1]["digest"] == sha256(changed))
+
+
+@needs_nginx
+def test_nginx_leaves_it_to_the_stores_clock_how_old_a_record_is(place: Path, authority: Authority) -> None:
+    then = "Mon, 01 Jan 2001 00:00:00 GMT"
+    record = f"HTTP/1.1 200 OK\r\nDate: {then}\r\nLast-Modified: {then}\r\nContent-Length: 2\r\n\r\n{{}}"
+    with sending(record.encode()) as url:
+        places = {"store": urlsplit(url).netloc, "trusted": str(authority.bundle)}
+        with (
+            nginx.cache(place / "clock", EXAMPLES / "nginx-cache.conf", **places) as port,
+            urlopen(f"http://127.0.0.1:{port}/b/fleet/handles/{'a' * 64}.json", timeout=20) as answer,
+        ):
+            assert answer.headers.get_all("Date") == [then]
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -97,6 +98,20 @@ def test_the_guides_example_works_with_nothing_set_up(home: Path, origin: Origin
     path = Path(Resolver(environ_of(home)).resolve(handle))
     assert path.is_relative_to(home / "my_module_cache")
     assert (path / "saved_model.pb").is_file()
+
+
+def test_nobody_else_enters_a_cache_that_is_made_at_its_usual_place(home: Path, origin: Origin) -> None:
+    handle = origin.serve("/m/1", Answer(archive()))
+    usual = environ_of(home, XDG_CACHE_HOME=str(home / "caches"))
+    del usual["TFHUB_CACHE_DIR"]
+    try:
+        for environ, cache, mode in ((usual, "caches/hubd", 0o700), (environ_of(home), "my_module_cache", 0o755)):
+            path = Path(Resolver(environ).resolve(handle))
+            assert path.is_relative_to(home / cache)
+            assert stat.S_IMODE((home / cache).stat().st_mode) == mode
+            assert stat.S_IMODE((home / cache).parent.stat().st_mode) & 0o022 == 0
+    finally:
+        end_daemon(usual)
 
 
 def test_what_the_first_program_ignores_or_blocks_does_not_reach_the_daemon(home: Path, origin: Origin) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from hubclient.contract.errors import (
     UpstreamUnavailable,
 )
 from hubd import config
+from hubd.network import objects
 from hubd.network.bucket import StoreBucket
 from hubd.network.conditions import RangeRefused, Resume
 from hubd.network.sources import ArchiveRequest
@@ -233,6 +236,19 @@ async def test_what_redirects_is_not_followed_by_what_is_written_or_removed(orig
             with pytest.raises(UpstreamUnavailable, match="is redirected, which is not followed"):
                 await attempt
     assert origin.asked("/there") == []
+
+
+@pytest.mark.parametrize("how", [{"gate_after_bytes": 5}, {"cut_after_bytes": 5}])
+async def test_an_error_that_never_ends_is_told_by_its_status(
+    how: dict[str, Any], origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_TOLD_SECONDS", 0.2)
+    origin.serve("/b/x/a", Answer(b"<Error><Code>AccessDenied</Code></Error>", 403, **how))
+    stated = f'[[object_store]]\nmatch = "s3://"\nendpoint = "{origin.url("").rstrip("/")}"\n'
+    async with asyncio.timeout(20), bucket_of(tmp_path, stated, "s3://b/x") as bucket:
+        for attempt in (bucket.read("a", 10), bucket.remove("a"), bucket.size_bytes("a")):
+            with pytest.raises(UpstreamDenied, match="HTTP 403"):
+                await attempt
 
 
 async def test_a_provider_is_asked_only_where_the_network_allows_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +96,9 @@ def test_a_users_own_that_cannot_be_used_is_none_and_the_log_says_why(
     (tmp_path / "open.ini").chmod(0o644)
     environ = {"HOME": str(tmp_path), "AWS_SHARED_CREDENTIALS_FILE": f"{tmp_path}/open.ini", "AZURE_STORAGE_KEY": "-"}
     with caplog.at_level(logging.WARNING):
-        assert [StandardPlaces(environ).keys(scheme) for scheme in ("s3", "az")] == [None, None]
+        theirs = StandardPlaces(environ)
+        assert [theirs.keys(scheme) for scheme in ("s3", "az", "s3", "az")] == [None] * 4
+    assert caplog.text.count("there is no credential for ") == 2  # and not at each request
     assert "there is no credential for s3://" in caplog.text
     assert "chmod it to 0600" in caplog.text
     assert "AZURE_STORAGE_... must have one line" in caplog.text
@@ -109,11 +112,31 @@ def test_what_the_library_would_heed_is_taken_out_of_the_environment() -> None:
         "AZURE_X": "c",
         "https_proxy": "d",
         "ALL_PROXY": "e",
-        "PATH": "f",
+        "SERVICE_ACCOUNT": "f",
+        "IDENTITY_ENDPOINT": "g",
+        "PATH": "h",
     }
     before = dict(environ)
     assert standard_places.take(environ) == before
-    assert environ == {"PATH": "f"}
+    assert environ == {"PATH": "h"}
+
+
+@pytest.mark.parametrize("name", ["SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_APPLICATION_CREDENTIALS"])
+def test_what_was_taken_out_no_longer_keeps_a_bucket_from_being_asked(name: str, tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from hubd.objects import backend, endpoints, standard_places, urls; "
+        "_ = sys.argv[1:] and standard_places.take(os.environ); "
+        "place = endpoints.place(urls.ObjectUrl('gs', 'b', 'm'), ()); "
+        "print(type(backend.client(place, None, backend.Connecting(1.0))).__name__)"
+    )
+
+    def run(*arguments: str) -> str:
+        environ = {**os.environ, "HOME": str(tmp_path), name: str(tmp_path / "missing")}
+        command = [sys.executable, "-c", program, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environ).stdout
+
+    assert run() == ""  # or this test would prove nothing
+    assert run("take") == "GCSStore\n"
 
 
 def test_a_daemon_that_asks_no_object_store_does_not_load_what_would() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import aiohttp
 import pytest
@@ -209,8 +210,43 @@ async def test_empty_objects_that_the_store_does_not_have_under_their_name_are_m
         def get(name: str, headers: dict[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
             return session.following(URL(origin.url(f"/{name}")), headers)
 
-        assert await without_markers(files, get, 4) == files[1:]
+        assert await without_markers(files, get, 4, lambda: None) == files[1:]
         assert origin.asked("/saved_model.pb") == []
         origin.serve("/empty", Answer(status=503))
         with pytest.raises(UpstreamUnavailable, match="503"):
-            await without_markers(files, get, 4)
+            await without_markers(files, get, 4, lambda: None)
+
+
+async def test_markers_are_asked_after_over_no_more_connections_than_the_host_may_have(origin: Origin) -> None:
+    files = [File(f"empty/{number}", 0, ETAG) for number in range(20)]
+    arrived, gate, at_once = threading.Semaphore(0), threading.Event(), []
+    running = set[str]()
+
+    def before(name: str) -> None:
+        running.add(name)
+        at_once.append(len(running))
+        arrived.release()
+        gate.wait(20)
+        running.discard(name)
+
+    for file in files:
+        serve(origin, file.name, b"", before=partial(before, file.name))
+    async with (
+        Session(NETWORK.model_copy(update={"connections_per_host": 3})) as session,
+        Claim(session.connections, lambda: True) as claim,
+    ):
+        await claim.move("127.0.0.1")
+
+        def get(name: str, headers: dict[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+            return session.following(URL(origin.url(f"/{name}")), headers)
+
+        asking = asyncio.create_task(without_markers(files, get, MOST_CONNECTIONS, claim.extra))
+        try:
+            for _ in range(3):
+                assert await asyncio.to_thread(arrived.acquire, timeout=20)
+        finally:
+            gate.set()
+        assert await asking == files
+        assert max(at_once) == 3
+        places = [claim.extra() for _ in range(3)]
+        assert [place is not None for place in places] == [True, True, False]  # all were given back
