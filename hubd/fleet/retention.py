@@ -119,6 +119,12 @@ async def prune(
             await remote.remove(read.info.path)
         removed, removed_bytes = removed + 1, removed_bytes + read.info.size_bytes
         yield Old("record", read.key, read.record.handle, read.info.size_bytes, read.age_seconds, not dry_run)
+    if not dry_run and (stock.archives or stock.claims):
+        # To read many records takes a while, in which machines share more: also what was there, and had no name.
+        before, stock = stock, await _listed(remote)
+        changed = {key: info for key, info in stock.records.items() if before.records.get(key) != info}
+        async for read in _records(remote, _Stock(changed)):
+            named |= read.digests
     others: list[tuple[Kind, str, ObjectInfo]] = [
         *(("archive", digest, info) for digest, info in stock.archives.items() if digest not in named),
         *(("claim", key, info) for key, info in stock.claims.items()),

@@ -12,7 +12,7 @@ from hubclient.contract.errors import UpstreamDenied
 from hubd.fleet.claims import Claim
 from hubd.fleet.records import archive_path, claim_path, kind_of, record_path
 from hubd.fleet.retention import Module, Old, Removed, Totals
-from tests.support.fleet import HANDLE, KEY, Fleet, Machine, in_virtual_time, record_of
+from tests.support.fleet import ARCHIVE, HANDLE, KEY, Fleet, Machine, chunks_of, in_virtual_time, record_of
 
 OTHER = "https://modules.example.org/other/1"
 DAY = 86400.0
@@ -86,6 +86,25 @@ async def test_what_is_being_made_stays_however_little_is_asked_for() -> None:
         await asyncio.sleep(5.0)
         assert told(await pruned(fleet.machine(), 0.0)) == []
         await turn.abandoned()
+
+
+@in_virtual_time
+async def test_an_archive_that_gets_its_name_while_records_are_looked_at_stays() -> None:
+    async with Fleet() as fleet:
+        put(fleet, b"old", OTHER)
+        named = archive_path(record_of().digest)
+        fleet.bucket.put(named, ARCHIVE)
+        at_age(fleet, list(fleet.bucket.objects), DAY)
+        lines = fleet.machine().tier.prune(DAY / 2, dry_run=False)
+        first = await anext(aiter(lines))
+        assert isinstance(first, Old)
+        assert first.kind == "record"
+        turn = await fleet.machine().turn()
+        assert await turn.landed(record_of(), chunks_of()) == "uploaded"
+        assert fleet.bucket.requests.by_kind["upload"] == 0, "it was there"
+        rest = [line async for line in lines]
+        assert told(rest) == [("archive", record_of(b"old").digest, True)]
+        assert sorted(fleet.bucket.objects) == [named, record_path(KEY)]
 
 
 @in_virtual_time
