@@ -123,7 +123,7 @@ def test_a_claimer_that_is_killed_in_mid_fetch_is_followed_by_another(fleet: Fle
 @pytest.mark.parametrize(
     ("moment", "wanted"),
     [
-        pytest.param("in mid-upload", writes("archives"), id="in-mid-upload"),
+        pytest.param("in mid-upload", writes("archives"), id="in-mid-upload", marks=thorough),
         pytest.param("before the record", writes("handles"), id="before-the-record"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_claimer_that_is_killed_while_it_shares_is_followed_by_another(
     [
         pytest.param(UNAVAILABLE, id="503", marks=thorough),
         pytest.param(SLOW_DOWN, id="slow-down"),
-        pytest.param(Fault(is_silent=True), id="silence"),
+        pytest.param(Fault(is_silent=True), id="silence", marks=thorough),
         pytest.param(Fault(status=500), id="500", marks=thorough),
         pytest.param(Fault(is_lost=True), id="lost-answers", marks=thorough),
     ],
@@ -176,9 +176,9 @@ def test_a_store_that_fails_leaves_each_machine_as_it_is_alone(fleet: Fleet, ori
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(UNAVAILABLE, id="503", marks=thorough),
+        pytest.param(UNAVAILABLE, id="503"),
         pytest.param(Fault(status=404), id="gone", marks=thorough),
-        pytest.param(Fault(stall_after_bytes=1_000_000), id="stalls"),
+        pytest.param(Fault(stall_after_bytes=1_000_000), id="stalls", marks=thorough),
         pytest.param(Fault(cut_after_bytes=1_000_000), id="cut", marks=thorough),
         pytest.param(Fault(damage_at=2_000_000), id="damaged", marks=thorough),
         pytest.param(Fault(headers={"ETag": '"other"'}), id="another-etag", marks=thorough),
