@@ -132,7 +132,7 @@ def cached_by_squid(place: Path, authority: Authority) -> Iterator[list[Daemon]]
 def test_squid_gets_a_version_once_for_all_machines(cached_by_squid: list[Daemon], models: Origin) -> None:
     models.serve("/acme/decoder/1", SLOW)
     both_resolve(cached_by_squid, f"https://{NAME}:{models.port}/acme/decoder/1")
-    # Who asks for a part that is on its way from memory to disk can make it fetch the whole again; and no more than that.
+    # Who asks for a part that is on its way to the disk can make it fetch the whole again, and no more than that.
     assert len(models.asked("/acme/decoder/1")) <= 2
     assert not any(asked.is_ranged for asked in models.asked("/acme/decoder/1"))
 
