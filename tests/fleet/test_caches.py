@@ -17,11 +17,14 @@ from tests.support import nginx, squid
 from tests.support.archives import MODULE, archive
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
+from tests.support.machines import fleet
+from tests.support.object_stores import AWS_KEYS, S3Server, secret
 from tests.support.origin import Answer, Asked, Origin
 from tests.support.waiting import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "docs/operations"
 NAME = "models.example.org"
+STORE_NAME = "s3.eu-west-1.amazonaws.com"
 MB = 1_000_000
 NOISE = random.Random(4).randbytes(24 * MB)
 ARCHIVE = archive({**MODULE, "assets/noise": NOISE})
@@ -153,3 +156,27 @@ def test_squid_gets_an_archive_once_whatever_signs_each_request(cached_by_squid:
         assert (told.get("outcome"), told.get("digest")) == ("fetched", sha256(small)), told
     assert len(models.asked("/acme/signed")) == 2, "what has no version is asked for by each machine"
     assert len(models.asked(archive_path)) == 1
+
+
+@needs_squid
+def test_a_fleet_shares_through_squid_and_the_store_sends_an_archive_once(
+    tmp_path: Path, authority: Authority, models: Origin, s3: S3Server
+) -> None:
+    """Uploads, records and claims pass through; of the archive, whose every URL is signed anew, there is one GET."""
+    small = archive({**MODULE, "assets/small": b"for all"})
+    handle = models.serve("/acme/shared/1", Answer(small)).replace("127.0.0.1", NAME)
+    s3.make("behind-squid")
+    with squid.squid(EXAMPLES / "squid-cache.conf", [NAME, STORE_NAME], authority.bundle) as cache:
+        config = f'[fleet]\nstore = "s3://behind-squid/fleet"\n{s3.settings().replace("127.0.0.1", STORE_NAME)}'
+        config += secret(tmp_path, "s3://behind-squid", "aws-keys", AWS_KEYS)
+        config += f'[network]\nproxy = "{cache.url}"\nca_bundle = "{cache.ca}"\n'
+        for name, tier in {"a": "origin", "b": "fleet", "c": "fleet"}.items():
+            (tmp_path / name).mkdir(mode=0o700)
+            with Daemon(tmp_path / name, config=config) as machine:
+                told = machine.resolve(handle)[1]
+                assert (told.get("tier"), told.get("digest")) == (tier, sha256(small)), told
+                if tier == "origin":
+                    wait_until(lambda machine=machine: fleet(machine)["uploaded"] == 1)  # type: ignore[misc]
+    assert len(models.asked("/acme/shared/1")) == 1
+    of_archives = s3.asked("/behind-squid/fleet/archives/")
+    assert [asked.method for asked in of_archives if asked.status == 200].count("GET") == 1, of_archives
