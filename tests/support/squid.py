@@ -71,7 +71,7 @@ def _configuration(directory: Path, example: Path, port: int) -> str:
         "/etc/squid/ca.pem": f"{directory}/ca.pem",
         "/etc/squid/ca.key": f"{directory}/ca.key",
         "/var/spool/squid/certificates": f"{directory}/certificates",
-        "/var/spool/squid/models 200000": f"{directory}/cache 2000",
+        "/var/spool/squid/models 200000 16 256": f"{directory}/cache 2000 1 16",
         "/etc/squid/squid-store-ids": f"{directory}/squid-store-ids",
         "acl machines src 10.0.0.0/8": "acl machines src 127.0.0.1",
     }.items():
