@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import chart, report
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, CannotMeasure
 from benchmarks.origin import archive, nginx
 from benchmarks.rows import ROWS
 
@@ -35,7 +35,10 @@ def main() -> int:
             bench = Bench(origin, arguments.peer_python.absolute(), BENCH / "work", rounds)
             for name in arguments.only or ROWS:
                 print(f"{name} ...", file=sys.stderr, flush=True)
-                rows.append(ROWS[name](bench))
+                try:
+                    rows.append(ROWS[name](bench))
+                except CannotMeasure as reason:
+                    print(f"{name} is left out: {reason}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -14,6 +14,10 @@ from benchmarks.origin import Origin
 from benchmarks.report import Series
 
 
+class CannotMeasure(RuntimeError):
+    """Why a row is left out on this machine."""
+
+
 @dataclass(frozen=True)
 class Bench:
     """What every row needs."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import contenders
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, CannotMeasure
 from benchmarks.report import Finding, Goal, Row, Series, ratio
 from benchmarks.transfers import HUBD
 from hubclient.contract import handles
@@ -61,7 +61,7 @@ def fleet(bench: Bench) -> Row:
 def hosts(bench: Bench) -> Row:
     """On hosts in network namespaces, each with its own line to the store; so as root."""
     if reason := star.missing():
-        raise RuntimeError(reason)
+        raise CannotMeasure(reason)
     module = module_of(MODULE_BYTES)
     everybody: list[float] = []
     to_record: list[float] = []

@@ -129,7 +129,7 @@ def nginx(directory: Path, archives: dict[str, Archive]) -> Iterator[Origin]:
     configuration = directory / "nginx.conf"
     bucket = directory / "store"
     bucket.mkdir(exist_ok=True)
-    locations = [f'location /store/ {{ alias "{bucket}/"; }}']
+    locations = [f'location /store/ {{ alias "{bucket}/"; log_not_found off; }}']
     locations += [
         f'location = {place}/bench/{name}/1 {{ alias "{archive.path}"; {limit} }}'
         for name, archive in archives.items()

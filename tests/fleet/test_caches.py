@@ -19,12 +19,15 @@ from tests.support import nginx, squid
 from tests.support.archives import MODULE, archive
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
+from tests.support.machines import fleet
+from tests.support.object_stores import AWS_KEYS, S3Server, secret
 from tests.support.origin import Answer, Asked, Origin
 from tests.support.raw_origin import sending
 from tests.support.waiting import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "docs/operations"
 NAME = "models.example.org"
+STORE_NAME = "s3.eu-west-1.amazonaws.com"
 MB = 1_000_000
 NOISE = random.Random(4).randbytes(24 * MB)
 ARCHIVE = archive({**MODULE, "assets/noise": NOISE})
@@ -148,14 +151,16 @@ def cached_by_squid(place: Path, authority: Authority) -> Iterator[list[Daemon]]
 def test_squid_gets_a_version_once_for_all_machines(cached_by_squid: list[Daemon], models: Origin) -> None:
     models.serve("/acme/decoder/1", SLOW)
     both_resolve(cached_by_squid, f"https://{NAME}:{models.port}/acme/decoder/1")
-    assert len(models.asked("/acme/decoder/1")) == 1
-    assert models.sent_bytes("/acme/decoder/1") == len(ARCHIVE)
+    # Who asks for a part that is on its way to the disk can make it fetch the whole again, and no more than that.
+    assert len(models.asked("/acme/decoder/1")) <= 2
+    assert not any(asked.is_ranged for asked in models.asked("/acme/decoder/1"))
 
 
 @needs_squid
 def test_squid_gets_an_archive_once_whatever_signs_each_request(cached_by_squid: list[Daemon], models: Origin) -> None:
-    archive_path = f"/bucket/archives/{sha256(ARCHIVE)}"
-    models.serve(archive_path, replace(SLOW, bytes_per_second=None))
+    small = archive({**MODULE, "assets/small": b"small"})
+    archive_path = f"/bucket/archives/{sha256(small)}"
+    models.serve(archive_path, Answer(small, ranges=True, etag='"v1"'))
     signatures = iter(range(100))
 
     def signed(_: Asked) -> Answer:
@@ -163,6 +168,31 @@ def test_squid_gets_an_archive_once_whatever_signs_each_request(cached_by_squid:
 
     models.serve("/acme/signed", signed)
     for machine in cached_by_squid:
-        both_resolve([machine], f"https://{NAME}:{models.port}/acme/signed")
+        told = machine.resolve(f"https://{NAME}:{models.port}/acme/signed")[1]
+        assert (told.get("outcome"), told.get("digest")) == ("fetched", sha256(small)), told
     assert len(models.asked("/acme/signed")) == 2, "what has no version is asked for by each machine"
     assert len(models.asked(archive_path)) == 1
+
+
+@needs_squid
+def test_a_fleet_shares_through_squid_and_the_store_sends_an_archive_once(
+    tmp_path: Path, authority: Authority, models: Origin, s3: S3Server
+) -> None:
+    """Uploads, records and claims pass through; of the archive, whose every URL is signed anew, there is one GET."""
+    small = archive({**MODULE, "assets/small": b"for all"})
+    handle = models.serve("/acme/shared/1", Answer(small)).replace("127.0.0.1", NAME)
+    s3.make("behind-squid")
+    with squid.squid(EXAMPLES / "squid-cache.conf", [NAME, STORE_NAME], authority.bundle) as cache:
+        config = f'[fleet]\nstore = "s3://behind-squid/fleet"\n{s3.settings().replace("127.0.0.1", STORE_NAME)}'
+        config += secret(tmp_path, "s3://behind-squid", "aws-keys", AWS_KEYS)
+        config += f'[network]\nproxy = "{cache.url}"\nca_bundle = "{cache.ca}"\n'
+        for name, tier in {"a": "origin", "b": "fleet", "c": "fleet"}.items():
+            (tmp_path / name).mkdir(mode=0o700)
+            with Daemon(tmp_path / name, config=config) as machine:
+                told = machine.resolve(handle)[1]
+                assert (told.get("tier"), told.get("digest")) == (tier, sha256(small)), told
+                if tier == "origin":
+                    wait_until(lambda machine=machine: fleet(machine)["uploaded"] == 1)  # type: ignore[misc]
+    assert len(models.asked("/acme/shared/1")) == 1
+    of_archives = s3.asked("/behind-squid/fleet/archives/")
+    assert [asked.method for asked in of_archives if asked.status == 200].count("GET") == 1, of_archives

@@ -29,6 +29,7 @@ ARCHIVE = archive({**MODULE, "assets/noise": NOISE})
 DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
 WHOLE = Answer(ARCHIVE, ranges=True, etag='"v1"')
 PATH = "/m/1"
+PATIENT = 10  # seconds
 
 # What the protocol stands on is seen on each store in every run; all else on Azure in thorough ones alone.
 on_every_store = pytest.mark.parametrize("bucket", ["s3", "azure"], indirect=True)
@@ -91,7 +92,7 @@ def shared(fleet: Fleet) -> None:
 @on_every_store
 def test_the_origin_is_asked_once_for_all_machines(fleet: Fleet, origin: Origin) -> None:
     handle = origin.serve(PATH, replace(WHOLE, bytes_per_second=3_000_000))
-    crowd = [fleet.add(name) for name in "abc"]
+    crowd = [fleet.add(name, claim_seconds=PATIENT) for name in "abc"]
     answers = [machine.ask(handle) for machine in crowd]
     for answer in answers:
         assert_whole(answer, "origin", "fleet")
@@ -123,7 +124,7 @@ def test_a_claimer_that_is_killed_in_mid_fetch_is_followed_by_another(fleet: Fle
 @pytest.mark.parametrize(
     ("moment", "wanted"),
     [
-        pytest.param("in mid-upload", writes("archives"), id="in-mid-upload"),
+        pytest.param("in mid-upload", writes("archives"), id="in-mid-upload", marks=thorough),
         pytest.param("before the record", writes("handles"), id="before-the-record"),
     ],
 )
@@ -151,7 +152,7 @@ def test_a_claimer_that_is_killed_while_it_shares_is_followed_by_another(
     [
         pytest.param(UNAVAILABLE, id="503", marks=thorough),
         pytest.param(SLOW_DOWN, id="slow-down"),
-        pytest.param(Fault(is_silent=True), id="silence"),
+        pytest.param(Fault(is_silent=True), id="silence", marks=thorough),
         pytest.param(Fault(status=500), id="500", marks=thorough),
         pytest.param(Fault(is_lost=True), id="lost-answers", marks=thorough),
     ],
@@ -176,9 +177,9 @@ def test_a_store_that_fails_leaves_each_machine_as_it_is_alone(fleet: Fleet, ori
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(UNAVAILABLE, id="503", marks=thorough),
+        pytest.param(UNAVAILABLE, id="503"),
         pytest.param(Fault(status=404), id="gone", marks=thorough),
-        pytest.param(Fault(stall_after_bytes=1_000_000), id="stalls"),
+        pytest.param(Fault(stall_after_bytes=1_000_000), id="stalls", marks=thorough),
         pytest.param(Fault(cut_after_bytes=1_000_000), id="cut", marks=thorough),
         pytest.param(Fault(damage_at=2_000_000), id="damaged", marks=thorough),
         pytest.param(Fault(headers={"ETag": '"other"'}), id="another-etag", marks=thorough),
@@ -224,7 +225,8 @@ def test_a_lost_race_for_the_claim_is_no_second_fetch(fleet: Fleet, origin: Orig
     """Both see that nobody claims the module, and the claim of one is on its way for long: the other's comes first."""
     handle = origin.serve(PATH, replace(WHOLE, bytes_per_second=3_000_000))
     gate = threading.Event()
-    late, quick = fleet.add("a", only(claims(handle), Fault(gate=gate))), fleet.add("b")
+    late = fleet.add("a", only(claims(handle), Fault(gate=gate)), claim_seconds=PATIENT)
+    quick = fleet.add("b", claim_seconds=PATIENT)
     answers = [late.ask(handle)]
     claimed(late, handle)
     answers.append(quick.ask(handle))
@@ -311,8 +313,9 @@ def test_a_machine_that_is_parted_from_the_store_gets_its_module_and_comes_back(
 @pytest.mark.parametrize("minutes", [pytest.param(-7, marks=thorough), 7])
 def test_clocks_that_differ_by_minutes_change_nothing(fleet: Fleet, origin: Origin, minutes: int) -> None:
     """Neither a holder that lives is taken for dead, nor a dead one for living."""
-    handle = origin.serve(PATH, replace(WHOLE, bytes_per_second=800_000))  # for longer than a claim is believed
-    right, wrong = fleet.add("a"), fleet.add("b", environ=wrong_by(minutes))
+    handle = origin.serve(PATH, replace(WHOLE, bytes_per_second=600_000))  # for longer than a claim is believed
+    right = fleet.add("a", claim_seconds=4)
+    wrong = fleet.add("b", claim_seconds=4, environ=wrong_by(minutes))
     answers = [right.ask(handle)]
     claimed(right, handle)
     answers.append(wrong.ask(handle))
@@ -332,3 +335,14 @@ def test_clocks_that_differ_by_minutes_change_nothing(fleet: Fleet, origin: Orig
     assert_whole(answer, "origin")
     wait_until(lambda: len(fleet.records()) == 2 and not fleet.claims())
     fleet.assert_right(ARCHIVE)
+
+
+@pytest.mark.parametrize("minutes", [-60, pytest.param(60, marks=thorough)])
+def test_how_old_a_record_is_tells_the_store_alone(fleet: Fleet, origin: Origin, minutes: int) -> None:
+    """What may change is asked about after ten minutes, and the clock of the store differs by an hour."""
+    handle = origin.serve("/unversioned", WHOLE)
+    wrong, network = always(Fault(clock_minutes=minutes)), 'revalidate_after = "10min"'
+    assert_whole(fleet.add("a", wrong, network=network).ask(handle), "origin")
+    shared(fleet)
+    assert_whole(fleet.add("b", wrong, network=network).ask(handle), "fleet")
+    assert len(origin.asked("/unversioned")) == 1

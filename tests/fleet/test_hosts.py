@@ -28,7 +28,7 @@ def networks() -> None:
     ("size_bytes", "bytes_per_second", "most_times"),
     [
         # What a machine waits before it looks again is as long as some of these seconds, so the bound is a wide one.
-        pytest.param(40 * MB, 8 * MB, 3.0, id="40-MB"),
+        pytest.param(24 * MB, 8 * MB, 3.0, id="24-MB"),
         # The goal is 1.5, which `make bench` measures; here is slack for two cores that do the work of ten machines.
         pytest.param(200 * MB, 8 * MB, 1.75, id="200-MB", marks=pytest.mark.thorough),
     ],
@@ -52,6 +52,7 @@ def test_eight_hosts_ask_the_origin_once_and_take_hardly_longer_than_one(
         assert crowd.seconds < most_times * crowd.one.seconds
 
 
+@pytest.mark.thorough
 def test_a_host_without_a_way_to_the_store_gets_its_module_and_the_others_theirs(tmp_path: Path) -> None:
     module = module_of(4 * MB)
     with site(tmp_path, 3, Link()) as fleet:

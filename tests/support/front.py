@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
@@ -21,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 _WAIT_SECONDS = 60.0
 _PIECE_BYTES = 64 * 1024
 _KINDS = re.compile(r"/(handles|archives|claims)/")
+_DATES = frozenset({"date", "last-modified"})
 # Of one connection alone (RFC 9110, section 7.6.1).
 _OWN = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "te", "trailer", "upgrade"})
 
@@ -58,6 +61,7 @@ class Fault:
     damage_at: int | None = None  # this byte of the answer's body is another one
     cut_after_bytes: int | None = None  # then the connection is closed
     stall_after_bytes: int | None = None  # then nothing more comes until the front ends
+    clock_minutes: int = 0  # so far ahead is the clock that the answer's dates are of
 
 
 Script = Callable[[Request], Fault | None]
@@ -165,6 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         kept = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in _OWN}
+        kept |= {name: _later(kept[name], fault.clock_minutes) for name in _DATES & kept.keys()}
         kept |= {name.lower(): value for name, value in fault.headers.items()}
         if self.command != "HEAD":
             kept["content-length"] = str(len(body))
@@ -190,6 +195,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent."""
+
+
+def _later(date: str, minutes: int) -> str:
+    return format_datetime(parsedate_to_datetime(date) + timedelta(minutes=minutes), usegmt=True)
 
 
 def _damaged(body: bytes, at: int | None) -> bytes:

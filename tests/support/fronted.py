@@ -31,11 +31,12 @@ _SETTINGS = """
 store = "{handle}/{prefix}"
 claim_timeout = "{claim_seconds}s"
 max_wait = "15s"
-{fleet}
+
 [network]
 retries = 0
 connect_timeout = "2s"
 stall_timeout = "2s"
+{network}
 {store}
 """
 
@@ -75,16 +76,27 @@ class Fleet:
         self._place = place
         self._stack = stack
 
-    def add(self, name: str, script: Script = lambda _: None, *, fleet: str = "", **options: Any) -> Machine:
-        """One more that runs. `script`: see `Front`; `fleet`: further lines of its section; the rest is `Daemon`'s."""
+    def add(
+        self,
+        name: str,
+        script: Script = lambda _: None,
+        *,
+        claim_seconds: int = CLAIM_SECONDS,
+        network: str = "",
+        **options: Any,
+    ) -> Machine:
+        """One more that runs. `script`: see `Front`; `network`: further lines of its section; the rest is `Daemon`'s.
+
+        `claim_seconds`: more than a busy machine may take to say that it lives, where nobody is to be taken for dead.
+        """
         front = self._stack.enter_context(Front(self.bucket.port, script=script))
         directory = self._place / name
         directory.mkdir(mode=0o700)
         config = _SETTINGS.format(
             handle=self.bucket.handle,
             prefix=PREFIX,
-            claim_seconds=CLAIM_SECONDS,
-            fleet=fleet,
+            claim_seconds=claim_seconds,
+            network=network,
             store=self.bucket.settings(directory, front.port),
         )
         return self._stack.enter_context(Machine(directory, front, config, **options))

@@ -37,7 +37,7 @@ class Star:
         self._hosts = hosts
 
     def wrapper(self, host: int) -> list[str]:
-        """What to put before a command so that it runs on that host, and ends with the test run."""
+        """What to put before a command so that it runs on that host, and ends with the thread that starts it."""
         return ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/proc/{os.getpid()}/fd/{self._hosts[host]}"]
 
     @contextmanager
