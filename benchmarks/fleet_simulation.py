@@ -120,7 +120,7 @@ class World:
         tier = Tier(self._reach, lambda: self._settings, spawn, clock=_now, random=self._random)
         if self._settings.store is not None:
             spawn(tier.probe())  # as each daemon does
-        asked = await tier.ask(handles.key(_HANDLE), _HANDLE, is_immutable=True)
+        asked = await tier.ask(handles.key(_HANDLE), is_immutable=True)
         if isinstance(asked, Found):
             self._knew.append(_now())
             try:

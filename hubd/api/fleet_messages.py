@@ -73,7 +73,7 @@ class FleetPruned(Answer):
 
     event: Literal["pruned"] = "pruned"
     kind: Literal["record", "archive", "claim"]
-    name: str = Field(description="its path below the fleet's prefix")
+    name: str = Field(description="the key of its handle; of an archive the digest")
     handle: str | None = Field(description="of a record")
     size_bytes: int
     age_seconds: float

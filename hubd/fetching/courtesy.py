@@ -1,7 +1,7 @@
 """Fetches give way to answers: while clients ask fast and the event loop is late, what is fetched comes slower.
 
 Law: what nobody disturbs runs at full speed: who asks now and then slows no fetch, and a loop that is in time slows
-none either. And however late it is, fetches go on.
+none for longer than a second. And however late it is, fetches go on.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class Fetch(Attended):
                 fleets = self._sharing.stale if self._sharing is not None and not self._whole else None
                 asked = known if fleets is None else Validators(fleets.etag, fleets.last_modified)
                 try:
-                    async with self._open(asked, means.partials.claim(self._partial_key)) as delivery:
+                    async with self._open(asked, self._origins_partial()) as delivery:
                         if delivery.body is not None:
                             return await self._take(delivery)
                         if fleets is None:
@@ -299,6 +299,18 @@ class Fetch(Attended):
     def _request(self, known: Validators | None, resume: Resume | None) -> ArchiveRequest:
         handle, credential = self.progress.handle, self._credential
         return ArchiveRequest(handle, known, resume, self.is_urgent, credential, users=self.users)
+
+    def _origins_partial(self) -> Partial | None:
+        """What an earlier fetch left that came from the origin. What came from the fleet's store had a digest to be
+        compared with, and the origin need not send one: that goes, though both may call the version by one name.
+        """
+        partials = self._means.partials
+        partial = partials.claim(self._partial_key)
+        if partial is not None and partial.transfer.of_fleet:
+            partials.discard(partial)
+            self._means.litter.set()
+            return None
+        return partial
 
     async def _drop_partial(self) -> None:
         partial, self._partial = self._partial, None

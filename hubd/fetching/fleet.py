@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hubclient.contract import handles
@@ -42,19 +43,21 @@ class Fleet:
     ) -> None:
         self.terms = FleetSettings()
         self.tier: Tier | None = None  #: None: no store is named, or no network may be asked
-        self.uploads = Uploads(spawn, litter, Pace())
         self._reach = reach
-        self._spawn = spawn
+        self._group_spawn = spawn
+        self.uploads = Uploads(self._spawn, litter, Pace())
         self._settings: Settings | None = None
         self._figures: Figures | None = None  # they go on when settings change
         self._told: str | None = None
 
     def apply(self, settings: Settings) -> None:
-        """From now on by these; what is under way has its next word with the store that they name."""
+        """From now on by these; what is under way ends where they name another store."""
         before, self._settings = self._settings, settings
         self.uploads.pace.change(settings.network.max_rate, settings.network.prefetch_max_rate)
         if before is not None and _concern(before) == _concern(settings):
             return
+        if settings.fleet.store != self.terms.store:
+            self._told = None  # it was of another store
         self.terms = terms = settings.fleet
         if terms.store is None or settings.network.offline:
             self.tier = None
@@ -77,32 +80,47 @@ class Fleet:
         # A store tells times in whole seconds: what it says is of this second may be older than that.
         max_age_seconds = self._settings.network.revalidate_after - 1.0
         rules = Rules(max_age_seconds, self.terms.share_credentialed)
-        return Sharing(self.tier, self.uploads, rules, progress, self._spawn, self.look)
+        return Sharing(self.tier, self.uploads, rules, progress, self._spawn, partial(self._look, self.tier))
 
     @property
     def figures(self) -> Figures | None:
         """What the tier was good for since the daemon started; None: there never was one."""
         return self._figures
 
-    def look(self) -> None:
-        """Tells the log of what is wrong with the store, when that has changed."""
-        trouble = self.tier.status.trouble if self.tier is not None else None
-        if trouble == self._told:
+    def _look(self, tier: Tier) -> None:
+        """Tells the log of what is wrong with the store, when that has changed. Of what a tier knows that the settings
+        have left, and of one that nobody has asked yet, there is nothing to tell.
+        """
+        trouble = tier.status.trouble
+        if tier is not self.tier or trouble == self._told:
             return
         self._told = trouble
         if trouble is not None:
             log.warning("the fleet's store %s cannot be used in full: %s", self.terms.store, trouble)
-        elif self.tier is not None:
+        else:
             log.info("the fleet's store %s is well again", self.terms.store)
 
     async def stop(self) -> None:
         """Gives up what is being uploaded, and uploads no more."""
         await self.uploads.close()
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task whose end, however bad, is nobody else's: the group that owns it would end with its error."""
+        task = self._group_spawn(_logged(work))
+        task.add_done_callback(lambda _: work.close())  # where it was cancelled before its first step
+        return task
+
     async def _probe(self, tier: Tier) -> None:
         """Finds out before the first fetch does: it would wait for that."""
         await tier.probe()
-        self.look()
+        self._look(tier)
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:  # a mistake of our own
+        log.exception("what is done behind the fetches for the fleet has failed")
 
 
 def _concern(settings: Settings) -> tuple[object, ...]:

@@ -41,7 +41,7 @@ class Keeping:
         self._transfer = None
         if (strong := delivery.strong) is not None and delivery.total_bytes != 0:
             begun = means.partials.begun(handle, strong.etag, strong.last_modified, delivery.total_bytes)
-            self._transfer = begun.model_copy(update={"reader": reader})
+            self._transfer = begun.model_copy(update={"reader": reader, "of_fleet": delivery.tier == "fleet"})
         self._save_at_bytes = delivery.from_bytes + _FIRST_SAVE_BYTES if self._transfer is not None else math.inf
         self._save_at = 0.0
         self._is_saved = delivery.from_bytes > 0
@@ -101,7 +101,8 @@ class Keeping:
 
     def discard(self) -> None:
         """The surrendered place goes. Never raises."""
-        self._staging.discard()
+        with self._saving:  # who hands it over may have been left alone with that, and would open its account anew
+            self._staging.discard()
 
     def _save(self, frontier_bytes: int) -> None:
         # The one before may take long on a busy disk: then this one is left out.

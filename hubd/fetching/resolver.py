@@ -117,7 +117,8 @@ class Resolver:
                 return None
             self._means.grace.keep(lease)
             self._recency.hit(record, ask.handle)
-            self._courtesy.hit()
+            if not ask.prefetch:
+                self._courtesy.hit()
             return self._answer(ask, record, "hit")
 
     async def fetch(self, ask: Ask, watch: Callable[[FetchFlight], None] | None = None) -> Resolution:

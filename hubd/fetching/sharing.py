@@ -101,7 +101,6 @@ class Sharing:
         try:
             answer = await self._tier.ask(
                 progress.key,
-                progress.handle,
                 is_immutable=self._is_immutable,
                 max_age_seconds=FOR_EVER if self._is_immutable else self._rules.max_age_seconds,
                 damaged=self._unwanted,
@@ -130,6 +129,8 @@ class Sharing:
         Where it is the store that failed, or that was refused before, the next one comes from the origin.
         """
         self._look()
+        if self._turn is not None and isinstance(error, _DAMAGE):
+            self._turn.found_damaged()
         found, self._found = self._found, None
         is_worth = error is None or isinstance(error, _DAMAGE)
         if found is not None and is_worth and self._unwanted is None:

@@ -106,10 +106,12 @@ class Uploads:
         is_done = False
         try:
             try:
-                async with upload.scope, self._turns:
+                async with upload.scope:
+                    # Before its turn: until then what was set aside for the whole fetch is missing elsewhere.
                     staging = await asyncio.to_thread(spool.hand_over)
-                    await errand.carry(lambda: self._chunks(upload, staging))
-                    is_done = True
+                    async with self._turns:
+                        await errand.carry(lambda: self._chunks(upload, staging))
+                        is_done = True
             finally:
                 await asyncio.to_thread(spool.discard)
                 self._under_way.remove(upload)

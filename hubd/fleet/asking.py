@@ -20,7 +20,7 @@ from hubd.fleet.bucket import Small
 from hubd.fleet.claims import FIRST_WAIT_SECONDS, Alone, Claim, Create, TakeOver, Wait, Watch, decide, seen_claim
 from hubd.fleet.records import FleetRecord, SeenRecord, claim_path, record_path, seen_record
 from hubd.fleet.remote import Remote, WriteDenied
-from hubd.fleet.turn import Clock, Hold, own_version
+from hubd.fleet.turn import LETTING_GO_SECONDS, Clock, Hold, own_version
 from hubd.network.failures import Busy, Refused
 from hubd.network.patience import may_pass
 
@@ -101,8 +101,11 @@ class Asking:
         small = await self._read(claim_path(self._want.key))
         seen, now = seen_claim(small) if small is not None else None, self._clock()
         self._watch = self._watch.seeing(seen, now)
-        may_write = self._terms.mode == "read-write" and self._remote.may_write()
+        may_write = self._terms.mode == "read-write"
         decision = decide(seen, self._watch, now, self._terms, may_write=may_write, uniform=self._random.uniform)
+        if isinstance(decision, Create | TakeOver) and not self._remote.may_write():
+            # Asked no sooner: where writes were denied, one that is to be made finds out whether they still are.
+            decision = decide(seen, self._watch, now, self._terms, may_write=False, uniform=self._random.uniform)
         if isinstance(decision, Wait):
             self.has_waited = True
             self._on_wait(seen.claim if seen is not None else None)
@@ -134,11 +137,12 @@ class Asking:
     async def _remove(self, holder: str, at: float, *, is_made: bool) -> None:
         """Removes the claim, best effort. `is_made`: whether it is known to be there."""
         try:
-            is_own = is_made or await own_version(self._remote, self._want.key, holder) is not None
-            # So young that nobody can have taken it over since.
-            if is_own and self._clock() - at < self._terms.claim_timeout / 2:
-                await self._remote.remove(claim_path(self._want.key))
-        except HubError as error:
+            async with asyncio.timeout(LETTING_GO_SECONDS):
+                is_own = is_made or await own_version(self._remote, self._want.key, holder) is not None
+                # So young that nobody can have taken it over since.
+                if is_own and self._clock() - at < self._terms.claim_timeout / 2:
+                    await self._remote.remove(claim_path(self._want.key))
+        except (HubError, TimeoutError) as error:
             log.debug("%s: a claim could not be removed: %s", self._want.key, error)
 
     async def _wanted(self) -> SeenRecord | None:

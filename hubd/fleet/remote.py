@@ -30,13 +30,16 @@ class WriteDenied(UpstreamDenied):
 
 
 class Remote:
-    """`reach` gives the bucket by the settings that hold now, for a block; None: there is none."""
+    """`reach` gives the bucket by the settings that hold now, for a block; None: there is none. It is that bucket for
+    good: where they name another one by now, what was begun with this one goes on nowhere.
+    """
 
     def __init__(self, reach: Reach, clock: Callable[[], float], uniform: Callable[[float, float], float]) -> None:
         self._reach = reach
         self._breaker = Breaker(clock, uniform)
         self._writes = Breaker(clock, uniform)
         self._error: HubError | None = None
+        self._name: str | None = None  # of the bucket, once it is known
 
     @property
     def state(self) -> State:
@@ -124,9 +127,11 @@ class Remote:
         loop = asyncio.get_running_loop()
 
         async def watched(limit: asyncio.Timeout) -> AsyncIterator[bytes]:
+            limit.reschedule(None)
             async for chunk in chunks:
                 limit.reschedule(loop.time() + _STALL_SECONDS)
                 yield chunk
+                limit.reschedule(None)  # what our own pace holds back is not the store's fault
             limit.reschedule(loop.time() + _STALL_SECONDS)
 
         async with self._bucket() as bucket:
@@ -159,4 +164,7 @@ class Remote:
         async with self._reach() as bucket:
             if bucket is None:
                 raise Offline("no [fleet] store is configured")
+            self._name = self._name or bucket.name
+            if bucket.name != self._name:
+                raise Offline(f"{self._name} is not the [fleet] store any more")
             yield bucket

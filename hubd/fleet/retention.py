@@ -99,12 +99,13 @@ async def modules(remote: Remote) -> AsyncIterator[Module | Totals]:
 
 
 async def prune(
-    remote: Remote, older_than_seconds: float, claim_timeout: float, random: Random, *, dry_run: bool
+    remote: Remote, older_than_seconds: float, claim_timeout: float, random: Random, *, dry_run: bool, may_write: bool
 ) -> AsyncIterator[Old | Removed]:
     """Removes what is older: records, then archives that no record names any more, then claims that nobody extends.
 
     What is younger than `claim_timeout` stays in any case, but for records: an archive that was just uploaded has no
-    record yet. Each is told of when it is gone, and the totals at the end. Raises `HubError`s.
+    record yet. Each is told of when it is gone, and the totals at the end. `may_write`: else a dry run takes what was
+    written last for written just now, where no record or claim tells what time it is. Raises `HubError`s.
     """
     stock, named = await _listed(remote), set[str]()
     now: datetime | None = None
@@ -118,12 +119,18 @@ async def prune(
             await remote.remove(read.info.path)
         removed, removed_bytes = removed + 1, removed_bytes + read.info.size_bytes
         yield Old("record", read.key, read.record.handle, read.info.size_bytes, read.age_seconds, not dry_run)
+    if not dry_run and (stock.archives or stock.claims):
+        # To read many records takes a while, in which machines share more: also what was there, and had no name.
+        before, stock = stock, await _listed(remote)
+        changed = {key: info for key, info in stock.records.items() if before.records.get(key) != info}
+        async for read in _records(remote, _Stock(changed)):
+            named |= read.digests
     others: list[tuple[Kind, str, ObjectInfo]] = [
         *(("archive", digest, info) for digest, info in stock.archives.items() if digest not in named),
         *(("claim", key, info) for key, info in stock.claims.items()),
     ]
     if others and now is None:
-        now = await _now(remote, random)
+        now = await _now(remote, stock, random, may_write=may_write)
     for kind, name, info in others:
         assert now is not None  # or there are none
         age_seconds = (now - info.modified_at).total_seconds()
@@ -166,8 +173,13 @@ async def _read(remote: Remote, key: str, info: ObjectInfo) -> _Read | None:
     return _Read(info, key, record, frozenset(digests), small.age_seconds)
 
 
-async def _now(remote: Remote, random: Random) -> datetime:
-    """What the store's clock shows, by an object that is written for it."""
+async def _now(remote: Remote, stock: _Stock, random: Random, *, may_write: bool) -> datetime:
+    """What the store's clock shows, by a claim that is there, or one that is written for it."""
+    for info in stock.claims.values():
+        if (small := await remote.read(info.path)) is not None:
+            return info.modified_at + timedelta(seconds=small.age_seconds)
+    if not may_write:
+        return max(info.modified_at for info in (*stock.archives.values(), *stock.claims.values()))
     claim = Claim(holder=f"{random.getrandbits(64):016x}")
     path = claim_path(f"{random.getrandbits(256):064x}")
     await remote.create(path, claim.body())

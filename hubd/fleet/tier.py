@@ -19,12 +19,12 @@ from hubd.config_stores import FleetSettings
 from hubd.fleet.asking import Asking, OnWait, Want
 from hubd.fleet.breaker import BusyPatience
 from hubd.fleet.claims import Alone
-from hubd.fleet.counters import Figures, Upload
+from hubd.fleet.counters import Figures
 from hubd.fleet.probing import probe
-from hubd.fleet.records import FleetRecord, SeenRecord, archive_path, record_path, seen_record
+from hubd.fleet.records import FleetRecord, SeenRecord, archive_path
 from hubd.fleet.remote import Reach, Remote, State, WriteDenied
 from hubd.fleet.retention import Module, Old, Removed, Totals, modules, prune
-from hubd.fleet.sharing import Archive, Shared, is_there, upload, write_record
+from hubd.fleet.sharing import is_there
 from hubd.fleet.turn import Clock, Spawn, Turn
 from hubd.network.digests import Expected, Stated
 from hubd.network.failures import Busy
@@ -45,7 +45,6 @@ class Status(NamedTuple):
     trouble: str | None
     retry_in_seconds: float
     is_read_only: bool  # the store denies writes
-    uploads: tuple[Upload, ...]
 
 
 @dataclass(frozen=True)
@@ -115,21 +114,19 @@ class Tier:
     @property
     def status(self) -> Status:
         remote, is_off = self._remote, self._terms().store is None
-        uploads = tuple(self.figures.uploads.values())
         state: State = "off" if is_off else remote.state
-        return Status(state, None if is_off else remote.trouble, remote.retry_in_seconds, remote.is_read_only, uploads)
+        return Status(state, None if is_off else remote.trouble, remote.retry_in_seconds, remote.is_read_only)
 
     async def ask(
         self,
         key: str,
-        handle: str,
         *,
         is_immutable: bool,
         max_age_seconds: float = FOR_EVER,
         damaged: FleetRecord | None = None,
         on_wait: OnWait = lambda claim: None,
     ) -> Found | Turn | Alone:
-        """Whether the fleet has the module of this canonical handle; else this machine's turn to fetch it for all, or
+        """Whether the fleet has the module of the handle of this key; else this machine's turn to fetch it for all, or
         the word that it is to fetch it for itself.
 
         Waits, for `max_wait` at most, for another machine that fetches it; `on_wait` is told of its claim (None: it
@@ -158,7 +155,6 @@ class Tier:
             self._remote,
             self._terms(),
             key,
-            handle,
             found.hold,
             found.seen,
             is_immutable=is_immutable,
@@ -181,18 +177,6 @@ class Tier:
         """What a turn has as `stale`, now that the origin says that it is still the one."""
         return self._found(record, 0.0)
 
-    async def share(self, record: FleetRecord, archive: Archive, *, is_immutable: bool) -> Shared:
-        """Have the fleet have this module, whoever may be fetching it. Raises as `Turn.landed`."""
-        self._require_writing()
-        small = await self._remote.read(record_path(record.key))
-        seen = seen_record(record.key, small) if small is not None else None
-        if not await is_there(self._remote, record):
-            with self.figures.uploading(handle=record.handle, key=record.key, total_bytes=record.archive_bytes) as sent:
-                await upload(self._remote, record, archive, sent, self._random)
-        elif seen is not None and seen.record is not None and seen.record.digest == record.digest:
-            return "there"
-        return await write_record(self._remote, record, seen, is_immutable=is_immutable)
-
     def modules(self) -> AsyncIterator[Module | Totals]:
         """See `retention.modules`."""
         return modules(self._remote)
@@ -201,7 +185,15 @@ class Tier:
         """See `retention.prune`."""
         if not dry_run:
             self._require_writing()
-        return prune(self._remote, older_than_seconds, self._terms().claim_timeout, self._random, dry_run=dry_run)
+        terms = self._terms()
+        return prune(
+            self._remote,
+            older_than_seconds,
+            terms.claim_timeout,
+            self._random,
+            dry_run=dry_run,
+            may_write=terms.mode == "read-write",
+        )
 
     def _found(self, record: FleetRecord, age_seconds: float) -> Found:
         def patience() -> BusyPatience:

@@ -25,6 +25,8 @@ from hubd.fleet.sharing import Archive, Shared, is_there, upload, write_record
 log = logging.getLogger(__name__)
 
 _FIRST_BEAT_SECONDS = 1.0  # early, so that those who wait soon know how long it will take
+#: To let a claim go may take so long, however slow the store is: a daemon that is stopped waits for it.
+LETTING_GO_SECONDS = 3.0
 
 Clock = Callable[[], float]
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -49,7 +51,6 @@ class Turn:
         remote: Remote,
         terms: FleetSettings,
         key: str,
-        handle: str,
         hold: Hold,
         seen: SeenRecord | None,
         *,
@@ -75,7 +76,6 @@ class Turn:
         self._clock = clock
         self._random = random
         self._spawn = spawn
-        self._handle = handle
         self._figures = figures
         self._told_bytes = 0
         self._phase_began = clock()
@@ -88,17 +88,22 @@ class Turn:
         if not self.is_uploading:
             self.received_bytes, self.total_bytes = received_bytes, total_bytes
 
+    def found_damaged(self) -> None:
+        """The archive of `stale` is no good: what lands is uploaded in its place, though it be of the same name."""
+        self._is_repair = True
+
     async def landed(self, record: FleetRecord, archive: Archive) -> Shared:
-        """The module is here, whole: share it. Raises what the store does, and `DigestMismatch` as `write_record`."""
+        """The module is here, whole: share it. Raises what the store does, and `DigestMismatch` as `write_record`.
+
+        Cancelled, it ends at once: the claim is `abandoned`'s to remove then.
+        """
         try:
-            if self._is_repair or not await is_there(self._remote, record):
-                await self._upload(record, archive)
-            record = record.model_copy(update={"upload": f"{self._random.getrandbits(64):016x}"})
-            return await write_record(
-                self._remote, record, self._seen, is_immutable=self._is_immutable, is_repair=self._is_repair
-            )
-        finally:
+            shared = await self._share(record, archive)
+        except Exception:
             await self._let_go()
+            raise
+        await self._let_go()
+        return shared
 
     async def renew(self, record: FleetRecord | None = None) -> None:
         """The origin says that `stale` is still what it has; `record`: the same with validators that it sent now."""
@@ -126,19 +131,26 @@ class Turn:
         """Nobody wants the module any more, or the daemon ends: another machine may fetch it at once."""
         await self._let_go()
 
+    async def _share(self, record: FleetRecord, archive: Archive) -> Shared:
+        if self._is_repair or not await is_there(self._remote, record):
+            await self._upload(record, archive)
+        record = record.model_copy(update={"upload": f"{self._random.getrandbits(64):016x}"})
+        return await write_record(
+            self._remote, record, self._seen, is_immutable=self._is_immutable, is_repair=self._is_repair
+        )
+
     async def _upload(self, record: FleetRecord, archive: Archive) -> None:
         self.is_uploading, self._phase_began = True, self._clock()
         self.received_bytes, self.total_bytes, self._told_bytes = 0, record.archive_bytes, 0
         self._stop_beating()
         self._beating = self._spawn(self._beat(0.0))
 
-        with self._figures.uploading(handle=self._handle, key=self.key, total_bytes=record.archive_bytes) as sent:
+        def sent(sent_bytes: int) -> None:
+            self.received_bytes = sent_bytes
 
-            def moved(sent_bytes: int) -> None:
-                self.received_bytes = sent_bytes
-                sent(sent_bytes)
-
-            await upload(self._remote, record, archive, moved, self._random)
+        await upload(self._remote, record, archive, sent, self._random)
+        self._figures.uploaded += 1
+        self._figures.uploaded_bytes += record.archive_bytes
 
     async def _beat(self, pause_seconds: float) -> None:
         is_due = pause_seconds == 0.0  # the phase has changed
@@ -188,12 +200,16 @@ class Turn:
             return
         self._is_ended = True
         try:
-            # After a write nobody can take it over for `claim_timeout`: what is removed is one's own.
-            is_young = self._clock() - self._hold.written_at < self._terms.claim_timeout / 2
-            if is_young or await self._replace(self._next()):
-                await self._remote.remove(claim_path(self.key))
-        except HubError as error:
+            async with asyncio.timeout(LETTING_GO_SECONDS):
+                # After a write nobody can take it over for `claim_timeout`: what is removed is one's own.
+                is_young = self._clock() - self._hold.written_at < self._terms.claim_timeout / 2
+                if is_young or await self._replace(self._next()):
+                    await self._remote.remove(claim_path(self.key))
+        except (HubError, TimeoutError) as error:
             log.info("%s: the claim could not be removed, and will be taken over: %s", self.key, error)
+        except asyncio.CancelledError:
+            self._is_ended = False  # it may be there still, for `abandoned`
+            raise
 
     def _stop_beating(self) -> None:
         self._beating.cancel()

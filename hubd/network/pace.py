@@ -75,7 +75,9 @@ class Pace:
         """
         began = self._clock()
         while size_bytes > 0 and (gates := self._gates(prefetch())):
-            piece_bytes = min(size_bytes, self._piece_bytes, *(gate.piece_bytes for gate in gates if gate is self._way))
+            # The rate of prefetches makes nobody else's pieces small where there is none for all.
+            pieces = [gate.piece_bytes if gate is self._way else self._piece_bytes for gate in gates]
+            piece_bytes = min(size_bytes, *pieces)
             for gate in gates:
                 await gate.let_through(piece_bytes)
             size_bytes -= piece_bytes

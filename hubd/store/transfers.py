@@ -44,6 +44,7 @@ class Transfer(BaseModel):
         default=(), description="[start, end) of what a power cut cannot take, in order and apart"
     )
     sparse: bool = Field(default=False, description="the file may have holes, so that its size says nothing")
+    of_fleet: bool = Field(default=False, description="they came from the fleet's store, not from the origin")
     boot_id: str
     updated_at: AwareDatetime
 

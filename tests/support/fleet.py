@@ -121,7 +121,7 @@ class Machine:
             task.cancel()
 
     async def ask(self, *, max_age_seconds: float = FOR_EVER, damaged: FleetRecord | None = None) -> Any:
-        return await self.tier.ask(KEY, HANDLE, is_immutable=True, max_age_seconds=max_age_seconds, damaged=damaged)
+        return await self.tier.ask(KEY, is_immutable=True, max_age_seconds=max_age_seconds, damaged=damaged)
 
     async def turn(self) -> Turn:
         turn = await self.ask()

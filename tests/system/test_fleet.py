@@ -236,6 +236,19 @@ def test_what_the_fleet_has_is_asked_about_where_it_is_old(machines: Machines, o
         wait_until(lambda: (machines.record(handle) or {}).get("digest") == newer.digest)
 
 
+def test_a_damaged_archive_that_is_still_the_origins_is_replaced(
+    machines: Machines, origin: Origin, one: Daemon
+) -> None:
+    body, digest = made()
+    handle, path = origin.serve("/m", Answer(body, etag='"1"')), f"archives/{digest}"
+    share(machines, one, handle)
+    machines.put(path, bytes([*body[:99], body[99] ^ 1, *body[100:]]))
+    with machines.machine("a", network='revalidate_after = "0s"') as first:
+        assert came(first, handle) == ("fetched", "origin", digest)
+        assert [asked.headers.get("If-None-Match") for asked in origin.asked("/m")] == [None, '"1"', None]
+        wait_until(lambda: machines.object(path) == body)
+
+
 def test_what_a_callers_credential_opens_is_never_in_the_fleet(machines: Machines, origin: Origin, one: Daemon) -> None:
     body, digest = made()
 

@@ -112,6 +112,25 @@ def test_a_store_that_stalls_in_mid_archive_is_waited_for_once(machines: Machine
         assert fleet(other)["state"] == "away"
 
 
+def test_what_a_store_sent_of_an_archive_is_not_gone_on_from_at_the_origin(
+    machines: Machines, origin: Origin, dam: Dam
+) -> None:
+    """Its digest would be compared with nothing; and that both name a version alike says nothing of the bytes."""
+    damaged = bytes([*LARGE[:500_000], LARGE[500_000] ^ 1, *LARGE[500_001:]])
+    etag = f'"{hashlib.md5(damaged).hexdigest()}"'
+    handle, network = origin.serve("/m/1", Answer(LARGE, etag=etag, ranges=True)), 'stall_timeout = "2s"'
+    with (
+        machines.machine("a") as one,
+        machines.machine("b", endpoint=dam.endpoint, network=network) as other,
+        dam.rule("GET", "archives/", cut_after_bytes=1_000_000, stalls=True),
+    ):
+        tier(one, handle)
+        machines.wait_until_shared(handle)
+        machines.put(f"archives/{LARGE_DIGEST}", damaged)
+        assert tier(other, handle) == "origin"
+        assert origin.asked("/m/1")[-1].headers.get("Range") is None
+
+
 def test_a_store_that_asks_for_patience_is_left_alone_within_a_bound(
     machines: Machines, origin: Origin, dam: Dam
 ) -> None:
@@ -178,6 +197,18 @@ def test_a_stop_in_mid_upload_takes_the_claim_along(machines: Machines, origin: 
         assert staged(one) == []
         assert tier(other, handle) == "origin"
         machines.wait_until_shared(handle)
+
+
+def test_a_stop_is_clean_although_the_store_stalls(machines: Machines, origin: Origin, dam: Dam) -> None:
+    with machines.machine("a", endpoint=dam.endpoint) as one:
+        with dam.rule("PUT", "archives/") as held:
+            assert tier(one, origin.serve("/m/1", Answer(LARGE))) == "origin"
+            held.wait_until_met()
+            with dam.rule("GET"), dam.rule("PUT"), dam.rule("DELETE"):
+                assert one.stop() == 0
+        assert staged(one) == []
+        one.start()
+        assert "the last stop was not clean" not in one.log.read_text()
 
 
 def test_a_kill_in_mid_upload_is_taken_over_and_cleared_away(machines: Machines, origin: Origin, dam: Dam) -> None:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from hubd.fetching.courtesy import Courtesy, Yielding
+from hubd.fetching.resolver import Ask, Resolver
 from hubd.network.pace import Pace
+from hubd.network.session import Session
+from hubd.network.sources import HttpSource
+from hubd.store.adoption import adopt
+from tests.support.archives import MODULE, archive
+from tests.support.means import NETWORK, means_of
+from tests.support.origin import Answer, Origin
 
 MB = 1_000_000
 LATE, EARLY = 0.020, 0.0
@@ -112,3 +121,26 @@ async def test_who_gives_way_keeps_to_the_rate_and_who_waits_is_let_go_when_it_e
     await taking
     assert time.monotonic() - began < 30.0
     assert await pace.take(1 << 40, prefetch=lambda: False) < 30.0  # any rate again
+
+
+async def test_what_is_only_prefetched_and_here_already_slows_no_fetch(tmp_path: Path, origin: Origin) -> None:
+    body = archive(MODULE)
+    here = origin.serve("/here/1", Answer(body))
+    coming = origin.serve("/coming/1", slow := Answer(body, gate_after_bytes=len(body) // 2))
+    with adopt(str(tmp_path / "cache"), socket="/s") as hold, ThreadPoolExecutor(4) as threads:
+        async with asyncio.timeout(30), Session(NETWORK) as session, asyncio.TaskGroup() as group:
+            means = means_of(hold.layout, HttpSource(session), threads, spawn=group.create_task)
+            resolver = Resolver(means, group.create_task)
+            await resolver.fetch(Ask(here))
+            fetching = group.create_task(resolver.fetch(Ask(coming)))
+            await asyncio.to_thread(origin.wait_until_asked, "/coming/1")
+            for _ in range(20):
+                assert await resolver.prefetch(here) is None
+            assert not means.pace.gives_way
+            for _ in range(20):
+                assert await resolver.look(Ask(here)) is not None
+            assert means.pace.gives_way, "a client asks"
+            slow.gate.set()
+            await fetching
+            means.grace.release_all()
+            means.verifier.close()

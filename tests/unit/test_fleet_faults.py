@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 
 import pytest
 
+from hubclient.contract import handles
 from hubclient.contract.errors import (
     HubError,
     UpstreamDenied,
@@ -17,6 +19,7 @@ from hubclient.contract.errors import (
 from hubd.fleet.claims import Alone
 from hubd.fleet.records import archive_path, claim_path, record_path
 from hubd.fleet.tier import Found
+from hubd.fleet.turn import Turn
 from hubd.network.failures import Busy
 from hubd.network.sources import ArchiveRequest
 from tests.support.fleet import (
@@ -345,7 +348,6 @@ async def test_an_upload_that_fails_for_good_leaves_no_record_and_no_claim() -> 
         with pytest.raises(UpstreamUnavailable):
             await turn.landed(record_of(), chunks_of())
         assert fleet.bucket.objects == {}
-        assert machine.tier.status.uploads == ()
 
 
 @in_virtual_time
@@ -356,6 +358,90 @@ async def test_an_upload_that_stalls_ends() -> None:
         with pytest.raises(UpstreamTimeout):
             await turn.landed(record_of(), chunks_of())
         assert seconds() < 200.0
+
+
+@in_virtual_time
+async def test_an_upload_that_our_own_pace_holds_back_is_no_stall() -> None:
+    async with Fleet() as fleet:
+        turn = await fleet.machine().turn()
+
+        async def paced() -> AsyncIterator[bytes]:
+            for byte in ARCHIVE:
+                await asyncio.sleep(90.0)
+                yield bytes([byte])
+
+        assert await turn.landed(record_of(), paced) == "uploaded"
+
+
+@in_virtual_time
+async def test_an_upload_that_is_given_up_ends_at_once_and_its_claim_goes_after_that() -> None:
+    async with Fleet() as fleet:
+        turn = await fleet.machine().turn()
+        fleet.bucket.stalls("upload", "archives/")
+        fleet.bucket.stalls("remove", "claims/")
+        sharing = asyncio.create_task(turn.landed(record_of(), chunks_of()))
+        await asyncio.sleep(5.0)
+        began = seconds()
+        sharing.cancel()
+        await asyncio.wait({sharing})
+        assert seconds() == began
+        fleet.bucket.faults.clear()
+        await turn.abandoned()
+        assert fleet.bucket.objects == {}
+
+
+@in_virtual_time
+async def test_a_claim_is_let_go_of_even_if_that_is_given_up_at_first() -> None:
+    async with Fleet() as fleet:
+        turn = await fleet.machine().turn()
+        fleet.bucket.stalls("remove", "claims/")
+        sharing = asyncio.create_task(turn.landed(record_of(), chunks_of()))
+        await asyncio.sleep(2.0)
+        assert fleet.bucket.record() is not None
+        sharing.cancel()
+        await asyncio.wait({sharing})
+        fleet.bucket.faults.clear()
+        await turn.abandoned()
+        assert fleet.bucket.claim() is None
+
+
+@in_virtual_time
+async def test_letting_a_claim_go_takes_a_store_that_is_slow_no_longer_than_a_stop_may() -> None:
+    async with Fleet() as fleet:
+        turn = await fleet.machine().turn()
+        await asyncio.sleep(20.0)  # so that it is to be written before it is removed
+        for kind in ("read", "replace", "remove"):
+            fleet.bucket.faults.append((kind, "", lambda: asyncio.sleep(2.0)))
+        began = seconds()
+        await turn.abandoned()
+        assert seconds() - began < 3.5
+        asking = asyncio.create_task(fleet.machine().ask())
+        fleet.bucket.stalls("create", "claims/")
+        fleet.bucket.objects.clear()
+        await asyncio.sleep(6.0)
+        assert ("create", claim_path(KEY)) in fleet.bucket.asked
+        began = seconds()
+        asking.cancel()
+        await asyncio.wait({asking})
+        assert seconds() - began < 3.5
+
+
+@in_virtual_time
+async def test_who_only_waits_leaves_it_to_others_to_find_out_whether_the_store_takes_writes_again() -> None:
+    async with Fleet() as fleet:
+        machine = fleet.machine()
+        fleet.bucket.fails("create", "", UpstreamDenied("no writing"), times=1)
+        assert isinstance(await machine.ask(), Alone)
+        await asyncio.sleep(machine.tier.status.retry_in_seconds)
+        holder = await fleet.machine().turn()
+        waiting = asyncio.create_task(machine.ask())
+        await asyncio.sleep(5.0)
+        other = "https://modules.example.org/other/1"
+        turn = await machine.tier.ask(handles.key(other), is_immutable=True)
+        assert isinstance(turn, Turn)
+        await turn.abandoned()
+        waiting.cancel()
+        await holder.abandoned()
 
 
 @in_virtual_time

@@ -12,7 +12,7 @@ from hubclient.contract.errors import UpstreamDenied
 from hubd.fleet.claims import Claim
 from hubd.fleet.records import archive_path, claim_path, kind_of, record_path
 from hubd.fleet.retention import Module, Old, Removed, Totals
-from tests.support.fleet import HANDLE, KEY, Fleet, Machine, chunks_of, in_virtual_time, record_of
+from tests.support.fleet import ARCHIVE, HANDLE, KEY, Fleet, Machine, chunks_of, in_virtual_time, record_of
 
 OTHER = "https://modules.example.org/other/1"
 DAY = 86400.0
@@ -89,6 +89,25 @@ async def test_what_is_being_made_stays_however_little_is_asked_for() -> None:
 
 
 @in_virtual_time
+async def test_an_archive_that_gets_its_name_while_records_are_looked_at_stays() -> None:
+    async with Fleet() as fleet:
+        put(fleet, b"old", OTHER)
+        named = archive_path(record_of().digest)
+        fleet.bucket.put(named, ARCHIVE)
+        at_age(fleet, list(fleet.bucket.objects), DAY)
+        lines = fleet.machine().tier.prune(DAY / 2, dry_run=False)
+        first = await anext(aiter(lines))
+        assert isinstance(first, Old)
+        assert first.kind == "record"
+        turn = await fleet.machine().turn()
+        assert await turn.landed(record_of(), chunks_of()) == "uploaded"
+        assert fleet.bucket.requests.by_kind["upload"] == 0, "it was there"
+        rest = [line async for line in lines]
+        assert told(rest) == [("archive", record_of(b"old").digest, True)]
+        assert sorted(fleet.bucket.objects) == [named, record_path(KEY)]
+
+
+@in_virtual_time
 async def test_archives_without_any_record_have_an_age_too_and_no_trace_of_the_question_stays() -> None:
     async with Fleet() as fleet:
         fleet.bucket.put(archive_path("2" * 64), b"left over")
@@ -116,6 +135,20 @@ async def test_a_machine_that_only_reads_removes_nothing() -> None:
             await pruned(reader, 0.0)
 
 
+@in_virtual_time
+async def test_a_machine_that_only_reads_writes_nothing_to_tell_what_would_go() -> None:
+    async with Fleet() as fleet:
+        reader = fleet.machine(mode="read-only")
+        for digest, age_seconds in (("2" * 64, 3 * DAY), ("3" * 64, DAY)):
+            fleet.bucket.put(archive_path(digest), b"left over")
+            at_age(fleet, [archive_path(digest)], age_seconds)
+        assert told(await pruned(reader, DAY, dry_run=True)) == [("archive", "2" * 64, False)]
+        fleet.bucket.put(claim_path("0" * 64), Claim(holder="a" * 16).body())
+        everything = [("archive", "2" * 64, False), ("archive", "3" * 64, False)]
+        assert told(await pruned(reader, DAY / 2, dry_run=True)) == everything
+        assert {kind for kind, _ in fleet.bucket.asked} == {"list", "read"}
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -139,12 +172,3 @@ def test_names_tell_kinds() -> None:
     assert kind_of(record_path(key)) == ("record", key)
     assert kind_of(claim_path(key)) == ("claim", key)
     assert kind_of(archive_path(key)) == ("archive", key)
-
-
-@in_virtual_time
-async def test_sharing_uploads_once() -> None:
-    async with Fleet() as fleet:
-        tier, record = fleet.machine().tier, record_of()
-        assert await tier.share(record, chunks_of(), is_immutable=True) == "uploaded"
-        assert await tier.share(record, chunks_of(), is_immutable=True) == "there"
-        assert fleet.bucket.requests.by_kind["upload"] == 1

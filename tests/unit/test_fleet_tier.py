@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from hubclient.contract.errors import DigestMismatch
+from hubclient.contract.errors import DigestMismatch, Offline
 from hubd.fleet.claims import Alone, Claim
 from hubd.fleet.records import archive_path, record_path
 from hubd.fleet.tier import Found
@@ -17,6 +18,7 @@ from tests.support.fleet import (
     KEY,
     Fleet,
     Machine,
+    ScriptedBucket,
     chunks_of,
     fetching,
     in_virtual_time,
@@ -67,7 +69,7 @@ async def test_a_machine_that_waits_is_told_how_far_the_other_one_is() -> None:
     async with Fleet() as fleet:
         turn = await fleet.machine().turn()
         told: list[Claim | None] = []
-        waiting = asyncio.create_task(fleet.machine().tier.ask(KEY, "", is_immutable=True, on_wait=told.append))
+        waiting = asyncio.create_task(fleet.machine().tier.ask(KEY, is_immutable=True, on_wait=told.append))
         await fetching(turn, 20.0)
         await turn.landed(record_of(), chunks_of())
         assert isinstance(await waiting, Found)
@@ -264,6 +266,23 @@ async def test_an_archive_that_was_found_damaged_is_uploaded_again_by_one() -> N
 
 
 @in_virtual_time
+async def test_what_was_uploaded_to_one_store_is_told_of_in_no_other() -> None:
+    async with Fleet() as fleet:
+        turn = await fleet.machine().turn()
+        other = ScriptedBucket()
+        other.name = "s3://simulated/another"
+
+        async def chunks() -> AsyncIterator[bytes]:
+            fleet.bucket = other  # by settings that are new
+            yield ARCHIVE
+
+        with pytest.raises(Offline, match="not the \\[fleet\\] store any more"):
+            await turn.landed(record_of(), chunks)
+        assert not turn.is_lost
+        assert other.asked == []
+
+
+@in_virtual_time
 async def test_two_with_equal_content_agree_on_the_record_that_came_first() -> None:
     async with Fleet() as fleet:
         stalled, other = await fleet.machine().turn(), await fleet.machine().turn()
@@ -304,4 +323,3 @@ async def test_figures_count_each_question_once_by_how_it_ended() -> None:
         assert first.tier.figures.uploaded_bytes == len(ARCHIVE)
         assert (second.tier.figures.found, second.tier.figures.waited, second.tier.figures.alone) == (1, 0, 0)
         assert first.tier.status.state == "ok"
-        assert first.tier.status.uploads == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from hubd.network.conditions import Validators
 from hubd.network.session import Session
 from hubd.network.sources import Delivery, HttpSource
 from hubd.store.adoption import adopt
+from hubd.store.disk import Disk
+from hubd.store.staging import Staging
 from tests.support.journal import RecordingDisk
 from tests.support.means import NETWORK, means_of
 
@@ -125,3 +128,33 @@ def test_nothing_is_saved_after_the_end(means: Means, disk: RecordingDisk) -> No
     ended.leave(errors.ArchiveCorrupt("x"))
     ended.on_frontier(2 * MIB)
     assert saves(means, disk) == 0
+
+
+class SlowStaging(Staging):
+    """Its bytes are counted when the test says so."""
+
+    counting, may_count = threading.Event(), threading.Event()
+
+    def count(self) -> None:
+        self.counting.set()
+        assert self.may_count.wait(20)
+        super().count()
+
+
+def test_a_place_that_goes_while_it_is_handed_over_leaves_no_account(means: Means) -> None:
+    trees = means.trees
+    staging = SlowStaging(trees.layout, Disk(), trees.ledger)
+    Path(staging.archive).write_bytes(b"x" * MIB)
+    surrendered = Keeping(means, "https://example.com/m/1", Delivery(None, MIB, STRONG, "host"), staging)
+    surrendered.surrender()
+    with ThreadPoolExecutor(2) as threads:
+        handing = threads.submit(surrendered.hand_over)
+        assert staging.counting.wait(20)
+        going = threads.submit(surrendered.discard)
+        with pytest.raises(TimeoutError):
+            going.result(timeout=0.2)
+        staging.may_count.set()
+        handing.result(timeout=20)
+        going.result(timeout=20)
+    assert trees.ledger.bytes_of(staging.path) == 0
+    assert not Path(staging.path).exists()

@@ -89,6 +89,19 @@ async def test_it_tells_how_long_it_kept_a_taker_and_keeps_nobody_without_a_rate
     assert await Pace(clock=clock, sleep=clock.sleep).take(10**9, prefetch=prefetch) == 0.0
 
 
+async def test_who_gives_way_does_so_in_pieces_that_fit_its_rate_and_not_that_of_prefetches() -> None:
+    clock, looks = Clock(), []
+
+    def looked_at() -> float:
+        looks.append(clock.now)
+        return clock()
+
+    pace = Pace(None, 1000, clock=looked_at, sleep=clock.sleep)
+    pace.give_way(10_000_000)
+    await pace.take(10_000_000, prefetch=client)
+    assert len(looks) < 1000, "each piece is work for the loop that is to be spared"
+
+
 async def test_a_prefetch_that_a_client_joins_is_let_through_at_once() -> None:
     clock = Clock()
     pace = Pace(None, 1000, clock=clock, sleep=clock.sleep)

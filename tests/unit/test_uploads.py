@@ -26,12 +26,13 @@ class Spool:
     def __init__(self, layout: StoreLayout, ledger: Ledger) -> None:
         self.staging = Staging(layout, Disk(), ledger)
         Path(self.staging.archive).write_bytes(BODY)
-        self.is_surrendered = False
+        self.is_surrendered = self.is_handed_over = False
 
     def surrender(self) -> None:
         self.is_surrendered = True
 
     def hand_over(self) -> Staging:
+        self.is_handed_over = True
         return self.staging
 
     def discard(self) -> None:
@@ -66,10 +67,12 @@ class Started:
         for directory in (root, self.layout.staging, self.layout.trash):
             os.makedirs(directory, exist_ok=True)
         self.uploads = Uploads(group.create_task, asyncio.Event(), Pace())
+        self.spools: list[Spool] = []
 
     def start(self, errand: Errand) -> bool:
         upload = Upload("https://models.example.org/m/1", "0" * 64, len(BODY))
-        return self.uploads.start(upload, errand, Spool(self.layout, self.ledger))
+        self.spools.append(Spool(self.layout, self.ledger))
+        return self.uploads.start(upload, errand, self.spools[-1])
 
     def staged(self) -> list[str]:
         return os.listdir(self.layout.staging)
@@ -106,6 +109,13 @@ async def test_those_that_wait_for_their_turn_give_way_too(started: Started) -> 
     await until(lambda: all(errand.is_dropped for errand in errands))
     assert started.uploads.failures == 0, "nothing was wrong with them"
     assert not await started.uploads.give_way(), "there are none"
+
+
+async def test_those_that_wait_for_their_turn_keep_no_room_but_their_archives(started: Started) -> None:
+    assert all(map(started.start, (Errand() for _ in range(6))))
+    await until(lambda: all(spool.is_handed_over for spool in started.spools))
+    assert len(started.uploads.under_way()) == 6
+    await started.uploads.close()
 
 
 async def test_one_that_has_just_been_started_gives_way(started: Started) -> None:
