@@ -24,6 +24,8 @@ from hubd.objects.failures import NoBucket
 from hubd.objects.store import ObjectStore
 from hubd.objects.urls import ObjectInfo, ObjectUrl, Version
 
+_UNTOLD_SECONDS = 365 * 86400.0
+
 
 class Small(NamedTuple):
     """A small object. `age_seconds`: since it was written, by the clock of the store."""
@@ -53,7 +55,7 @@ class StoreBucket:
                         raise Refused(f"{self.name}/{path} is larger than the {limit_bytes} bytes that it may have")
                 headers = response.headers
                 version = Version(headers.get("ETag"), headers.get("x-goog-generation"))
-                return Small(data, version, _age_seconds(headers.get("Date"), headers.get("Last-Modified")))
+                return Small(data, version, age_seconds(headers.get("Date"), headers.get("Last-Modified")))
         except NoBucket:
             raise
         except UpstreamNotFound:
@@ -109,11 +111,11 @@ def _whole_bytes(response: aiohttp.ClientResponse) -> int | None:
     return response.content_length
 
 
-def _age_seconds(now: str | None, then: str | None) -> float:
-    """By two headers of one answer; of one that does not tell, none."""
+def age_seconds(now: str | None, then: str | None) -> float:
+    """By two headers of one answer; one that does not tell may be as old as anything."""
     try:
         answered: datetime = parsedate_to_datetime(now or "")
         modified: datetime = parsedate_to_datetime(then or "")
         return max(0.0, (answered - modified).total_seconds())
     except (ValueError, TypeError, OverflowError):  # no date, or only one of the two with a time zone
-        return 0.0
+        return _UNTOLD_SECONDS
