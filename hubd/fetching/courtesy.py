@@ -1,7 +1,7 @@
 """Fetches give way to answers: while clients ask fast and the event loop is late, what is fetched comes slower.
 
 Law: what nobody disturbs runs at full speed: who asks now and then slows no fetch, and a loop that is in time slows
-none for longer than a second. And however late it is, fetches go on.
+none for longer than two seconds. And however late it is, fetches go on.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _WINDOW_SECONDS = 0.2
 _STAYS_WINDOWS = 5  # so long after the last fast window it goes on
 
 _TICK_SECONDS = 0.01
-_LATE_SECONDS, _EARLY_SECONDS = 0.004, 0.002
+_LATE_SECONDS, _EARLY_SECONDS = 0.001, 0.0005
 _HOLD_SECONDS = 0.05  # what was taken back takes a while to be felt
 
-_FIRST_RATE = 60 * _MB  # bytes per second, of all fetches together
+_FIRST_RATE = 20 * _MB  # bytes per second, of all fetches together
 _LEAST_RATE = 16 * _MB
 _MOST_RATE = 4000 * _MB  # more than comes anyhow
-_SLOWER, _FASTER = 0.7, 1.04
+_SLOWER, _FASTER = 0.7, 1.03
 
 
 class Yielding:

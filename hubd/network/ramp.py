@@ -33,6 +33,12 @@ class Ramp:
         self._change(min(self.wanted, self._limit), now, received_bytes)
         self._trial = None
 
+    def held(self, running: int, received_bytes: int, now: float) -> None:
+        """Our own limits held so many connections back: half of them will do, for a while."""
+        self._limit, self._limited_until = max(1, running // 2), now + _SETTLED_SECONDS
+        self._change(min(self.wanted, self._limit), now, received_bytes)
+        self._trial = None
+
     def step(self, received_bytes: int, is_starving: bool, now: float) -> int:
         """How many connections to use from now on. `is_starving`: the unpacker waits for bytes."""
         if now >= self._limited_until:

@@ -46,6 +46,7 @@ _ASKING_AT_ONCE = 64  # for news of what is cached, beside the fetches
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_TARGET_LENGTH = 8192
 _MAX_HOST_LENGTH = 253
+_PIECE_BYTES = 256 << 10  # larger ones are made anew of what came, and are kept by the allocator
 _PRINTABLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _HOST_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 
@@ -241,7 +242,7 @@ async def chunks(response: aiohttp.ClientResponse, host: str) -> AsyncIterator[b
     """The body as it comes. Raises upstream-* errors, after all that had arrived."""
     while True:
         try:
-            chunk = await response.content.read(1 << 18)
+            chunk = await response.content.read(_PIECE_BYTES)
         except Exception as error:  # as above
             if rest := _unread(response.content):
                 yield rest

@@ -137,9 +137,11 @@ class Transfer:
         if self._speed.is_below(self._terms.min_rate):
             await self._dismiss(*self._working)
             return TooSlow(f"the origin sends less than network.min_rate ({self._terms.min_rate} bytes per second)")
-        # Where our own limits hold it back, more connections bring no more, and each has its buffer.
-        is_starving = self._hooks.is_starving() and not self._held.is_most_of_the_time(now)
-        wanted = self._ramp.step(self.received_bytes, is_starving, now)
+        if self._held.is_most_of_the_time(now):  # each more brings nothing, and has a buffer
+            self._ramp.held(len(self._working), self.received_bytes, now)
+            await self._dismiss(*list(self._working)[self._ramp.wanted :])
+            return None
+        wanted = self._ramp.step(self.received_bytes, self._hooks.is_starving(), now)
         if self._no_ranges or plan.is_endless or len(self._working) >= wanted:
             return None
         if not self._may_have_holes:

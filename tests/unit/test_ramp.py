@@ -35,6 +35,18 @@ def test_where_fewer_bring_the_same_fewer_are_used() -> None:
     assert wanted.count(8) < 0.4 * len(wanted)
 
 
+def test_what_our_own_limits_hold_back_is_left_with_half_of_them_for_a_while() -> None:
+    ramp = Ramp(8, 0.0)
+    run(ramp, lambda count: 20e6 * count, 1.0)
+    ramp.held(8, 0, 1.0)
+    assert ramp.wanted == 4
+    assert ramp.step(0, True, 2.0) == 4, "although the unpacker waits"
+    for seconds in (3.0, 4.0, 5.0):
+        ramp.held(ramp.wanted, 0, seconds)
+    assert ramp.wanted == 1
+    assert ramp.step(0, True, 60.0) == 2
+
+
 def test_an_origin_that_refuses_a_connection_is_left_with_those_that_it_serves_for_a_while() -> None:
     ramp = Ramp(8, 0.0)
     run(ramp, lambda count: 20e6 * count, 1.0)
