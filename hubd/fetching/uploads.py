@@ -20,7 +20,7 @@ from hubd.store.staging import Staging
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 4
+_AT_ONCE = 3
 _MOST = 64  # under way or waiting; each has its spool on the disk
 _CHUNK_BYTES = 1 << 20
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _SIGNED_FOR = timedelta(hours=1)
 _PART_BYTES = 8 << 20
-_PARTS_AT_ONCE = 4
+_PARTS_AT_ONCE = 2  # of each upload: a store that takes no more for its stall timeout is given up
 _LISTED_AT_ONCE = 1000
 
 
