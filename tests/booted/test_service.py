@@ -22,6 +22,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)  # the first one also makes what is kept for later runs
 
+KEYS = "/etc/hubd/bucket.ini"
 SOME = Answer(archive())
 LARGE = archive({**MODULE, "assets/random": Random(7).randbytes(1 << 20)})
 
@@ -128,6 +129,23 @@ def test_a_cache_for_some_users_is_closed_to_all_others(machine: ServiceMachine,
     wait_until(lambda: machine.hubctl("bob", "status").returncode == 0)
     assert machine.get("bob", handle) == path
     machine.run("cmp", f"{path}/saved_model.pb", f"{path}/saved_model.pb", user="bob")
+
+
+def test_a_bucket_is_reached_under_the_units_limits(machine: ServiceMachine, origin: Origin) -> None:
+    url = origin.serve("/bucket/module.tar.gz", SOME)
+    machine.write(KEYS, "[default]\naws_access_key_id = some\naws_secret_access_key = secret\n", mode="0640")
+    machine.run("chgrp", "hubd", KEYS)
+    machine.configure(
+        f'[[object_store]]\nmatch = "s3://bucket"\nendpoint = "{url.removesuffix("/bucket/module.tar.gz")}"\n'
+        f'[[credential]]\nstore = "s3://bucket"\ntype = "aws-keys"\nfile = "{KEYS}"\n'
+    )
+    machine.run("systemctl", "reload", "hubd.service")
+    wait_until(lambda: machine.hubctl("alice", "get", "-q", "s3://bucket/module.tar.gz").returncode == 0)
+    signed = [asked.target for asked in origin.asked("/bucket/module.tar.gz")]
+    assert signed
+    assert all("X-Amz-Signature=" in target for target in signed), "obstore has signed it"
+    machine.configure()
+    machine.run("systemctl", "reload", "hubd.service")
 
 
 def test_reloading_applies_what_was_changed_and_a_bad_file_changes_nothing(
