@@ -61,7 +61,7 @@ class StandardPlaces:
     def _aws(self) -> Keys | None:
         get = self._environ.get
         if (key_id := get("AWS_ACCESS_KEY_ID")) and (secret := get("AWS_SECRET_ACCESS_KEY")):
-            return AwsKeys(key_id, secret, get("AWS_SESSION_TOKEN"))
+            return AwsKeys(key_id, secret, get("AWS_SESSION_TOKEN") or None)
         file = get("AWS_SHARED_CREDENTIALS_FILE") or f"{self._home}/.aws/credentials"
         return self._of_file(file, "s3://", partial(aws_keys, profile=get("AWS_PROFILE") or "default"))
 
