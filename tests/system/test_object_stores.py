@@ -158,10 +158,12 @@ def test_a_new_configuration_holds_for_stores_too(azure: AzureServer, tmp_path: 
 def test_a_store_that_redirects_is_not_followed(store: Origin, origin: Origin, tmp_path: Path) -> None:
     store.serve("/b/m.tar.gz", Answer(status=307, headers={"Location": origin.url("/m.tar.gz")}))
     origin.serve("/m.tar.gz", Answer(ARCHIVE))
+    store.serve("/b", Answer(b"<Error><Code>PermanentRedirect</Code></Error>", 301))  # for a listing, without Location
     with Daemon(tmp_path, config=settings(store)) as daemon:
-        refused = daemon.resolve("s3://b/m.tar.gz")[1]
-    assert refused["code"] == "upstream-unavailable"
-    assert "is redirected, which is not followed: is the region of its [[object_store]] right" in refused["detail"]
+        told = [daemon.resolve(f"s3://b/{path}")[1] for path in ("m.tar.gz", "m")]
+    for refused in told:
+        assert refused["code"] == "upstream-unavailable"
+        assert "is redirected, which is not followed: is the region of its [[object_store]] right" in refused["detail"]
     assert origin.asked("/m.tar.gz") == []
 
 
