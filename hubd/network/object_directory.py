@@ -44,8 +44,9 @@ async def open_directory(
     async with Claim(connections, request.is_urgent, request.users) as claim:
         await claim.move(host)
         files = await without_markers(await _listed(store, url, limits), get, most_connections, claim.extra)
-        tar = await asyncio.to_thread(VirtualTar, files, str(url))
-        stated, end = Validators(tar.etag), URL(str(url), encoded=True)
+        end = URL(store.place.object_url(url.path), encoded=True)
+        tar = await asyncio.to_thread(VirtualTar, files, str(end))
+        stated = Validators(tar.etag)
         if request.known is not None and request.known.etag == tar.etag:
             yield Delivery(None, None, stated, host, url=end)
             return
