@@ -50,8 +50,13 @@ class StandardPlaces:
         self._files: dict[str, SecretFile[Keys]] = {}
         self._told: set[str] = set()
 
-    def keys(self, scheme: str) -> Keys | None:
-        """What is there for ``s3``, ``gs`` or ``az``. A file that cannot be used is none, and the log says so."""
+    def keys(self, scheme: str, account: str = "") -> Keys | None:
+        """What is there for ``s3``, ``gs`` or ``az``. A file that cannot be used is none, and the log says so.
+
+        `account`: of Azure. Where the user names one, what is there is for no other.
+        """
+        if account and self.azure_account not in (None, account):
+            return None
         return {"s3": self._aws, "gs": self._google, "az": self._azure}[scheme]()
 
     @property
