@@ -61,7 +61,8 @@ class StandardPlaces:
 
     @property
     def azure_account(self) -> str | None:
-        return self._environ.get("AZURE_STORAGE_ACCOUNT_NAME") or self._environ.get("AZURE_STORAGE_ACCOUNT")
+        get = self._environ.get
+        return get("AZURE_STORAGE_ACCOUNT_NAME") or get("AZURE_STORAGE_ACCOUNT") or None
 
     def _aws(self) -> Keys | None:
         get = self._environ.get

@@ -87,6 +87,7 @@ def test_a_users_own_are_where_the_providers_programs_look(tmp_path: Path) -> No
     assert StandardPlaces(home).keys("gs") == keys.google_key(json.dumps(GOOGLE).encode())
     azure = StandardPlaces({**home, "AZURE_STORAGE_KEY": "c2VjcmV0", "AZURE_STORAGE_ACCOUNT": "lab"})
     assert (azure.keys("az"), azure.azure_account) == (AzureKey("c2VjcmV0"), "lab")
+    assert StandardPlaces({**home, "AZURE_STORAGE_ACCOUNT": ""}).azure_account is None
     assert StandardPlaces({**home, "AZURE_STORAGE_SAS_TOKEN": "?sig=a"}).keys("az", "any") == AzureSas("sig=a")
 
 

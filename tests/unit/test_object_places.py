@@ -128,9 +128,11 @@ async def test_a_secret_itself_never_goes_over_plain_http_but_to_loopback(tmp_pa
                 await store.url("m")
 
 
-@pytest.mark.parametrize(("account", "is_shown"), [("mine", True), ("theirs", False)])
-async def test_what_a_user_has_for_an_account_is_not_shown_to_another(account: str, is_shown: bool) -> None:
-    standard = StandardPlaces({"AZURE_STORAGE_ACCOUNT": "mine", "AZURE_STORAGE_SAS_TOKEN": "sig=a", "HOME": "/nowhere"})
+@pytest.mark.parametrize(
+    ("named", "account", "is_shown"), [("mine", "mine", True), ("mine", "theirs", False), ("", "any", True)]
+)
+async def test_what_a_user_has_for_an_account_is_not_shown_to_another(named: str, account: str, is_shown: bool) -> None:
+    standard = StandardPlaces({"AZURE_STORAGE_ACCOUNT": named, "AZURE_STORAGE_SAS_TOKEN": "sig=a", "HOME": "/nowhere"})
     stores = Stores([entry("az://", account=account)], [], Open(), NetworkSettings(), standard)
     assert (await stores.of(ObjectUrl("az", "c", "m")).url("m")).query_string == ("sig=a" if is_shown else "")
 
