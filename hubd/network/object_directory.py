@@ -12,7 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from yarl import URL
 
-from hubclient.contract.errors import HubError, UpstreamNotFound
+from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamNotFound
 from hubd.config import LimitSettings
 from hubd.network.conditions import Validators
 from hubd.network.connections import Claim, Connections, Place
@@ -22,6 +22,8 @@ from hubd.network.tree_listing import files_of, too_many
 from hubd.network.virtual_tar import File, VirtualTar
 from hubd.objects.store import ObjectStore
 from hubd.objects.urls import ObjectInfo, ObjectUrl
+
+_MOST_CHARACTERS = 16 << 20  # of all names together, each of which takes four bytes, and is there twice, at worst
 
 
 @asynccontextmanager
@@ -42,8 +44,9 @@ async def open_directory(
     async with Claim(connections, request.is_urgent, request.users) as claim:
         await claim.move(host)
         files = await without_markers(await _listed(store, url, limits), get, most_connections, claim.extra)
-        tar = await asyncio.to_thread(VirtualTar, files, str(url))
-        stated, end = Validators(tar.etag), URL(str(url), encoded=True)
+        end = URL(store.place.object_url(url.path), encoded=True)
+        tar = await asyncio.to_thread(VirtualTar, files, str(end))
+        stated = Validators(tar.etag)
         if request.known is not None and request.known.etag == tar.etag:
             yield Delivery(None, None, stated, host, url=end)
             return
@@ -70,8 +73,12 @@ async def open_directory(
 
 async def _listed(store: ObjectStore, url: ObjectUrl, limits: LimitSettings) -> list[File]:
     listed: list[ObjectInfo] = []
+    characters = 0
     async for info in store.listing(url.path):
         listed.append(info)
+        characters += len(info.path)
+        if characters > _MOST_CHARACTERS:
+            raise ArchiveTooLarge(f"the names in the directory have more than {_MOST_CHARACTERS} characters together")
         if len(listed) > limits.files + 1:  # a directory counts like its marker, but for the module's own
             raise too_many(limits)
     # In a thread, as is what comes of it: of a hundred thousand names each takes a second.

@@ -97,7 +97,9 @@ async def answer(
     """
     url = await store.url(path)
     named = url if store.is_named else None
-    async with session.following(url, dict(headers), claim, named=named, is_signed=True) as response:
+    async with session.following(
+        url, {**store.place.headers, **headers}, claim, named=named, is_signed=True
+    ) as response:
         await _require_usable(response, store, path, ranged="Range" in headers)
         yield response
 
@@ -108,7 +110,7 @@ async def remove(session: Session, store: ObjectStore, path: str) -> None:
     """
     url = await store.url(path, "DELETE")
     named = url if store.is_named else None
-    async with session.following(url, {}, named=named, is_signed=True, method="DELETE") as response:
+    async with session.following(url, store.place.headers, named=named, is_signed=True, method="DELETE") as response:
         if response.status in _REMOVED:
             return
         try:

@@ -17,6 +17,7 @@ from hubd.objects.urls import ObjectInfo, ObjectUrl
 
 _MODULE_FILES = frozenset({"saved_model.pb", "saved_model.pbtxt", "tfhub_module.pb"})
 _UNCLEAN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\\ud800-\udfff]")
+_MAX_SEGMENT_BYTES = 255  # NAME_MAX of Linux
 _MOST_SHOWN = 80
 
 
@@ -62,8 +63,11 @@ def _check_name(name: str, limits: LimitSettings) -> None:
         raise ArchiveUnsafe(f"{_shown(name)} lies deeper than the limit of {limits.depth} levels")
     if _UNCLEAN.search(name):
         raise ArchiveUnsafe(f"the name of {_shown(name)} has a control character or a backslash")
-    if any(segment in ("", ".", "..") for segment in name.split("/")):
-        raise ArchiveUnsafe(f"the name of {_shown(name)} has an empty, '.' or '..' segment")
+    for segment in name.split("/"):
+        if segment in ("", ".", ".."):
+            raise ArchiveUnsafe(f"the name of {_shown(name)} has an empty, '.' or '..' segment")
+        if len(segment.encode()) > _MAX_SEGMENT_BYTES:
+            raise ArchiveUnsafe(f"the name of {_shown(name)} has a segment of over {_MAX_SEGMENT_BYTES} bytes")
 
 
 def _directories(names: Iterable[str], limits: LimitSettings) -> set[str]:

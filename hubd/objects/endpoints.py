@@ -13,6 +13,7 @@ from yarl import URL
 
 from hubclient.contract.errors import HandleForbidden
 from hubd.config_stores import ObjectStoreSettings, longest
+from hubd.objects import shared_access
 from hubd.objects.urls import ObjectUrl
 
 DEFAULT_REGION = "us-east-1"
@@ -43,6 +44,13 @@ class Place:
     @property
     def host(self) -> str:
         return (URL(self.base, encoded=True).raw_host or "").lower()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What each request states. Who shows Azure nothing, and names no version of its protocol, is answered as in
+        2009: its ETags have no quotes then, and its ranges always an end.
+        """
+        return {"x-ms-version": shared_access.VERSION} if self.scheme == "az" else {}
 
     def object_url(self, path: str) -> str:
         """The plain URL of an object; of the bucket, for an empty path."""

@@ -19,6 +19,7 @@ from hubclient.contract.errors import (
 )
 
 _STATUS = re.compile(r"status code: (\d{3})\b")
+_TO_NOWHERE = re.compile(r"\bredirect without LOCATION\b")  # as Amazon's are, of a bucket in another region
 _TIMED_OUT = re.compile(r"\bkind: Timeout\b")
 _NO_BUCKET = re.compile(rb"NoSuchBucket|ContainerNotFound|ResourceNotFound|The specified bucket does not exist")
 _EXPIRED = re.compile(
@@ -88,7 +89,7 @@ class Subject:
             return self.denied(status)
         if isinstance(error, FileNotFoundError):
             return UpstreamNotFound(f"{self.root} has no such object")
-        if status in _REDIRECTS:
+        if status in _REDIRECTS or (status is None and _TO_NOWHERE.search(text) is not None):
             return self.elsewhere()
         if status is not None:
             return UpstreamUnavailable(f"{self.root} answered HTTP {status}")

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Literal
 from urllib.parse import urlencode
 
-_VERSION = "2021-12-02"
+VERSION = "2021-12-02"  #: of the protocol
 _A_BLOB = "b"
 _PERMISSIONS = {"GET": "r", "DELETE": "d"}
 
@@ -28,7 +28,7 @@ def query(key: str, blob: str, method: Literal["GET", "DELETE"], expires_at: dat
     start = policy = addresses = protocol = snapshot = encryption = ""
     headers = ("",) * 5
     what = (permission, start, until, f"/blob/{blob}")
-    lines = (*what, policy, addresses, protocol, _VERSION, _A_BLOB, snapshot, encryption, *headers)
+    lines = (*what, policy, addresses, protocol, VERSION, _A_BLOB, snapshot, encryption, *headers)
     signature = hmac.digest(base64.b64decode(key), "\n".join(lines).encode(), hashlib.sha256)
-    stated = {"sv": _VERSION, "sr": _A_BLOB, "sp": permission, "se": until}
+    stated = {"sv": VERSION, "sr": _A_BLOB, "sp": permission, "se": until}
     return urlencode({**stated, "sig": base64.b64encode(signature).decode()})

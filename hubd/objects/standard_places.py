@@ -50,18 +50,24 @@ class StandardPlaces:
         self._files: dict[str, SecretFile[Keys]] = {}
         self._told: set[str] = set()
 
-    def keys(self, scheme: str) -> Keys | None:
-        """What is there for ``s3``, ``gs`` or ``az``. A file that cannot be used is none, and the log says so."""
+    def keys(self, scheme: str, account: str = "") -> Keys | None:
+        """What is there for ``s3``, ``gs`` or ``az``. A file that cannot be used is none, and the log says so.
+
+        `account`: of Azure. Where the user names one, what is there is for no other.
+        """
+        if account and self.azure_account not in (None, account):
+            return None
         return {"s3": self._aws, "gs": self._google, "az": self._azure}[scheme]()
 
     @property
     def azure_account(self) -> str | None:
-        return self._environ.get("AZURE_STORAGE_ACCOUNT_NAME") or self._environ.get("AZURE_STORAGE_ACCOUNT")
+        get = self._environ.get
+        return get("AZURE_STORAGE_ACCOUNT_NAME") or get("AZURE_STORAGE_ACCOUNT") or None
 
     def _aws(self) -> Keys | None:
         get = self._environ.get
         if (key_id := get("AWS_ACCESS_KEY_ID")) and (secret := get("AWS_SECRET_ACCESS_KEY")):
-            return AwsKeys(key_id, secret, get("AWS_SESSION_TOKEN"))
+            return AwsKeys(key_id, secret, get("AWS_SESSION_TOKEN") or None)
         file = get("AWS_SHARED_CREDENTIALS_FILE") or f"{self._home}/.aws/credentials"
         return self._of_file(file, "s3://", partial(aws_keys, profile=get("AWS_PROFILE") or "default"))
 

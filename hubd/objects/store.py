@@ -194,7 +194,7 @@ class ObjectStore:
         """What is shown now."""
         keys = self._file.now() if self._file is not None else None
         if self._file is None and self._standard is not None:
-            keys = self._standard.keys(self.place.scheme)
+            keys = self._standard.keys(self.place.scheme, self.place.account)
         if isinstance(keys, GoogleKey | AzureSas) and not may_travel(self.endpoint.scheme, self.place.host):
             raise HandleForbidden(
                 f"a credential for {self.place.root} is not sent over http://, but to this machine itself: its "

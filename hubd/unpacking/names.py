@@ -12,6 +12,7 @@ from typing import NamedTuple
 from hubclient.contract.errors import ArchiveTooLarge, ArchiveUnsafe
 
 MAX_SEGMENT_BYTES = 255  # NAME_MAX of Linux
+_MOST_CHARACTERS = 16 << 20  # of all paths: the daemon has them in memory too, and some take four bytes for each
 _MAX_SHOWN = 80
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -68,6 +69,7 @@ class Namespace:
 
     def __init__(self, limits: ArchiveLimits) -> None:
         self._max_files = limits.files
+        self._characters = 0
         self._files: set[str] = set()
         self._directories: dict[str, bool] = {"": False}  # path -> whether the archive has an entry for it
 
@@ -92,7 +94,8 @@ class Namespace:
             raise ArchiveUnsafe(f"the archive has {shown(path)} both as a file and as a directory")
         implied = self._imply(path.rpartition("/")[0])
         self._files.add(path)
-        self._check_count()
+        self._characters += len(path)
+        self._check_limits()
         return implied
 
     def add_directory(self, path: str) -> list[str]:
@@ -112,9 +115,12 @@ class Namespace:
             path = path.rpartition("/")[0]
         new.reverse()
         self._directories.update(dict.fromkeys(new, False))
-        self._check_count()
+        self._characters += sum(map(len, new))
+        self._check_limits()
         return new
 
-    def _check_count(self) -> None:
+    def _check_limits(self) -> None:
         if len(self._files) + len(self._directories) - 1 > self._max_files:
             raise ArchiveTooLarge(f"the archive holds more than the limit of {self._max_files} files and directories")
+        if self._characters > _MOST_CHARACTERS:
+            raise ArchiveTooLarge(f"the paths in the archive have more than {_MOST_CHARACTERS} characters together")

@@ -22,6 +22,7 @@ from hubclient.contract.errors import (
     Internal,
     NotAModule,
 )
+from hubd.unpacking.names import ArchiveLimits, Namespace
 from hubd.unpacking.supervisor import Unpacker
 from tests.support.archives import (
     END,
@@ -329,9 +330,17 @@ async def test_what_someone_planted_in_the_tree_is_never_written_through(tmp_pat
     assert not os.listdir(elsewhere)
 
 
+def test_paths_that_would_take_much_memory_are_refused_long_before_their_number() -> None:
+    names = Namespace(ArchiveLimits(module_bytes=1, files=100_000, depth=32, path_bytes=1000))
+    paths = (f"{'n' * 200}/{number}/{'n' * 200}" for number in range(100_000))
+    with pytest.raises(ArchiveTooLarge, match="characters together"):
+        list(map(names.add_file, paths))
+    assert len(names.directories) < 50_000
+
+
 async def test_more_memory_than_the_limit_is_a_refusal_that_names_it(tmp_path: Path) -> None:
-    below = "/".join(["d" * 250] * 12)
-    many_names = with_extra(*(pax(path=f"{below}/{number}") + file("x") for number in range(10_000)))
+    below = "/".join(["\N{GRINNING FACE}" + "d" * 246] * 12)  # one such letter, and each takes four bytes
+    many_names = with_extra(*(pax(path=f"{below}/{number}") + file("x") for number in range(5_000)))
     limits = dataclasses.replace(LIMITS, files=20_000, depth=20, path_bytes=4000, memory_bytes=48 * 1024 * 1024)
     outcome = await run(tmp_path, many_names, limits)
     assert isinstance(outcome.error, ArchiveUnsafe), outcome.error

@@ -88,6 +88,7 @@ def test_a_directory_is_one_module_whose_digest_is_that_of_its_content(
     assert detail["content_digest"] == answer["digest"]
     assert got(daemon.resolve(f"{HANDLE}/", digest=answer["digest"]))["outcome"] == "hit"
     assert bucket.asked("models/m/10/saved_model.pb") == []
+    assert " host=127.0.0.1 " in daemon.log.read_text()
 
 
 def test_real_stores_keep_directories_too(s3: S3Server, azure: AzureServer, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -82,6 +82,29 @@ def test_an_archive_in_a_container_is_a_module(azure: AzureServer, tmp_path: Pat
     assert "sig=" not in log
 
 
+def test_who_is_unknown_to_azure_asks_for_a_version_whose_etags_have_quotes(store: Origin, tmp_path: Path) -> None:
+    """Without a word on it they are answered as in 2009:
+    https://learn.microsoft.com/rest/api/storageservices/versioning-for-the-azure-storage-services
+    """
+
+    def of_a_version(data: bytes) -> Callable[[Asked], Answer]:
+        return lambda asked: Answer(data, etag='"0x8D"' if "x-ms-version" in asked.headers else "0x8D", ranges=True)
+
+    for name, data in MODULE.items():
+        store.serve(f"/lab/c/m/{name}", of_a_version(data))
+    blobs = "".join(
+        f"<Blob><Name>m/{name}</Name><Properties><Last-Modified>Thu, 01 Jan 2026 00:00:00 GMT</Last-Modified>"
+        f"<Etag>0x8D</Etag><Content-Length>{len(data)}</Content-Length><Content-Type>a/b</Content-Type></Properties></Blob>"
+        for name, data in MODULE.items()
+    )
+    listing = f"<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker/></EnumerationResults>"
+    store.serve("/lab/c", Answer(listing.encode(), headers={"Content-Type": "application/xml"}))
+    where = f'[[object_store]]\nmatch = "az://c"\naccount = "lab"\nendpoint = "{store.url("/lab")}"\n'
+    with Daemon(tmp_path, config=f"{where}[network]\nretries = 0\n") as daemon:
+        status, found = daemon.resolve("az://c/m")
+    assert status == 200, found
+
+
 def test_a_bucket_that_is_open_needs_no_credential_and_one_that_is_not_says_so(
     s3: S3Server, bucket: str, tmp_path: Path
 ) -> None:
@@ -135,10 +158,12 @@ def test_a_new_configuration_holds_for_stores_too(azure: AzureServer, tmp_path: 
 def test_a_store_that_redirects_is_not_followed(store: Origin, origin: Origin, tmp_path: Path) -> None:
     store.serve("/b/m.tar.gz", Answer(status=307, headers={"Location": origin.url("/m.tar.gz")}))
     origin.serve("/m.tar.gz", Answer(ARCHIVE))
+    store.serve("/b", Answer(b"<Error><Code>PermanentRedirect</Code></Error>", 301))  # for a listing, without Location
     with Daemon(tmp_path, config=settings(store)) as daemon:
-        refused = daemon.resolve("s3://b/m.tar.gz")[1]
-    assert refused["code"] == "upstream-unavailable"
-    assert "is redirected, which is not followed: is the region of its [[object_store]] right" in refused["detail"]
+        told = [daemon.resolve(f"s3://b/{path}")[1] for path in ("m.tar.gz", "m")]
+    for refused in told:
+        assert refused["code"] == "upstream-unavailable"
+        assert "is redirected, which is not followed: is the region of its [[object_store]] right" in refused["detail"]
     assert origin.asked("/m.tar.gz") == []
 
 

@@ -83,10 +83,12 @@ def test_a_users_own_are_where_the_providers_programs_look(tmp_path: Path) -> No
     assert StandardPlaces({**home, "AWS_SHARED_CREDENTIALS_FILE": other}).keys("s3") == AwsKeys("OTHER", SECRET)
     stated = {"AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": "t"}
     assert StandardPlaces({**home, **stated}).keys("s3") == AwsKeys("E", SECRET, "t")
+    assert StandardPlaces({**home, **stated, "AWS_SESSION_TOKEN": ""}).keys("s3") == AwsKeys("E", SECRET)
     assert StandardPlaces(home).keys("gs") == keys.google_key(json.dumps(GOOGLE).encode())
     azure = StandardPlaces({**home, "AZURE_STORAGE_KEY": "c2VjcmV0", "AZURE_STORAGE_ACCOUNT": "lab"})
     assert (azure.keys("az"), azure.azure_account) == (AzureKey("c2VjcmV0"), "lab")
-    assert StandardPlaces({**home, "AZURE_STORAGE_SAS_TOKEN": "?sig=a"}).keys("az") == AzureSas("sig=a")
+    assert StandardPlaces({**home, "AZURE_STORAGE_ACCOUNT": ""}).azure_account is None
+    assert StandardPlaces({**home, "AZURE_STORAGE_SAS_TOKEN": "?sig=a"}).keys("az", "any") == AzureSas("sig=a")
 
 
 def test_a_users_own_that_cannot_be_used_is_none_and_the_log_says_why(

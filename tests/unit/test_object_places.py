@@ -23,6 +23,7 @@ from hubd.network.routes import Routes
 from hubd.network.session import Session
 from hubd.objects.endpoints import place
 from hubd.objects.failures import NoBucket, Subject
+from hubd.objects.standard_places import StandardPlaces
 from hubd.objects.stores import Stores
 from hubd.objects.urls import ObjectUrl
 
@@ -125,6 +126,15 @@ async def test_a_secret_itself_never_goes_over_plain_http_but_to_loopback(tmp_pa
         else:
             with pytest.raises(HandleForbidden, match="is not sent over http://"):
                 await store.url("m")
+
+
+@pytest.mark.parametrize(
+    ("named", "account", "is_shown"), [("mine", "mine", True), ("mine", "theirs", False), ("", "any", True)]
+)
+async def test_what_a_user_has_for_an_account_is_not_shown_to_another(named: str, account: str, is_shown: bool) -> None:
+    standard = StandardPlaces({"AZURE_STORAGE_ACCOUNT": named, "AZURE_STORAGE_SAS_TOKEN": "sig=a", "HOME": "/nowhere"})
+    stores = Stores([entry("az://", account=account)], [], Open(), NetworkSettings(), standard)
+    assert (await stores.of(ObjectUrl("az", "c", "m")).url("m")).query_string == ("sig=a" if is_shown else "")
 
 
 async def test_a_key_that_cannot_be_used_is_not_repeated(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 
 import aiohttp
@@ -14,13 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from hubclient.contract.errors import UpstreamUnavailable
+from hubclient.contract.errors import ArchiveTooLarge, UpstreamUnavailable
+from hubd.config import LimitSettings
 from hubd.network.conditions import RangeRefused
 from hubd.network.connections import Claim
-from hubd.network.object_directory import without_markers
+from hubd.network.object_directory import open_directory, without_markers
 from hubd.network.object_tree import ObjectTree, Reading
 from hubd.network.session import Session
+from hubd.network.sources import ArchiveRequest
 from hubd.network.virtual_tar import Extent, File, VirtualTar
+from hubd.objects.endpoints import place
+from hubd.objects.store import ObjectStore
+from hubd.objects.urls import ObjectInfo, ObjectUrl
 from tests.support.means import NETWORK
 from tests.support.origin import Answer, Asked, Origin
 
@@ -250,3 +256,29 @@ async def test_markers_are_asked_after_over_no_more_connections_than_the_host_ma
         assert max(at_once) == 3
         places = [claim.extra() for _ in range(3)]
         assert [place is not None for place in places] == [True, True, False]  # all were given back
+
+
+class LongNames(ObjectStore):
+    """Objects without end."""
+
+    listed = 0
+
+    async def listing(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        while True:
+            self.listed += 1
+            yield ObjectInfo(f"{prefix}/{'n' * 990}{self.listed}", 1, ETAG, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+async def test_names_that_would_take_much_memory_are_not_kept() -> None:
+    url = ObjectUrl("s3", "bucket", "m")
+    async with Session(NETWORK) as session:
+        store = LongNames(place(url, []), session, NETWORK)
+
+        def get(name: str, headers: dict[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+            raise AssertionError("nothing is to be asked for")
+
+        request = ArchiveRequest(str(url))
+        with pytest.raises(ArchiveTooLarge, match="characters"):
+            async with open_directory(session.connections, store, url, request, get, LimitSettings(), 1):
+                pass
+    assert store.listed < 20_000  # far from limits.files

@@ -69,6 +69,7 @@ def test_an_etag_is_as_in_a_header_whether_the_store_lists_its_quotes_or_not(eta
         ({"models/m/big": 9_900}, ArchiveTooLarge, "10000 bytes"),
         ({"models/m/" + "d/" * 32 + "f": 1}, ArchiveUnsafe, "limit of 32 levels"),
         ({"models/m/" + "\N{SNOWMAN}" * 334: 1}, ArchiveUnsafe, "limit of 1000 bytes"),
+        ({"models/m/" + "\N{SNOWMAN}" * 86: 1}, ArchiveUnsafe, "over 255 bytes"),
     ],
 )
 def test_what_is_no_tree_within_the_limits_is_refused(
@@ -80,14 +81,14 @@ def test_what_is_no_tree_within_the_limits_is_refused(
 
 
 def test_deep_names_do_not_take_memory_for_more_directories_than_there_may_be() -> None:
-    deep = {f"models/m/{number}{'n' * 800}/{'d/' * 30}f": 1 for number in range(2000)}
+    deep = {f"models/m/{number}{'n' * 240}/{'d/' * 30}f": 1 for number in range(2000)}
     few = LimitSettings.model_validate({"files": 2001})
     infos = listed(WHOLE | deep)
     tracemalloc.start()
     try:
         with pytest.raises(ArchiveTooLarge, match="limit of 2001 files"):
             files_of(infos, DIRECTORY, few)
-        assert tracemalloc.get_traced_memory()[1] < 5_000_000  # all of them would take 50 MB
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000  # all of them would take 20 MB
     finally:
         tracemalloc.stop()
 
