@@ -20,7 +20,7 @@ from hubd.fleet.claims import Claim, seen_claim
 from hubd.fleet.counters import Figures
 from hubd.fleet.records import FleetRecord, SeenRecord, claim_path
 from hubd.fleet.remote import Remote
-from hubd.fleet.sharing import Archive, Shared, is_there, upload, write_record
+from hubd.fleet.uploading import Archive, Shared, is_there, upload, write_record
 
 log = logging.getLogger(__name__)
 
