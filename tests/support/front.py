@@ -15,10 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.http_server import Handler, HttpServer
 
 _WAIT_SECONDS = 60.0
 _PIECE_BYTES = 64 * 1024
@@ -74,23 +74,17 @@ SLOW_DOWN = Fault(
 UNAVAILABLE = Fault(status=503)
 
 
-class Front:
-    """Context manager, in threads of its own. `script` says what happens to a request, and may be changed any time."""
+class Front(HttpServer):
+    """Context manager. `script` says what happens to a request, and may be changed any time."""
 
     def __init__(self, port: int, *, address: str = "127.0.0.1", script: Script = lambda _: None) -> None:
         """`port`: of the store, on loopback. `address`: where the front listens."""
+        super().__init__(_Handler, address=address)
         self.script = script
         self.store_port = port
         self.ended = threading.Event()
         self._changed = threading.Condition()
         self._asked: list[Request] = []
-        self._server = _Server((address, 0), _Handler)
-        self._server.front = self
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
 
     @property
     def asked(self) -> list[Request]:
@@ -108,34 +102,16 @@ class Front:
             self._changed.notify_all()
         return self.script(request)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.ended.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__exit__(*error)
 
 
-class _Server(ThreadingHTTPServer):
-    front: Front
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no error here."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
+class _Handler(Handler):
+    owner: Front
 
     def _handle(self) -> None:
-        front = self.server.front
+        front = self.owner
         sent = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         found = _KINDS.search(urlsplit(self.path).path)
         request = Request(self.command, self.path, found[1] if found else "", "Range" in self.headers)
@@ -153,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
 
     def _pass_on(self, sent: bytes, fault: Fault) -> None:
-        there = http.client.HTTPConnection("127.0.0.1", self.server.front.store_port, timeout=_WAIT_SECONDS)
+        there = http.client.HTTPConnection("127.0.0.1", self.owner.store_port, timeout=_WAIT_SECONDS)
         try:
             # As they came: what was signed must arrive as it was signed.
             there.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -188,13 +164,10 @@ class _Handler(BaseHTTPRequestHandler):
         if stop < len(body):
             if fault.stall_after_bytes is not None:
                 self.wfile.flush()
-                self.server.front.ended.wait(_WAIT_SECONDS)
+                self.owner.ended.wait(_WAIT_SECONDS)
             self.close_connection = True
             with suppress(OSError):  # the other side may have gone first
                 self.connection.shutdown(socket.SHUT_WR)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Silent."""
 
 
 def _later(date: str, minutes: int) -> str:
