@@ -107,7 +107,8 @@ class S3Server(_Server):
     )
 
     def command(self) -> Sequence[str]:
-        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        program = Path(__file__).with_name("atomic_moto.py")
+        return [sys.executable, "-P", str(program), str(self.port)]
 
     @property
     def endpoint(self) -> str:
@@ -125,7 +126,9 @@ class S3Server(_Server):
         self._put(f"/{bucket}/{quote(path)}", data, {"x-amz-acl": "public-read"} if public else {})
 
     def get(self, bucket: str, path: str) -> bytes | None:
+        """None: it is not there."""
         status, body = self.request("GET", f"/{bucket}/{quote(path)}", b"", {"Authorization": self._SIGNED})
+        assert status in (200, 404), body
         return body if status == 200 else None
 
     def _put(self, target: str, data: bytes, headers: Mapping[str, str]) -> None:

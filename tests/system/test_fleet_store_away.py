@@ -208,6 +208,7 @@ def test_a_stop_is_clean_although_the_store_stalls(machines: Machines, origin: O
                 assert one.stop() == 0
         assert staged(one) == []
         one.start()
+        assert fleet(one)["uploads"] == []  # it is told before the first answer
         assert "the last stop was not clean" not in one.log.read_text()
 
 
