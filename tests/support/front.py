@@ -10,8 +10,8 @@ import http.client
 import re
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
@@ -95,6 +95,25 @@ class Front(HttpServer):
         """Returns as soon as such a request has come."""
         with self._changed:
             assert self._changed.wait_for(lambda: any(map(wanted, self._asked)), _WAIT_SECONDS), "it never came"
+
+    @contextmanager
+    def rule(self, method: str, text: str = "", fault: Fault | None = None) -> Iterator[threading.Event]:
+        """For the block, whatever `script` says of requests of this method whose target has the text: without a fault
+        they are held until it ends, and pass then. Yields what is set as soon as one comes."""
+        script, met, over = self.script, threading.Event(), threading.Event()
+
+        def ruled(request: Request) -> Fault | None:
+            if request.method != method or text not in request.target:
+                return script(request)
+            met.set()
+            return fault or Fault(gate=over)
+
+        self.script = ruled
+        try:
+            yield met
+        finally:
+            self.script = script
+            over.set()
 
     def came(self, request: Request) -> Fault | None:
         with self._changed:

@@ -15,7 +15,7 @@ import pytest
 from hubclient.contract import handles
 from tests.support.archives import MODULE, archive
 from tests.support.daemon import Daemon
-from tests.support.dam import Dam
+from tests.support.front import Front
 from tests.support.machines import BUCKET, Machines, fleet, staged
 from tests.support.object_stores import S3Server
 from tests.support.origin import Answer, Asked, Origin
@@ -299,8 +299,8 @@ def test_a_machine_that_only_reads_writes_nothing(machines: Machines, origin: Or
     handle = origin.serve("/m/1", Answer(body))
     share(machines, one, handle)
     with (
-        Dam(machines.store.port) as dam,
-        machines.machine("a", endpoint=dam.endpoint, fleet=READ_ONLY) as reader,
+        Front(machines.store.port) as front,
+        machines.machine("a", endpoint=front.endpoint, fleet=READ_ONLY) as reader,
     ):
         assert came(reader, handle) == ("fetched", "fleet", digest)
         assert came(reader, origin.serve("/m/2", Answer(unshared.body))) == ("fetched", "origin", unshared.digest)
@@ -308,7 +308,7 @@ def test_a_machine_that_only_reads_writes_nothing(machines: Machines, origin: Or
         problem = reader.request("POST", "/v1/fleet/push", {"handles": [handle]})[1]
         assert (problem["code"], "read-only" in problem["detail"]) == ("request-invalid", True)
         assert reader.stop() == 0
-        assert {method for method, _ in dam.asked} == {"GET"}
+        assert {request.method for request in front.asked} == {"GET"}
 
 
 def test_a_reload_switches_the_fleet_off_and_on(machines: Machines, origin: Origin) -> None:

@@ -9,14 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
 from hubclient.contract import handles
 from tests.support.archives import MODULE, archive
 from tests.support.daemon import Daemon
-from tests.support.dam import Dam
+from tests.support.front import Fault, Front
 from tests.support.machines import BUCKET, Machines, fleet, staged
 from tests.support.object_stores import S3Server
 from tests.support.origin import Answer, Origin
@@ -47,8 +46,8 @@ def machines(tmp_path: Path, store: S3Server) -> Machines:
 
 
 @pytest.fixture
-def dam(store: S3Server) -> Iterator[Dam]:
-    with Dam(store.port) as running:
+def front(store: S3Server) -> Iterator[Front]:
+    with Front(store.port) as running:
         yield running
 
 
@@ -75,45 +74,51 @@ def test_a_store_where_nobody_listens_costs_a_moment_once(machines: Machines, or
             assert (status["fleet"]["state"], "cannot be connected" in status["fleet"]["trouble"]) == ("away", True)
 
 
-def test_a_store_that_stalls_is_given_up_within_its_bound(machines: Machines, origin: Origin, dam: Dam) -> None:
-    with dam.rule("GET"), machines.machine("a", endpoint=dam.endpoint) as alone:
+def test_a_store_that_stalls_is_given_up_within_its_bound(machines: Machines, origin: Origin, front: Front) -> None:
+    with front.rule("GET"), machines.machine("a", endpoint=front.endpoint) as alone:
         began = time.monotonic()
         assert tier(alone, origin.serve("/m/1", Answer(made()))) == "origin"
         assert time.monotonic() - began < BOUND_SECONDS
         assert fleet(alone)["state"] == "away"
 
 
-@pytest.mark.parametrize("fault", [{"cut_after_bytes": 1000}, {"status": 500}, {"status": 403}, {"status": 404}])
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(cut_after_bytes=1000), Fault(status=500), Fault(status=403), Fault(status=404)],
+    ids=["cut", "500", "403", "404"],
+)
 def test_a_store_that_fails_at_the_archive_costs_nobody_the_module(
-    machines: Machines, origin: Origin, dam: Dam, fault: dict[str, Any]
+    machines: Machines, origin: Origin, front: Front, fault: Fault
 ) -> None:
     handle = origin.serve("/m/1", Answer(LARGE))
-    with machines.machine("a", endpoint=dam.endpoint) as one, machines.machine("b", endpoint=dam.endpoint) as other:
+    with machines.machine("a", endpoint=front.endpoint) as one, machines.machine("b", endpoint=front.endpoint) as other:
         tier(one, handle)
         machines.wait_until_shared(handle)
-        with dam.rule("GET", "archives/", **fault):
+        with front.rule("GET", "archives/", fault):
             assert tier(other, handle) == "origin"
         assert len(origin.asked("/m/1")) == 2
         assert "the fleet's archive cannot be used" in other.log.read_text()
 
 
-def test_a_store_that_stalls_in_mid_archive_is_waited_for_once(machines: Machines, origin: Origin, dam: Dam) -> None:
+def test_a_store_that_stalls_in_mid_archive_is_waited_for_once(
+    machines: Machines, origin: Origin, front: Front
+) -> None:
     handle, network = origin.serve("/m/1", Answer(LARGE)), 'stall_timeout = "2s"'
     with (
         machines.machine("a") as one,
-        machines.machine("b", endpoint=dam.endpoint, network=network) as other,
-        dam.rule("GET", "archives/", cut_after_bytes=1_000_000, stalls=True),
+        machines.machine("b", endpoint=front.endpoint, network=network) as other,
+        front.rule("GET", "archives/", Fault(stall_after_bytes=1_000_000)),
     ):
         tier(one, handle)
         machines.wait_until_shared(handle)
         assert tier(other, handle) == "origin"
-        asked = [target for method, target in dam.asked if method == "GET" and "archives/" in target]
+        asked = [request for request in front.asked if (request.method, request.kind) == ("GET", "archives")]
         assert len(asked) == 1
         assert fleet(other)["state"] == "away"
 
 
 def test_what_a_store_sent_of_an_archive_is_not_gone_on_from_at_the_origin(
-    machines: Machines, origin: Origin, dam: Dam
+    machines: Machines, origin: Origin, front: Front
 ) -> None:
     """Its digest would be compared with nothing; and that both name a version alike says nothing of the bytes."""
     damaged = bytes([*LARGE[:500_000], LARGE[500_000] ^ 1, *LARGE[500_001:]])
@@ -121,8 +126,8 @@ def test_what_a_store_sent_of_an_archive_is_not_gone_on_from_at_the_origin(
     handle, network = origin.serve("/m/1", Answer(LARGE, etag=etag, ranges=True)), 'stall_timeout = "2s"'
     with (
         machines.machine("a") as one,
-        machines.machine("b", endpoint=dam.endpoint, network=network) as other,
-        dam.rule("GET", "archives/", cut_after_bytes=1_000_000, stalls=True),
+        machines.machine("b", endpoint=front.endpoint, network=network) as other,
+        front.rule("GET", "archives/", Fault(stall_after_bytes=1_000_000)),
     ):
         tier(one, handle)
         machines.wait_until_shared(handle)
@@ -132,11 +137,11 @@ def test_what_a_store_sent_of_an_archive_is_not_gone_on_from_at_the_origin(
 
 
 def test_a_store_that_asks_for_patience_is_left_alone_within_a_bound(
-    machines: Machines, origin: Origin, dam: Dam
+    machines: Machines, origin: Origin, front: Front
 ) -> None:
     with (
-        machines.machine("a", endpoint=dam.endpoint, claim_timeout="2s") as alone,
-        dam.rule("GET", "handles/", 503),
+        machines.machine("a", endpoint=front.endpoint, claim_timeout="2s") as alone,
+        front.rule("GET", "handles/", Fault(status=503)),
     ):
         began = time.monotonic()
         assert tier(alone, origin.serve("/m/1", Answer(made()))) == "origin"
@@ -153,19 +158,21 @@ def test_a_bucket_that_is_not_there_is_told_and_nothing_waits_for_it(
         assert tier(alone, origin.serve("/m/1", Answer(made()))) == "origin"
 
 
-def test_a_store_that_denies_all_is_told_before_the_first_fetch(machines: Machines, origin: Origin, dam: Dam) -> None:
-    with dam.rule("GET", status=403), machines.machine("a", endpoint=dam.endpoint) as alone:
+def test_a_store_that_denies_all_is_told_before_the_first_fetch(
+    machines: Machines, origin: Origin, front: Front
+) -> None:
+    with front.rule("GET", fault=Fault(status=403)), machines.machine("a", endpoint=front.endpoint) as alone:
         wait_until(lambda: fleet(alone)["state"] == "denied")
         assert tier(alone, origin.serve("/m/1", Answer(made()))) == "origin"
         assert fleet(alone)["alone"] == 1
 
 
-def test_a_store_that_denies_writes_is_read(machines: Machines, origin: Origin, dam: Dam) -> None:
+def test_a_store_that_denies_writes_is_read(machines: Machines, origin: Origin, front: Front) -> None:
     handle = origin.serve("/m/1", Answer(made()))
     with machines.machine("a") as one:
         tier(one, handle)
         machines.wait_until_shared(handle)
-    with dam.rule("PUT", status=403), machines.machine("b", endpoint=dam.endpoint) as reader:
+    with front.rule("PUT", fault=Fault(status=403)), machines.machine("b", endpoint=front.endpoint) as reader:
         assert tier(reader, handle) == "fleet"
         assert tier(reader, origin.serve("/m/2", Answer(made()))) == "origin"
         wait_until(lambda: fleet(reader)["mode"] == "read-only")
@@ -173,10 +180,15 @@ def test_a_store_that_denies_writes_is_read(machines: Machines, origin: Origin, 
         assert "cannot be used in full" in reader.log.read_text()
 
 
-def test_an_upload_that_fails_is_one_warning_and_leaves_nothing(machines: Machines, origin: Origin, dam: Dam) -> None:
+def test_an_upload_that_fails_is_one_warning_and_leaves_nothing(
+    machines: Machines, origin: Origin, front: Front
+) -> None:
     handle, body = "/m/1", made()
     digest = hashlib.sha256(body).hexdigest()
-    with dam.rule("PUT", f"archives/{digest}", 500), machines.machine("a", endpoint=dam.endpoint) as one:
+    with (
+        front.rule("PUT", f"archives/{digest}", Fault(status=500)),
+        machines.machine("a", endpoint=front.endpoint) as one,
+    ):
         assert tier(one, origin.serve(handle, Answer(body))) == "origin"
         wait_until(lambda: "was not uploaded for the fleet" in one.log.read_text())
         wait_until(lambda: staged(one) == [] and machines.claim(origin.url(handle)) is None)
@@ -184,12 +196,12 @@ def test_an_upload_that_fails_is_one_warning_and_leaves_nothing(machines: Machin
         assert one.log.read_text().count("was not uploaded for the fleet") == 1
 
 
-def test_a_stop_in_mid_upload_takes_the_claim_along(machines: Machines, origin: Origin, dam: Dam) -> None:
+def test_a_stop_in_mid_upload_takes_the_claim_along(machines: Machines, origin: Origin, front: Front) -> None:
     handle = origin.serve("/m/1", Answer(LARGE))
-    with machines.machine("a", endpoint=dam.endpoint) as one, machines.machine("b") as other:
-        with dam.rule("PUT", "archives/") as held:
+    with machines.machine("a", endpoint=front.endpoint) as one, machines.machine("b") as other:
+        with front.rule("PUT", "archives/") as held:
             assert tier(one, handle) == "origin"
-            held.wait_until_met()
+            wait_until(held.is_set)
             assert machines.claim(handle) is not None
             assert [upload["handle"] for upload in fleet(one)["uploads"]] == [handle]
             assert one.stop() == 0
@@ -199,12 +211,12 @@ def test_a_stop_in_mid_upload_takes_the_claim_along(machines: Machines, origin: 
         machines.wait_until_shared(handle)
 
 
-def test_a_stop_is_clean_although_the_store_stalls(machines: Machines, origin: Origin, dam: Dam) -> None:
-    with machines.machine("a", endpoint=dam.endpoint) as one:
-        with dam.rule("PUT", "archives/") as held:
+def test_a_stop_is_clean_although_the_store_stalls(machines: Machines, origin: Origin, front: Front) -> None:
+    with machines.machine("a", endpoint=front.endpoint) as one:
+        with front.rule("PUT", "archives/") as held:
             assert tier(one, origin.serve("/m/1", Answer(LARGE))) == "origin"
-            held.wait_until_met()
-            with dam.rule("GET"), dam.rule("PUT"), dam.rule("DELETE"):
+            wait_until(held.is_set)
+            with front.rule("GET"), front.rule("PUT"), front.rule("DELETE"):
                 assert one.stop() == 0
         assert staged(one) == []
         one.start()
@@ -212,15 +224,15 @@ def test_a_stop_is_clean_although_the_store_stalls(machines: Machines, origin: O
         assert "the last stop was not clean" not in one.log.read_text()
 
 
-def test_a_kill_in_mid_upload_is_taken_over_and_cleared_away(machines: Machines, origin: Origin, dam: Dam) -> None:
+def test_a_kill_in_mid_upload_is_taken_over_and_cleared_away(machines: Machines, origin: Origin, front: Front) -> None:
     handle = origin.serve("/m/1", Answer(LARGE))
     with (
-        machines.machine("a", endpoint=dam.endpoint) as one,
+        machines.machine("a", endpoint=front.endpoint) as one,
         machines.machine("b", claim_timeout="2s") as other,
     ):
-        with dam.rule("PUT", "archives/") as held:
+        with front.rule("PUT", "archives/") as held:
             assert tier(one, handle) == "origin"
-            held.wait_until_met()
+            wait_until(held.is_set)
             one.kill()
         assert staged(one) != []
         one.start()
@@ -233,13 +245,13 @@ def test_a_kill_in_mid_upload_is_taken_over_and_cleared_away(machines: Machines,
 
 
 def test_a_store_that_the_settings_leave_in_mid_upload_gets_no_record(
-    machines: Machines, origin: Origin, dam: Dam
+    machines: Machines, origin: Origin, front: Front
 ) -> None:
     handle = origin.serve("/m/1", Answer(LARGE))
-    with machines.machine("a", endpoint=dam.endpoint) as one:
-        with dam.rule("PUT", "archives/") as held:
+    with machines.machine("a", endpoint=front.endpoint) as one:
+        with front.rule("PUT", "archives/") as held:
             assert tier(one, handle) == "origin"
-            held.wait_until_met()
+            wait_until(held.is_set)
             one.config.write_text(one.config.read_text().replace("\nstore = ", "\n# store = ", 1))
             wait_until(lambda: fleet(one)["state"] == "off")
         wait_until(lambda: "was not uploaded for the fleet" in one.log.read_text())
@@ -248,12 +260,14 @@ def test_a_store_that_the_settings_leave_in_mid_upload_gets_no_record(
         assert one.resolve(handle)[1]["outcome"] == "hit"
 
 
-def test_an_upload_gives_way_to_a_fetch_that_finds_no_other_room(machines: Machines, origin: Origin, dam: Dam) -> None:
+def test_an_upload_gives_way_to_a_fetch_that_finds_no_other_room(
+    machines: Machines, origin: Origin, front: Front
+) -> None:
     first, second = origin.serve("/m/1", Answer(LARGE)), origin.serve("/m/2", Answer(archive({**MODULE, "w": WEIGHTS})))
-    with machines.machine("a", endpoint=dam.endpoint, cache='max_size = "11MB"') as one:
-        with dam.rule("PUT", "archives/") as held:
+    with machines.machine("a", endpoint=front.endpoint, cache='max_size = "11MB"') as one:
+        with front.rule("PUT", "archives/") as held:
             assert tier(one, first) == "origin"
-            held.wait_until_met()
+            wait_until(held.is_set)
             one.request("PUT", f"/v1/modules/{handles.key(first)}/pin")
             assert tier(one, second) == "origin", "with the spool there, it would not fit"
             assert first not in [upload["handle"] for upload in fleet(one)["uploads"]]
