@@ -229,6 +229,7 @@ def test_a_lost_race_for_the_claim_is_no_second_fetch(fleet: Fleet, origin: Orig
     gate = threading.Event()
     late = fleet.add("a", only(claims(handle), Fault(gate=gate)), claim_seconds=PATIENT)
     quick = fleet.add("b", claim_seconds=PATIENT)
+    quick.lines("GET", "/v1/fleet/modules")  # loads what takes a while: the late one waits for four seconds
     answers = [late.ask(handle)]
     claimed(late, handle)
     answers.append(quick.ask(handle))
