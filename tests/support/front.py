@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from tests.support.http_server import Handler, HttpServer
 
@@ -40,12 +40,6 @@ class Request:
     @property
     def is_writing(self) -> bool:
         return self.method in ("PUT", "POST")
-
-    @property
-    def is_part(self) -> bool:
-        """Whether it brings a part of an upload, which then is not there yet: S3's parts and Azure's blocks."""
-        asked = parse_qs(urlsplit(self.target).query)
-        return "partNumber" in asked or asked.get("comp") == ["block"]
 
 
 @dataclass

@@ -90,11 +90,9 @@ async def test_a_few_hits_slow_no_fetch(machine: Machine) -> None:
 async def test_hits_that_come_fast_slow_the_fetches_once_and_for_as_long_as_they_come(machine: Machine) -> None:
     machine.hits(20)
     assert machine.pace.gives_way
-    assert machine.courtesy.is_shown
     machine.hits(20)
     assert machine.settled == 1
     await its_end(machine)
-    assert not machine.courtesy.is_shown
 
 
 async def test_hits_slow_nothing_where_nothing_is_fetched(machine: Machine) -> None:
