@@ -59,11 +59,6 @@ class Courtesy:
         self._yielding: Yielding | None = None
         self._quiet_windows = 0
 
-    @property
-    def is_shown(self) -> bool:
-        """Whether fetches give way now."""
-        return self._yielding is not None
-
     def hit(self) -> None:
         """A client was answered from the cache."""
         self._hits += 1

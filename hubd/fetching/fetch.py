@@ -24,7 +24,7 @@ from hubd.fetching.progress import Progress
 from hubd.fetching.receiving import Receiving
 from hubd.fetching.report import Report
 from hubd.fetching.room import Reservation
-from hubd.fetching.slots import Turn
+from hubd.fetching.slots import Slot
 from hubd.network.conditions import RangeRefused, Resume, Validators
 from hubd.network.credentials import Credential
 from hubd.network.patience import Patience
@@ -154,8 +154,8 @@ class Fetch(Attended):
                 known = None
         if known is not None and not means.slots.has_turn_for(self.is_urgent, self.users):
             # A question takes nobody's turn; only an answer with a new archive waits for its own.
-            async with means.asking.turn(self.is_urgent, self.users) as turn:
-                found = await self._ask_fleet(turn)
+            async with means.asking.turn(self.is_urgent, self.users) as slot:
+                found = await self._ask_fleet(slot)
                 if isinstance(found, Landed):
                     return found
                 if found is None:
@@ -173,8 +173,8 @@ class Fetch(Attended):
         `unchanged`'s to judge.
         """
         means = self._means
-        async with means.slots.turn(self.is_urgent, self.users) as turn:
-            if (landed := await self._take_from_fleet(turn)) is not None:
+        async with means.slots.turn(self.is_urgent, self.users) as slot:
+            if (landed := await self._take_from_fleet(slot)) is not None:
                 return landed
             while True:
                 fleets = self._sharing.stale if self._sharing is not None and not self._whole else None
@@ -199,13 +199,13 @@ class Fetch(Attended):
             self._sharing.confirmed(landed.record.digest, delivery.validators)
         return landed
 
-    async def _ask_fleet(self, turn: Turn) -> Landed | Found | None:
+    async def _ask_fleet(self, slot: Slot) -> Landed | Found | None:
         """What the fleet has, or the copy that is here where it is the same; None: the module is the origin's to send.
 
         Raises `DigestMismatch` where it is not what all who wait demand.
         """
         before, sharing = self._before, self._sharing
-        while sharing is not None and (found := await sharing.ask(turn)) is not None:
+        while sharing is not None and (found := await sharing.ask(slot)) is not None:
             record = found.record
             if not self._demands or any(digest in (None, record.digest) for digest in self._demands):
                 if before is None or not self._whole or before.digest != record.digest:
@@ -222,9 +222,9 @@ class Fetch(Attended):
         validators = Validators(found.record.etag, found.record.last_modified)
         return await self._means.to_its_end(lambda: self._landing.confirm(validators, found.age_seconds))
 
-    async def _take_from_fleet(self, turn: Turn) -> Landed | None:
+    async def _take_from_fleet(self, slot: Slot) -> Landed | None:
         """None: the module is the origin's to send."""
-        while (found := await self._ask_fleet(turn)) is not None:
+        while (found := await self._ask_fleet(slot)) is not None:
             landed = found if isinstance(found, Landed) else await self._take_found(found)
             if landed is not None:
                 return landed

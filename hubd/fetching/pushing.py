@@ -91,8 +91,8 @@ class Push:
         """What the store has, archive and all."""
         means = self._means
         assert means.fleet is not None
-        async with means.slots.turn(lambda: False) as turn:
-            while (found := await sharing.ask(turn)) is not None:
+        async with means.slots.turn(lambda: False) as slot:
+            while (found := await sharing.ask(slot)) is not None:
                 if await sharing.has_archive(found):
                     return found.record
                 sharing.refuse(UpstreamNotFound("the fleet's store has only the record of it"))

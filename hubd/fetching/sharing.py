@@ -23,7 +23,7 @@ from hubclient.contract.errors import (
 from hubd.fetching.errands import Errand, record_of, renewed
 from hubd.fetching.keeping import Keeping
 from hubd.fetching.progress import Progress
-from hubd.fetching.slots import Turn as Held
+from hubd.fetching.slots import Slot
 from hubd.fetching.uploads import Upload, Uploads
 from hubd.fleet.claims import Alone, Claim
 from hubd.fleet.records import FleetRecord
@@ -84,8 +84,8 @@ class Sharing:
         self.alone: str | None = None  #: why the fleet has no part in it
         self.kept: FleetRecord | None = None  #: what the fleet has, and the origin confirmed
 
-    async def ask(self, held: Held) -> Found | None:
-        """What the fleet has of the module; None when it is to come from its origin. `held` is given back while another
+    async def ask(self, slot: Slot) -> Found | None:
+        """What the fleet has of the module; None when it is to come from its origin. `slot` is given back while another
         machine fetches it. Asked again, it says the same, until `refuse`.
         """
         if self._is_asked:
@@ -94,7 +94,7 @@ class Sharing:
         progress = self._progress
 
         def on_wait(claim: Claim | None) -> None:
-            held.pause()
+            slot.pause()
             progress.waits(claim.received_bytes if claim else 0, claim.total_bytes if claim else None)
 
         progress.enter("connecting")
@@ -120,7 +120,7 @@ class Sharing:
         if progress.state == "waiting":
             progress.waits(0, None)
             progress.enter("queued")
-        await held.resume()
+        await slot.resume()
         return self._found
 
     def refuse(self, error: HubError | None = None) -> None:

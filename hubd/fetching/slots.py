@@ -48,15 +48,15 @@ class Slots:
     @asynccontextmanager
     async def turn(
         self, urgent: Callable[[], bool], users: Callable[[], Collection[User]] = nobody
-    ) -> AsyncIterator[Turn]:
+    ) -> AsyncIterator[Slot]:
         """Waits for a turn, and has it for the block. `urgent`: whether a client waits for the fetch by now, and
         `users`: who waits for it."""
-        turn = Turn(self, urgent, users)
-        await turn.resume()
+        slot = Slot(self, urgent, users)
+        await slot.resume()
         try:
-            yield turn
+            yield slot
         finally:
-            turn.pause()
+            slot.pause()
 
     def promote(self) -> None:
         """Somebody who waits may be urgent by now, or waited for by somebody else too."""
@@ -66,7 +66,7 @@ class Slots:
         return not users or any(user is None or not self._turns[user] for user in users)
 
 
-class Turn:
+class Slot:
     """A turn that is had, and can be given back for a while."""
 
     def __init__(self, slots: Slots, urgent: Callable[[], bool], users: Callable[[], Collection[User]]) -> None:

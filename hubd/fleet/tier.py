@@ -24,8 +24,8 @@ from hubd.fleet.probing import probe
 from hubd.fleet.records import FleetRecord, SeenRecord, archive_path
 from hubd.fleet.remote import Reach, Remote, State, WriteDenied
 from hubd.fleet.retention import Module, Old, Removed, Totals, modules, prune
-from hubd.fleet.sharing import is_there
 from hubd.fleet.turn import Clock, Spawn, Turn
+from hubd.fleet.uploading import is_there
 from hubd.network.digests import Expected, Stated
 from hubd.network.failures import Busy
 from hubd.network.sources import ArchiveRequest, Delivery

@@ -20,13 +20,14 @@ from hubd.fleet.claims import Claim, seen_claim
 from hubd.fleet.counters import Figures
 from hubd.fleet.records import FleetRecord, SeenRecord, claim_path
 from hubd.fleet.remote import Remote
-from hubd.fleet.sharing import Archive, Shared, is_there, upload, write_record
+from hubd.fleet.uploading import Archive, Shared, is_there, upload, write_record
 
 log = logging.getLogger(__name__)
 
 _FIRST_BEAT_SECONDS = 1.0  # early, so that those who wait soon know how long it will take
-#: To let a claim go may take so long, however slow the store is: a daemon that is stopped waits for it.
-LETTING_GO_SECONDS = 3.0
+#: To let a claim go may take so long, however slow the store is: a daemon that is stopped waits for it, and may need as
+#: long for all else on a busy machine.
+LETTING_GO_SECONDS = 2.0
 
 Clock = Callable[[], float]
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]

@@ -21,13 +21,12 @@ from hubd.network.failures import Hopeless
 from hubd.network.object_directory import open_directory
 from hubd.network.session import Session, chunks, refusal
 from hubd.network.sources import ArchiveRequest, Delivery, delivered
-from hubd.objects.failures import NoBucket, says_expired, says_no_bucket
+from hubd.objects.failures import REDIRECTS, NoBucket, says_expired, says_no_bucket
 from hubd.objects.store import ObjectStore
 from hubd.objects.stores import Stores
 from hubd.objects.urls import ObjectUrl
 
 _ARCHIVES = (".tar.gz", ".tgz")
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REMOVED = frozenset({200, 202, 204})
 _TOLD = frozenset({400, 401, 403, 404})  # in whose bodies a code may say more
 _MAX_ERROR_BYTES = 4096
@@ -123,7 +122,7 @@ async def remove(session: Session, store: ObjectStore, path: str) -> None:
 
 async def _require_usable(response: aiohttp.ClientResponse, store: ObjectStore, path: str, *, ranged: bool) -> None:
     subject, host = store.subject, response.url.raw_host or ""
-    if response.status in _REDIRECTS:
+    if response.status in REDIRECTS:
         raise Hopeless(subject.elsewhere().detail)
     if response.status in _TOLD:
         told = await _told(response, host)

@@ -37,13 +37,13 @@ from hubd.network.pace import read_buffer_bytes
 from hubd.network.patience import retry_after_seconds
 from hubd.network.routes import PROXY_AUTHENTICATION_REQUIRED, Routes, refused_by_proxy
 from hubd.network.tls import Trust, untrusted
+from hubd.objects.failures import REDIRECTS
 
 _MAX_REDIRECTS = 10
 _BUSY = frozenset({429, 503})
 _PASSING = _BUSY | {408, 425, 500, 502, 504}
 _UNACCEPTABLE = frozenset({406, 415})
 _ASKING_AT_ONCE = 64  # for news of what is cached, beside the fetches
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_TARGET_LENGTH = 8192
 _MAX_HOST_LENGTH = 253
 _PIECE_BYTES = 256 << 10  # larger ones are made anew of what came, and are kept by the allocator
@@ -159,7 +159,7 @@ class Session:
                 if is_signed:
                     yield response
                     return
-                if response.status in _REDIRECTS:
+                if response.status in REDIRECTS:
                     if to_store and handles.is_object(response.headers.get("Location", "")):
                         yield response
                         return

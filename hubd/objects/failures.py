@@ -27,7 +27,7 @@ _EXPIRED = re.compile(
     rb"|Signature not valid in the specified time frame"
 )
 _DENIED = frozenset({401, 403})
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})  # that lead elsewhere (RFC 9110, section 15.4)
 
 
 class NoBucket(UpstreamNotFound):
@@ -89,7 +89,7 @@ class Subject:
             return self.denied(status)
         if isinstance(error, FileNotFoundError):
             return UpstreamNotFound(f"{self.root} has no such object")
-        if status in _REDIRECTS or (status is None and _TO_NOWHERE.search(text) is not None):
+        if status in REDIRECTS or (status is None and _TO_NOWHERE.search(text) is not None):
             return self.elsewhere()
         if status is not None:
             return UpstreamUnavailable(f"{self.root} answered HTTP {status}")

@@ -159,7 +159,9 @@ def test_a_claimer_that_is_killed_while_it_shares_is_followed_by_another(
 )
 def test_a_store_that_fails_leaves_each_machine_as_it_is_alone(fleet: Fleet, origin: Origin, fault: Fault) -> None:
     handle = origin.serve(PATH, WHOLE)
-    crowd = [fleet.add(name, always(fault)) for name in "ab"]
+    crowd = [fleet.add(name) for name in "ab"]
+    for machine in crowd:  # at one time, for what follows is for a while alone
+        machine.front.script = always(fault)
     answers = [machine.ask(handle) for machine in crowd]
     for answer in answers:
         assert_whole(answer, "origin")
@@ -191,7 +193,7 @@ def test_an_archive_that_the_store_cannot_give_is_had_from_the_origin(
     handle = origin.serve(PATH, WHOLE)
     assert_whole(fleet.add("a").ask(handle), "origin")
     shared(fleet)
-    second = fleet.add("b", only(reads("archives"), fault))
+    second = fleet.add("b", only(reads("archives"), fault), stall_seconds=2)
     assert_whole(second.ask(handle), "origin", "fleet")
     fleet.assert_right(ARCHIVE)
     assert_whole(fleet.add("c").ask(handle), "fleet", "origin")
@@ -227,6 +229,7 @@ def test_a_lost_race_for_the_claim_is_no_second_fetch(fleet: Fleet, origin: Orig
     gate = threading.Event()
     late = fleet.add("a", only(claims(handle), Fault(gate=gate)), claim_seconds=PATIENT)
     quick = fleet.add("b", claim_seconds=PATIENT)
+    quick.lines("GET", "/v1/fleet/modules")  # loads what takes a while: the late one waits for four seconds
     answers = [late.ask(handle)]
     claimed(late, handle)
     answers.append(quick.ask(handle))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import itertools
 from collections.abc import Mapping
+from typing import NamedTuple
 
 BLOCK_BYTES = 512
 END = bytes(2 * BLOCK_BYTES)
+_NUMBERS = itertools.count()
 
 
 def varint(value: int) -> bytes:
@@ -136,6 +140,19 @@ def compressed(tar: bytes) -> bytes:
 def archive(files: Mapping[str, bytes] = MODULE) -> bytes:
     """A .tar.gz of these files."""
     return compressed(members(files) + END)
+
+
+class Made(NamedTuple):
+    """An archive, and its sha256."""
+
+    body: bytes
+    digest: str
+
+
+def made() -> Made:
+    """An archive of a module that no other test has."""
+    body = archive({**MODULE, "assets/number.txt": b"%d" % next(_NUMBERS)})
+    return Made(body, hashlib.sha256(body).hexdigest())
 
 
 def with_extra(*parts: bytes) -> bytes:

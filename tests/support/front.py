@@ -10,15 +10,15 @@ import http.client
 import re
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.support.http_server import Handler, HttpServer
 
 _WAIT_SECONDS = 60.0
 _PIECE_BYTES = 64 * 1024
@@ -40,12 +40,6 @@ class Request:
     @property
     def is_writing(self) -> bool:
         return self.method in ("PUT", "POST")
-
-    @property
-    def is_part(self) -> bool:
-        """Whether it brings a part of an upload, which then is not there yet: S3's parts and Azure's blocks."""
-        asked = parse_qs(urlsplit(self.target).query)
-        return "partNumber" in asked or asked.get("comp") == ["block"]
 
 
 @dataclass
@@ -74,23 +68,17 @@ SLOW_DOWN = Fault(
 UNAVAILABLE = Fault(status=503)
 
 
-class Front:
-    """Context manager, in threads of its own. `script` says what happens to a request, and may be changed any time."""
+class Front(HttpServer):
+    """Context manager. `script` says what happens to a request, and may be changed any time."""
 
     def __init__(self, port: int, *, address: str = "127.0.0.1", script: Script = lambda _: None) -> None:
         """`port`: of the store, on loopback. `address`: where the front listens."""
+        super().__init__(_Handler, address=address)
         self.script = script
         self.store_port = port
         self.ended = threading.Event()
         self._changed = threading.Condition()
         self._asked: list[Request] = []
-        self._server = _Server((address, 0), _Handler)
-        self._server.front = self
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
 
     @property
     def asked(self) -> list[Request]:
@@ -102,40 +90,41 @@ class Front:
         with self._changed:
             assert self._changed.wait_for(lambda: any(map(wanted, self._asked)), _WAIT_SECONDS), "it never came"
 
+    @contextmanager
+    def rule(self, method: str, text: str = "", fault: Fault | None = None) -> Iterator[threading.Event]:
+        """For the block, whatever `script` says of requests of this method whose target has the text: without a fault
+        they are held until it ends, and pass then. Yields what is set as soon as one comes."""
+        script, met, over = self.script, threading.Event(), threading.Event()
+
+        def ruled(request: Request) -> Fault | None:
+            if request.method != method or text not in request.target:
+                return script(request)
+            met.set()
+            return fault or Fault(gate=over)
+
+        self.script = ruled
+        try:
+            yield met
+        finally:
+            self.script = script
+            over.set()
+
     def came(self, request: Request) -> Fault | None:
         with self._changed:
             self._asked.append(request)
             self._changed.notify_all()
         return self.script(request)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.ended.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__exit__(*error)
 
 
-class _Server(ThreadingHTTPServer):
-    front: Front
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no error here."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
+class _Handler(Handler):
+    owner: Front
 
     def _handle(self) -> None:
-        front = self.server.front
+        front = self.owner
         sent = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         found = _KINDS.search(urlsplit(self.path).path)
         request = Request(self.command, self.path, found[1] if found else "", "Range" in self.headers)
@@ -153,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
 
     def _pass_on(self, sent: bytes, fault: Fault) -> None:
-        there = http.client.HTTPConnection("127.0.0.1", self.server.front.store_port, timeout=_WAIT_SECONDS)
+        there = http.client.HTTPConnection("127.0.0.1", self.owner.store_port, timeout=_WAIT_SECONDS)
         try:
             # As they came: what was signed must arrive as it was signed.
             there.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -188,13 +177,10 @@ class _Handler(BaseHTTPRequestHandler):
         if stop < len(body):
             if fault.stall_after_bytes is not None:
                 self.wfile.flush()
-                self.server.front.ended.wait(_WAIT_SECONDS)
+                self.owner.ended.wait(_WAIT_SECONDS)
             self.close_connection = True
             with suppress(OSError):  # the other side may have gone first
                 self.connection.shutdown(socket.SHUT_WR)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Silent."""
 
 
 def _later(date: str, minutes: int) -> str:

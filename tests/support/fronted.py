@@ -22,6 +22,7 @@ from tests.support.front import Front, Script
 
 PREFIX = "shared/models"
 CLAIM_SECONDS = 2
+STALL_SECONDS = 10
 #: The longest that a client may wait here, for its module or for an error: the sum of what the settings allow, and time
 #: for two slow cores.
 BOUND_SECONDS = 30.0
@@ -35,7 +36,7 @@ max_wait = "15s"
 [network]
 retries = 0
 connect_timeout = "2s"
-stall_timeout = "2s"
+stall_timeout = "{stall_seconds}s"
 {network}
 {store}
 """
@@ -82,12 +83,14 @@ class Fleet:
         script: Script = lambda _: None,
         *,
         claim_seconds: int = CLAIM_SECONDS,
+        stall_seconds: int = STALL_SECONDS,
         network: str = "",
         **options: Any,
     ) -> Machine:
         """One more that runs. `script`: see `Front`; `network`: further lines of its section; the rest is `Daemon`'s.
 
         `claim_seconds`: more than a busy machine may take to say that it lives, where nobody is to be taken for dead.
+        `stall_seconds`: so long one that waits for bytes lives before it fails by itself.
         """
         front = self._stack.enter_context(Front(self.bucket.port, script=script))
         directory = self._place / name
@@ -96,6 +99,7 @@ class Fleet:
             handle=self.bucket.handle,
             prefix=PREFIX,
             claim_seconds=claim_seconds,
+            stall_seconds=stall_seconds,
             network=network,
             store=self.bucket.settings(directory, front.port),
         )

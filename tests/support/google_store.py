@@ -10,21 +10,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from tests.support.http_server import Handler, HttpServer
 
 _EMAIL = "hubd@project.iam.gserviceaccount.com"
 _LISTED_AT_ONCE = 2  # so that every test of a listing sees several pages
@@ -48,29 +46,16 @@ class _Bucket:
     public: bool = False
 
 
-class GoogleStore:
-    """Context manager; the server runs in threads of its own."""
+class GoogleStore(HttpServer):
+    """Context manager."""
 
     def __init__(self) -> None:
+        super().__init__(_Handler)
         self.buckets: dict[str, _Bucket] = {}
         self.asked: list[tuple[str, str]] = []
         self.changing = threading.Lock()
         self._generation = 1
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        store = self
-
-        class Handler(_Handler):
-            """Answers for this store."""
-
-            def of(self) -> GoogleStore:
-                return store
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     @property
     def key_file(self) -> str:
@@ -110,49 +95,12 @@ class GoogleStore:
             return False
         return True
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+class _Handler(Handler):
+    owner: GoogleStore
 
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # who hangs up has what they wanted
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def of(self) -> GoogleStore:
-        raise NotImplementedError
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self._take("GET")
-
-    def do_HEAD(self) -> None:
-        self._take("HEAD")
-
-    def do_PUT(self) -> None:
-        self._take("PUT")
-
-    def do_POST(self) -> None:
-        self._take("POST")
-
-    def do_DELETE(self) -> None:
-        self._take("DELETE")
-
-    def _take(self, method: str) -> None:
-        store = self.of()
+    def _take(self) -> None:
+        store, method = self.owner, self.command
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         url = urlsplit(self.path)
         name, _, path = unquote(url.path).lstrip("/").partition("/")
@@ -178,6 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._put(name, path, body, bucket.objects.get(path))
 
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _take
+
     def _may(self, method: str, bucket: _Bucket, query: Mapping[str, str]) -> bool:
         if "X-Goog-Signature" in query:
             return self._is_url_signed(method, query)
@@ -186,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             return bucket.public and method in ("GET", "HEAD")
         text, _, signature = token.rpartition(".")
         claims = json.loads(base64.urlsafe_b64decode(text.partition(".")[2] + "=="))
-        return claims["iss"] == _EMAIL and self.of().has_signed(
+        return claims["iss"] == _EMAIL and self.owner.has_signed(
             base64.urlsafe_b64decode(signature + "=="), text.encode()
         )
 
@@ -203,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         scope = query["X-Goog-Credential"].partition("/")[2]
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         text = "\n".join(("GOOG4-RSA-SHA256", query["X-Goog-Date"], scope, digest))
-        return self.of().has_signed(bytes.fromhex(query["X-Goog-Signature"]), text.encode())
+        return self.owner.has_signed(bytes.fromhex(query["X-Goog-Signature"]), text.encode())
 
     def _get(self, found: _Object | None) -> None:
         if found is None:
@@ -232,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted is not None and int(wanted) != (before.generation if before is not None else 0):
             self._answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
             return
-        made = self.of().put(name, path, body)
+        made = self.owner.put(name, path, body)
         self._answer(200, headers={"ETag": made.etag, "x-goog-generation": str(made.generation)})
 
     def _upload(self, name: str, bucket: _Bucket, path: str, query: Mapping[str, str]) -> None:
@@ -246,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
             return
         parts = bucket.uploads.pop(query["uploadId"])
-        made = self.of().put(name, path, b"".join(parts[number] for number in sorted(parts)))
+        made = self.owner.put(name, path, b"".join(parts[number] for number in sorted(parts)))
         self._answer(
             200,
             f"<CompleteMultipartUploadResult><ETag>{escape(made.etag)}</ETag></CompleteMultipartUploadResult>".encode(),

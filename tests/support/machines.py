@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hubclient.contract import handles
 from tests.support.daemon import Daemon
@@ -18,9 +18,10 @@ _PREFIXES = itertools.count()
 
 
 class Machines:
-    """Of one test."""
+    """Of one test, or of one file."""
 
     def __init__(self, directory: Path, store: S3Server) -> None:
+        store.make(BUCKET)  # which may be there already
         self.store = store
         self.prefix = f"p{next(_PREFIXES)}"
         self._directory = directory
@@ -78,6 +79,21 @@ class Machines:
         data = self.object(path)
         found: dict[str, Any] | None = json.loads(data) if data is not None else None
         return found
+
+
+class Came(NamedTuple):
+    """How a machine answered."""
+
+    outcome: str
+    tier: str
+    digest: str
+
+
+def came(daemon: Daemon, handle: str, **fields: object) -> Came:
+    """How a module was had. `fields`: as of `resolve`."""
+    status, answer = daemon.resolve(handle, **fields)
+    assert status == 200, answer
+    return Came(answer["outcome"], answer["tier"], answer["digest"])
 
 
 def fleet(daemon: Daemon) -> dict[str, Any]:

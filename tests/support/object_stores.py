@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,8 @@ from typing import NamedTuple, Self
 from urllib.parse import quote, urlencode
 
 import pytest
+
+from tests.support.ports import reserved_port
 
 _ROOT = Path(__file__).resolve().parents[2]
 _AZURITE = _ROOT / ".azurite/node_modules/.bin/azurite-blob"
@@ -49,9 +52,8 @@ class _Server:
 
     def __init__(self, directory: Path) -> None:
         self.log = directory / f"{type(self).__name__}.log"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self._holding = ExitStack()
+        self.port = self._holding.enter_context(reserved_port())
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> Sequence[str]:
@@ -73,6 +75,7 @@ class _Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process is not None
+        self._holding.close()
         self._process.terminate()
         try:
             self._process.wait(_STOP_SECONDS)
@@ -107,7 +110,8 @@ class S3Server(_Server):
     )
 
     def command(self) -> Sequence[str]:
-        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        program = Path(__file__).with_name("atomic_moto.py")
+        return [sys.executable, "-P", str(program), str(self.port)]
 
     @property
     def endpoint(self) -> str:
@@ -125,7 +129,9 @@ class S3Server(_Server):
         self._put(f"/{bucket}/{quote(path)}", data, {"x-amz-acl": "public-read"} if public else {})
 
     def get(self, bucket: str, path: str) -> bytes | None:
+        """None: it is not there."""
         status, body = self.request("GET", f"/{bucket}/{quote(path)}", b"", {"Authorization": self._SIGNED})
+        assert status in (200, 404), body
         return body if status == 200 else None
 
     def _put(self, target: str, data: bytes, headers: Mapping[str, str]) -> None:

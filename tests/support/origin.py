@@ -13,10 +13,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from typing import Any
 from urllib.parse import urlsplit
+
+from tests.support.http_server import Handler, HttpServer
 
 _WAIT_SECONDS = 30.0
 _PIECE_BYTES = 64 * 1024
@@ -70,29 +70,19 @@ def in_turn(*answers: Answer) -> Callable[[Asked], Answer]:
     return answer
 
 
-class Origin:
-    """Context manager; the server runs in threads of its own, so that blocking tests can use it too."""
+class Origin(HttpServer):
+    """Context manager."""
 
     def __init__(self, tls: ssl.SSLContext | None = None, *, address: str = "127.0.0.1") -> None:
         """`tls`: it speaks HTTPS with this."""
-        self._address = address
-        self._scheme = "http" if tls is None else "https"
+        super().__init__(_Handler, address=address, tls=tls)
         self._answers: dict[str, Callable[[Asked], Answer]] = {}
         self._asked: dict[str, list[Asked]] = defaultdict(list)
         self._changed = threading.Condition()
-        self._server = _Server((address, 0), _Handler)
-        self._server.origin = self
-        if tls is not None:  # the handshake is for the thread that answers, or a slow one would keep the others
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._gates: list[threading.Event] = []
         self._sent_bytes: dict[str, int] = defaultdict(int)
         self._answering: dict[str, int] = defaultdict(int)
         self._most_at_once: dict[str, int] = defaultdict(int)
-
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
 
     def url(self, path: str, host: str | None = None) -> str:
         return f"{self._scheme}://{host or self._address}:{self.port}{path}"
@@ -150,42 +140,20 @@ class Origin:
         answer = self._answers.get(path)
         return answer(asked) if answer is not None else Answer(b"no such path", 404)
 
-    def close(self) -> None:
-        """Gives its port back; the end of the block does so too."""
-        self._server.server_close()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         for gate in self._gates:
             gate.set()
-        self._server.shutdown()
-        self.close()
-        self._thread.join()
+        super().__exit__(*error)
 
 
-class _Server(ThreadingHTTPServer):
-    origin: Origin
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no error here."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
+class _Handler(Handler):
+    owner: Origin
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        with self.server.origin.answering(path) as at_once:
+        with self.owner.answering(path) as at_once:
             asked = Asked(self.command, self.path, dict(self.headers.items()), at_once)
-            self._answer(self.server.origin.answer_to(path, asked))
+            self._answer(self.owner.answer_to(path, asked))
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -246,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
                 piece = answer.body[sent : min(stop, sent + piece_bytes)]
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece)
                 sent += len(piece)
-                self.server.origin.count_sent(urlsplit(self.path).path, len(piece))
+                self.owner.count_sent(urlsplit(self.path).path, len(piece))
                 if answer.bytes_per_second is not None:
                     time.sleep(max(0.0, began + sent / answer.bytes_per_second - time.monotonic()))
             if answer.cut_after_bytes == sent:
@@ -257,6 +225,3 @@ class _Handler(BaseHTTPRequestHandler):
                 assert answer.gate.wait(_WAIT_SECONDS), "the gate was never opened"
         if answer.chunked:
             self.wfile.write(b"0\r\n\r\n")
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Silent."""

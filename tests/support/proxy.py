@@ -7,17 +7,15 @@ import http.client
 import select
 import socket
 import ssl
-import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
+
+from tests.support.http_server import Handler, HttpServer
 
 _WAIT_SECONDS = 20.0
 
 
-class Proxy:
+class Proxy(HttpServer):
     """Context manager. `names` says at which port of loopback a "host:port" is; all others cannot be reached.
 
     `asked` has the first line of each request as it came.
@@ -32,44 +30,15 @@ class Proxy:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """`credentials`: ``user:password`` that it wants; `status`: it answers everything with this; `tls`: its own."""
+        super().__init__(_Handler, tls=tls)
         self.names = names
         self.wanted = None if credentials is None else "Basic " + base64.b64encode(credentials.encode()).decode()
         self.status = status
         self.asked: list[str] = []
-        self._scheme = "http" if tls is None else "https"
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.proxy = self
-        if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-
-    @property
-    def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
-class _Server(ThreadingHTTPServer):
-    proxy: Proxy
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no error here."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
+class _Handler(Handler):
+    owner: Proxy
 
     def do_CONNECT(self) -> None:
         if (port := self._port(self.path)) is None:
@@ -99,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _port(self, target: str) -> int | None:
         """The port that a target is at; None when the request has been refused."""
-        proxy = self.server.proxy
+        proxy = self.owner
         proxy.asked.append(self.requestline)
         port = proxy.names.get(target)
         status = proxy.status
@@ -111,9 +80,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
         return None
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Silent."""
 
 
 def _relay(here: socket.socket, there: socket.socket) -> None:

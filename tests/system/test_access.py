@@ -99,7 +99,7 @@ def asking(gated: Gated) -> Iterator[Callable[..., Future[Any]]]:
             gated.let_go()
 
 
-def test_levels_and_limits_are_told_to_whom_they_are_about(origin: Origin, gated: Gated) -> None:
+def test_levels_and_limits_are_told_to_whom_they_are_about(gated: Gated) -> None:
     with serving() as service, asking(gated) as start:
         handle = gated.serve("one", after_bytes=100)
         waiting = start(service.resolve, BOB, handle)

@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-
-import pytest
 
 from hubclient.contract import handles
 from tests.support.archives import MODULE, archive
 from tests.support.daemon import Daemon
 from tests.support.hubctl import COMMAND, SECONDS, environ_for, hubctl
 from tests.support.machines import BUCKET, Machines
-from tests.support.object_stores import S3Server
 from tests.support.origin import Answer, Origin
 from tests.support.waiting import wait_until
 
 STORE = f"s3://{BUCKET}"
-
-
-@pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Machines:
-    s3.make(BUCKET)
-    return Machines(tmp_path_factory.mktemp("machines"), s3)
-
-
-@pytest.fixture(scope="module")
-def one(machines: Machines) -> Iterator[Daemon]:
-    with machines.machine("one") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def other(machines: Machines) -> Iterator[Daemon]:
-    with machines.machine("other") as running:
-        yield running
 
 
 def test_what_was_pushed_is_listed_had_by_others_and_pruned(

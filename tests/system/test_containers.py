@@ -136,7 +136,7 @@ def test_a_lease_that_a_container_holds_keeps_the_module(running: Service, handl
     assert ask(running.socket, "DELETE", f"/v1/modules/{key}")[0] == 200
 
 
-def test_a_container_finds_the_daemon_again_that_was_started_anew(running: Service, handle: str) -> None:
+def test_a_container_finds_the_daemon_again_that_was_started_anew(running: Service) -> None:
     ask_twice = """
 import hubclient, sys
 from hubclient.daemon import reach

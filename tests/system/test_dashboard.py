@@ -239,7 +239,7 @@ def test_a_cache_that_cannot_be_looked_at_ends_the_stream_and_is_an_error_on_the
 
 
 @uids.needs_root
-def test_nothing_of_what_is_private_is_shown(tmp_path: Path, origin: Origin) -> None:
+def test_nothing_of_what_is_private_is_shown(origin: Origin) -> None:
     cut = Answer(LARGE, cut_after_bytes=600_000)
     answers = {"/private-module/1": Answer(ARCHIVE), "/private-failure/1": cut}
     gated = Answer(LARGE, gate_after_bytes=600_000)

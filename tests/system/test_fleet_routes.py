@@ -22,16 +22,9 @@ DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
 OTHER_ARCHIVE = archive({**MODULE, "assets/other.txt": b"other"})
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with S3Server(tmp_path_factory.mktemp("store")) as running:
-        running.make(BUCKET)
-        yield running
-
-
 @pytest.fixture
-def machines(tmp_path: Path, store: S3Server) -> Machines:
-    return Machines(tmp_path, store)
+def machines(tmp_path: Path, s3: S3Server) -> Machines:
+    return Machines(tmp_path, s3)
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ def test_offline_asks_no_store(store: Origin, tmp_path: Path) -> None:
     assert store.asked("/b/m.tar.gz") == []
 
 
-def environment(s3: S3Server, home: str) -> dict[str, str]:
+def environment(home: str) -> dict[str, str]:
     """Of somebody who may read all buckets, and whose variables would lead everything astray."""
     return {
         "HOME": home,
@@ -238,7 +238,7 @@ def environment(s3: S3Server, home: str) -> dict[str, str]:
 
 def test_a_users_own_daemon_finds_what_the_providers_programs_find(s3: S3Server, bucket: str, tmp_path: Path) -> None:
     s3.put(bucket, "m.tar.gz", ARCHIVE)
-    with Daemon(tmp_path, config=s3.settings(), environ=environment(s3, str(tmp_path))) as daemon:
+    with Daemon(tmp_path, config=s3.settings(), environ=environment(str(tmp_path))) as daemon:
         assert daemon.resolve(f"s3://{bucket}/m.tar.gz")[0] == 200
     profile = AWS_KEYS.replace("[default]", "[lab]")
     (tmp_path / ".aws").mkdir()
@@ -259,7 +259,7 @@ def test_the_service_shows_its_settings_credentials_for_all_and_no_role_of_its_o
         Path(f"{home}/.aws/credentials").write_text(AWS_KEYS)
         keys = secret(Path(home), f"s3://{bucket}/shared", "aws-keys", AWS_KEYS)
         os.chown(keys.split('"')[-2], ALICE, ALICE)
-        with Service(Path(home), f"\n{s3.settings()}{keys}", environment(s3, home)) as service:
+        with Service(Path(home), f"\n{s3.settings()}{keys}", environment(home)) as service:
             for uid in (ALICE, BOB):
                 assert service.resolve(uid, f"s3://{bucket}/private/m.tar.gz")[1]["code"] == "upstream-denied"
                 assert service.resolve(uid, f"s3://{bucket}/shared/m.tar.gz")[0] == 200

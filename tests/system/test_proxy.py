@@ -17,7 +17,9 @@ def test_modules_come_through_the_proxy_whose_credentials_stay_secret(tmp_path: 
     credentials.write_text(f"me:{SECRET}\n")
     credentials.chmod(0o600)
     with Proxy({"models.example.org:80": origin.port}, credentials=f"me:{SECRET}") as proxy:
-        config = f'[network]\nproxy = "{proxy.url}"\nproxy_credentials_file = "{credentials}"\n[log]\nlevel = "debug"\n'
+        config = (
+            f'[network]\nproxy = "{proxy.endpoint}"\nproxy_credentials_file = "{credentials}"\n[log]\nlevel = "debug"\n'
+        )
         with Daemon(tmp_path, config=config) as daemon:
             origin.serve("/m/1", Answer(archive()))
             handle = "http://models.example.org/m/1"

@@ -288,7 +288,7 @@ async def test_behind_a_proxy_everything_goes_through_it(tmp_path: Path) -> None
         Proxy({"store.example.org:443": store.port}, credentials="user:p@ss:w/rd") as proxy,
     ):
         store.serve("/b/x/a", Answer(headers={"ETag": '"1"'}))
-        network = f'[network]\nproxy = "{proxy.url}"\nproxy_credentials_file = "{tmp_path}/proxy"\n'
+        network = f'[network]\nproxy = "{proxy.endpoint}"\nproxy_credentials_file = "{tmp_path}/proxy"\n'
         stated = f'[[object_store]]\nmatch = "s3://"\nendpoint = "https://store.example.org"\n{network}'
         async with bucket_of(tmp_path, f'{stated}ca_bundle = "{authority.bundle}"\n', "s3://b/x") as bucket:
             assert await bucket.create("a", b"1") == Version('"1"', None)

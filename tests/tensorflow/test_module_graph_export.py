@@ -165,7 +165,7 @@ def test_tables_with_contents_in_the_checkpoint_come_along(tmp_path: Path) -> No
         np.testing.assert_allclose(hub.Module(target)(words), wanted["default"])
 
 
-def test_the_session_of_another_graph_is_left_out_of_it(modules: Modules, tmp_path: Path) -> None:
+def test_the_session_of_another_graph_is_left_out_of_it(tmp_path: Path) -> None:
     """TensorFlow's loader asks whatever session is the default one for the names of a table's contents."""
     source, to = str(tmp_path / "source"), str(tmp_path / "exported")
     table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)

@@ -241,7 +241,7 @@ def test_the_whole_graph_without_its_checkpoint(copy: Any) -> None:
         load_whole(library(), str(path), ("gpu",), SETTINGS)
 
 
-def test_a_model_in_text_form_is_told(modules: Modules, tmp_path: Path) -> None:
+def test_a_model_in_text_form_is_told(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pbtxt").write_text("saved_model_schema_version: 1")
     with pytest.raises(hubclient.ModuleUnsupported, match="text form"):
         hubclient.signatures(tmp_path)

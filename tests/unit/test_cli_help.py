@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,7 +80,7 @@ def test_what_is_no_topic_is_wrong_usage_that_names_the_nearest() -> None:
 
 
 def test_a_text_longer_than_the_terminal_goes_through_the_pager(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paged: list[str] = []
     monkeypatch.setattr(helping, "drawable", lambda: True)

@@ -53,7 +53,7 @@ def test_holders_of_the_lease_and_of_files_are_found_with_user_and_command(tree:
     assert holders[one].command.endswith(str(tree / "lease"))
 
 
-def test_a_holder_is_known_by_the_inode_wherever_the_tree_was_moved(tree: Path, tmp_path: Path) -> None:
+def test_a_holder_is_known_by_the_inode_wherever_the_tree_was_moved(tree: Path) -> None:
     with holding(tree / "lease") as pid:
         (tree / "lease").rename(tree / "elsewhere")
         assert [one.pid for one in find_holders(str(tree / "module"), str(tree / "elsewhere")).holders] == [pid]

@@ -403,9 +403,7 @@ class TestResolver:
                 resolver.resolve(HANDLE, digest="0" * 64)
             assert daemon.asked[0].body["digest"] == "0" * 64
 
-    def test_offline_a_running_daemon_is_asked_for_what_it_has(
-        self, path: Path, cache: HandmadeCache, tmp_path: Path
-    ) -> None:
+    def test_offline_a_running_daemon_is_asked_for_what_it_has(self, path: Path, cache: HandmadeCache) -> None:
         digest, script = self.answered(cache)
         resolver = Resolver({"HUBD_SOCKET": str(path), "HUBD_OFFLINE": "1"})
         with ScriptedDaemon(path, script) as daemon:

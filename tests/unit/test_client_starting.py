@@ -40,9 +40,7 @@ def test_autostart_off_and_no_socket_fails_at_once_and_says_what_to_do(environ: 
         reach(environ)
 
 
-def test_a_daemon_that_is_just_away_is_waited_for_though_autostart_is_off(
-    tmp_path: Path, environ: dict[str, str]
-) -> None:
+def test_a_daemon_that_is_just_away_is_waited_for_though_autostart_is_off(environ: dict[str, str]) -> None:
     environ |= {"HUBD_AUTOSTART": "0", "HUBD_TIMEOUT": "0.1"}
     place = finding.user_place(environ)
     os.makedirs(os.path.dirname(place.socket), mode=0o700)

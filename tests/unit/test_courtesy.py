@@ -90,11 +90,9 @@ async def test_a_few_hits_slow_no_fetch(machine: Machine) -> None:
 async def test_hits_that_come_fast_slow_the_fetches_once_and_for_as_long_as_they_come(machine: Machine) -> None:
     machine.hits(20)
     assert machine.pace.gives_way
-    assert machine.courtesy.is_shown
     machine.hits(20)
     assert machine.settled == 1
     await its_end(machine)
-    assert not machine.courtesy.is_shown
 
 
 async def test_hits_slow_nothing_where_nothing_is_fetched(machine: Machine) -> None:
@@ -114,7 +112,7 @@ async def test_who_gives_way_keeps_to_the_rate_and_who_waits_is_let_go_when_it_e
     pace.give_way(10 * MB)
     await pace.take(MB, prefetch=lambda: False)  # what it may have at once
     began = time.monotonic()
-    taking = asyncio.create_task(pace.take(2 * MB, prefetch=lambda: False))
+    taking = asyncio.create_task(pace.take(2000 * MB, prefetch=lambda: False))
     await asyncio.sleep(0)
     assert not taking.done()
     pace.give_way(None)
@@ -137,9 +135,8 @@ async def test_what_is_only_prefetched_and_here_already_slows_no_fetch(tmp_path:
             for _ in range(20):
                 assert await resolver.prefetch(here) is None
             assert not means.pace.gives_way
-            for _ in range(20):
-                assert await resolver.look(Ask(here)) is not None
-            assert means.pace.gives_way, "a client asks"
+            while not means.pace.gives_way:  # at once: a busy machine is to answer ten of them in a fifth of a second
+                assert None not in await asyncio.gather(*(resolver.look(Ask(here)) for _ in range(20)))
             slow.gate.set()
             await fetching
             means.grace.release_all()

@@ -396,7 +396,7 @@ async def test_a_claim_is_let_go_of_even_if_that_is_given_up_at_first() -> None:
         turn = await fleet.machine().turn()
         fleet.bucket.stalls("remove", "claims/")
         sharing = asyncio.create_task(turn.landed(record_of(), chunks_of()))
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(1.0)
         assert fleet.bucket.record() is not None
         sharing.cancel()
         await asyncio.wait({sharing})
@@ -414,7 +414,7 @@ async def test_letting_a_claim_go_takes_a_store_that_is_slow_no_longer_than_a_st
             fleet.bucket.faults.append((kind, "", lambda: asyncio.sleep(2.0)))
         began = seconds()
         await turn.abandoned()
-        assert seconds() - began < 3.5
+        assert seconds() - began < 2.5
         asking = asyncio.create_task(fleet.machine().ask())
         fleet.bucket.stalls("create", "claims/")
         fleet.bucket.objects.clear()
@@ -423,7 +423,7 @@ async def test_letting_a_claim_go_takes_a_store_that_is_slow_no_longer_than_a_st
         began = seconds()
         asking.cancel()
         await asyncio.wait({asking})
-        assert seconds() - began < 3.5
+        assert seconds() - began < 2.5
 
 
 @in_virtual_time

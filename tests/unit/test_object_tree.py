@@ -117,7 +117,7 @@ async def test_small_files_do_not_wait_for_one_another(origin: Origin) -> None:
 async def test_no_more_is_asked_for_at_once_than_a_fetch_may_have_connections(
     most_connections: int, origin: Origin
 ) -> None:
-    running, most, changing = 0, 0, threading.Lock()
+    running, most, changing = 0, 0, threading.Condition()
     gate = threading.Event()
 
     def enter() -> None:
@@ -125,7 +125,9 @@ async def test_no_more_is_asked_for_at_once_than_a_fetch_may_have_connections(
         with changing:
             running += 1
             most = max(most, running)
-        gate.wait(0.02)
+            changing.notify_all()
+            changing.wait_for(lambda: most >= most_connections, 20)  # however busy the machine is
+        gate.wait(0.02)  # for one too many
         with changing:
             running -= 1
 

@@ -48,7 +48,7 @@ def secret(tmp_path: Path) -> str:
 
 async def fetch(url: str, proxy: Proxy, authority: Authority, **network: Any) -> bytes:
     """As the service would: no private addresses."""
-    settings = NetworkSettings(proxy=proxy.url, ca_bundle=str(authority.bundle), allow_http=True, **network)
+    settings = NetworkSettings(proxy=proxy.endpoint, ca_bundle=str(authority.bundle), allow_http=True, **network)
     async with Session(settings) as session, HttpSource(session).open(ArchiveRequest(url)) as delivery:
         assert delivery.body is not None
         return b"".join([piece async for piece in delivery.body])

@@ -131,9 +131,7 @@ def test_a_clock_that_is_behind_delays_a_version_only(tmp_path: Path) -> None:
     assert names(library) == ["lab/m/1"]
 
 
-def test_a_version_that_changes_is_away_until_it_is_left_alone(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_version_that_changes_is_away_until_it_is_left_alone(tmp_path: Path) -> None:
     path = put(tmp_path, "lab/m/1")
     library = scanned(tmp_path)
     before = library.models()[0].versions[0]

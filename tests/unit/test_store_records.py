@@ -92,7 +92,7 @@ def test_the_newest_spellings_are_kept_and_the_views_of_the_others_go(records: R
     assert validated.spellings == (*"defghijklmnopq", "s", "r")
 
 
-def test_times_are_kept_in_utc(records: Records) -> None:
+def test_times_are_kept_in_utc() -> None:
     time = datetime(2026, 5, 6, 7, 8, 9, tzinfo=timezone(timedelta(hours=2)))
     record = Record.model_validate({**_RECORD.model_dump(), "fetched_at": time})
     assert record.fetched_at == time
@@ -134,7 +134,7 @@ def test_a_record_with_a_time_that_is_none_is_damaged(records: Records, layout: 
     assert records.get(_RECORD.key) is None
 
 
-def test_views_of_impossible_times_are_right_once_they_are_written(records: Records, layout: StoreLayout) -> None:
+def test_views_of_impossible_times_are_right_once_they_are_written(records: Records) -> None:
     for until in (-6e10, 3e11):
         records.put(_RECORD, direct_until=until)
         assert records.views_are_right(_RECORD, direct_until=until)

@@ -84,7 +84,7 @@ def test_the_listing_holds_the_files_as_they_lie_on_the_disk(trees: Trees, layou
     assert listing.first_difference(layout.module(_DIGEST), entries) is None
 
 
-def test_the_manifest_reads_back(trees: Trees, layout: StoreLayout, tmp_path: Path) -> None:
+def test_the_manifest_reads_back(trees: Trees) -> None:
     staging = trees.stage()
     tree = staging.attempt_tree(1)
     manifest = fill(tree)

@@ -69,7 +69,6 @@ async def run(
     told: Delivery,
     tmp_path: Path,
     *,
-    connections: int = 4,
     patience: Patience | None = None,
     terms: Terms | None = None,
     hooks: Hooks | None = None,

@@ -26,7 +26,6 @@ Array = Any  # numpy.ndarray, which mypy would want imported
 ALIGNMENT_BYTES = 64
 #: below it, a copy costs less than the sharing
 SHARED_FROM_BYTES = 64 * 1024
-_MAX_RANK = 254  # tensorflow::TensorShape::MaxDimensions
 _SMALL_STRING_BYTES = 22  # they lie inside of the TF_TString
 
 

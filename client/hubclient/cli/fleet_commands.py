@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hubclient.cli.grammar import Command, Group, Handles, Json, Quiet, quantity
+from hubclient.cli.grammar import Command, DryRun, Group, Handles, Json, Quiet, Yes, is_to_ask, quantity
 from hubclient.cli.output import complaints
 from hubclient.contract.quantities import parse_seconds
 
@@ -106,8 +106,8 @@ def _prune(
             show_default=False,
         ),
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Remove from the store what came there long ago; for administrators.
@@ -121,11 +121,7 @@ def _prune(
       hubctl fleet prune --older-than 90d --dry-run
       hubctl fleet prune --older-than 90d --yes
     """
-    from hubclient.cli.confirming import can_ask
-
-    ask = not (yes or dry_run)
-    if ask and (as_json or not can_ask()):
-        raise typer.BadParameter("nobody can be asked here: say --yes to remove, or --dry-run to look")
+    ask = is_to_ask(yes=yes, dry_run=dry_run, as_json=as_json)
     with complaints(as_json=as_json):
         from hubclient.cli.fleet_prune import prune
         from hubclient.cli.reaching import reach_aloud

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from hubclient.cli.confirming import can_ask
+
 _COMMAND = "hubclient.command"
 
 
@@ -85,11 +87,21 @@ Tags = Annotated[
     typer.Option("--tags", metavar="TAG,TAG", help="The variant with these tags; '' for none.", show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def tags_of(text: str | None) -> list[str] | None:
     """The tags that `Tags` names; None for no choice."""
     return None if text is None else [tag for tag in text.split(",") if tag]
+
+
+def is_to_ask(*, yes: bool, dry_run: bool, as_json: bool) -> bool:
+    """Whether the user is to be asked before anything is removed; wrong usage where nobody can be."""
+    ask = not (yes or dry_run)
+    if ask and (as_json or not can_ask()):
+        raise typer.BadParameter("nobody can be asked here: say --yes to remove, or --dry-run to look")
+    return ask
 
 
 def quantity(parse: Callable[[str], float]) -> Callable[[str], float]:

@@ -9,13 +9,11 @@ from typing import Annotated
 
 import typer
 
-from hubclient.cli.grammar import Command, Handles, Json, Quiet, quantity
+from hubclient.cli.grammar import Command, DryRun, Handles, Json, Quiet, Yes, is_to_ask, quantity
 from hubclient.cli.output import complaints
 from hubclient.contract.quantities import parse_seconds, parse_size
 
 commands = typer.Typer()
-
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @commands.command(name="rm", cls=Command)
@@ -100,7 +98,7 @@ def _prune(
             show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -117,11 +115,7 @@ def _prune(
     """
     if older_than is None and to_size is None:
         raise typer.BadParameter("say what is to go: --older-than 30d, --to-size 50GB, or both")
-    from hubclient.cli.confirming import can_ask
-
-    ask = not (yes or dry_run)
-    if ask and (as_json or not can_ask()):
-        raise typer.BadParameter("nobody can be asked here: say --yes to remove, or --dry-run to look")
+    ask = is_to_ask(yes=yes, dry_run=dry_run, as_json=as_json)
     with complaints(as_json=as_json):
         from hubclient.cli.pruning import Bounds, prune
         from hubclient.cli.reaching import reach_aloud
