@@ -174,7 +174,7 @@ def test_reloading_applies_what_was_changed_and_a_bad_file_changes_nothing(
 def test_a_prefetch_file_is_noticed_when_it_comes_and_when_it_goes(machine: ServiceMachine, origin: Origin) -> None:
     handle, file = origin.serve("/ahead/1", SOME), "/etc/hubd/prefetch.d/team.toml"
     machine.write(file, f'handles = ["{handle}"]\npin = true\n')
-    wait_until(lambda: [told["pinned"] for told in machine.status()["prefetch"]] == [1])
+    wait_until(lambda: [(told["pinned"], told["done"]) for told in machine.status()["prefetch"]] == [(1, 1)])
     assert len(origin.asked("/ahead/1")) == 1
     machine.run("rm", file)
     wait_until(lambda: machine.status()["prefetch"] == [])
