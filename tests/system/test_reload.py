@@ -29,11 +29,16 @@ def config_of(daemon: Daemon) -> dict[str, Any]:
 
 def reload(daemon: Daemon, text: str) -> dict[str, Any]:
     """Saves the file, asks for a reload, and waits until the daemon has looked at it."""
-    before = daemon.log.read_text().count("configuration")
+    _reload_now(daemon)  # a daemon that has just started looks once by itself, and would count for the one asked for
     daemon.config.write_text(text)
+    _reload_now(daemon)
+    return config_of(daemon)
+
+
+def _reload_now(daemon: Daemon) -> None:
+    before = daemon.log.read_text().count("configuration")
     daemon.signal(signal.SIGHUP)
     wait_until(lambda: daemon.log.read_text().count("configuration") > before)
-    return config_of(daemon)
 
 
 def test_saving_the_file_is_enough(daemon: Daemon, origin: Origin) -> None:
