@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-_WAIT_SECONDS = 30.0
+_WAIT_SECONDS = 60.0
 _PIECE_BYTES = 64 * 1024
 
 

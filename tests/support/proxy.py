@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-_WAIT_SECONDS = 20.0
+_WAIT_SECONDS = 60.0
 
 
 class Proxy:
