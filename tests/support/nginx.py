@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.ports import reserved_port
 from tests.support.waiting import wait_until
 
 PROGRAM = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin")
@@ -47,12 +48,12 @@ def nginx(directory: Path, server: str, **places: str) -> Iterator[int]:
 
     `places`: what directives with one argument say here instead; one that the server does not have is an error.
     """
-    port = _free_port()
-    for directive, value in ({"listen": f"127.0.0.1:{port} ssl"} | places).items():
-        server, count = re.subn(rf"^(\s*{directive}) [^;]+;", rf"\1 {value};", server, flags=re.MULTILINE)
-        assert count == 1, f"{count} directives {directive}"
-    with _running(directory, server, "127.0.0.1", port):
-        yield port
+    with reserved_port() as port:
+        for directive, value in ({"listen": f"127.0.0.1:{port} ssl"} | places).items():
+            server, count = re.subn(rf"^(\s*{directive}) [^;]+;", rf"\1 {value};", server, flags=re.MULTILINE)
+            assert count == 1, f"{count} directives {directive}"
+        with _running(directory, server, "127.0.0.1", port):
+            yield port
 
 
 @contextmanager
@@ -61,15 +62,15 @@ def cache(directory: Path, example: Path, address: str = "127.0.0.1", **places: 
 
     `places`: what stands there instead of the example's own values, by what these are called below.
     """
-    text, port = example.read_text(), _free_port()
-    nobody = "127.0.0.1:9"
+    text, nobody = example.read_text(), "127.0.0.1:9"
     places = {"models": nobody, "store": nobody, "directory": str(directory / "cache")} | places
-    places["listen"] = f"{address}:{port}"
-    for place, value in places.items():
-        assert _CACHE_PLACES[place] in text, place
-        text = text.replace(_CACHE_PLACES[place], value)
-    with _running(directory, text, address, port):
-        yield port
+    with reserved_port() as port:
+        places["listen"] = f"{address}:{port}"
+        for place, value in places.items():
+            assert _CACHE_PLACES[place] in text, place
+            text = text.replace(_CACHE_PLACES[place], value)
+        with _running(directory, text, address, port):
+            yield port
 
 
 _CACHE_PLACES = {
@@ -80,11 +81,6 @@ _CACHE_PLACES = {
     "trusted": "/etc/ssl/certs/ca-certificates.crt",
     "fresh": "200 206 1m",
 }
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @contextmanager

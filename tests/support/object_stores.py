@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,8 @@ from typing import NamedTuple, Self
 from urllib.parse import quote, urlencode
 
 import pytest
+
+from tests.support.ports import reserved_port
 
 _ROOT = Path(__file__).resolve().parents[2]
 _AZURITE = _ROOT / ".azurite/node_modules/.bin/azurite-blob"
@@ -49,9 +52,8 @@ class _Server:
 
     def __init__(self, directory: Path) -> None:
         self.log = directory / f"{type(self).__name__}.log"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self._holding = ExitStack()
+        self.port = self._holding.enter_context(reserved_port())
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> Sequence[str]:
@@ -73,6 +75,7 @@ class _Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process is not None
+        self._holding.close()
         self._process.terminate()
         try:
             self._process.wait(_STOP_SECONDS)

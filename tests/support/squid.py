@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.ports import reserved_port
 from tests.support.uids import ALICE, directory_of
 from tests.support.waiting import wait_until
 
@@ -32,10 +33,9 @@ class Squid:
 @contextmanager
 def squid(example: Path, names: list[str], trusted: Path) -> Iterator[Squid]:
     """Run it until the block ends. `names` are at 127.0.0.1; `trusted`: certificates by which servers are believed."""
-    with directory_of(ALICE) if os.geteuid() == 0 else tempfile.TemporaryDirectory() as made:
+    own = directory_of(ALICE) if os.geteuid() == 0 else tempfile.TemporaryDirectory()
+    with own as made, reserved_port() as port:
         directory = Path(made)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = int(free.getsockname()[1])
         ca, certificates = directory / "ca.pem", directory / "certificates"
         asked = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=Cache of models"]
         _run(*asked, "-keyout", str(directory / "ca.key"), "-out", str(ca))
