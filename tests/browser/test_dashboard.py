@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -16,8 +17,9 @@ from playwright.async_api import Browser, Page, expect
 from tests.support.archives import MODULE, archive
 from tests.support.axe import violations
 from tests.support.daemon import Daemon
-from tests.support.dashboard import free_port, listening_on, wait_until_open
+from tests.support.dashboard import listening_on, wait_until_open
 from tests.support.origin import Answer, Origin
+from tests.support.ports import reserved_port
 
 expect.set_options(timeout=15_000)
 ARCHIVE = archive()
@@ -30,7 +32,8 @@ class Shown:
     """A daemon, and where its dashboard is."""
 
     def __init__(self, directory: Path) -> None:
-        self._port = free_port()
+        self._holding = ExitStack()
+        self._port = self._holding.enter_context(reserved_port())
         self.url = f"http://localhost:{self._port}/"
         self.daemon = Daemon(directory, config=listening_on(self._port))
 
@@ -45,6 +48,7 @@ class Shown:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._holding.close()
         self.daemon.__exit__(kind, error, trace)
 
     async def resolve(self, handle: str) -> int:
