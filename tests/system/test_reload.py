@@ -145,7 +145,7 @@ def test_the_end_of_its_terminal_ends_a_daemon_and_a_signal_alone_does_not(tmp_p
         running.send_signal(signal.SIGHUP)
         wait_until(lambda: "configuration reloaded" in log.read_text())
         os.close(ours)
-        assert running.wait(10) == 0
+        assert running.wait(30) == 0
         assert "the terminal is gone" in log.read_text()
     finally:
         running.kill()
