@@ -19,8 +19,8 @@ class Held:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._held = 0  # connections, just now
-        self._seconds = 0.0  # of all of them together
-        self._asked_at = clock()
+        self._seconds = 0.0  # of all of them together, until it was counted last
+        self._counted_at = self._asked_at = clock()
 
     @property
     def is_now(self) -> bool:
@@ -29,19 +29,24 @@ class Held:
     @contextmanager
     def back(self) -> Iterator[None]:
         """For the block a connection is."""
+        self._count(self._clock())
         self._held += 1
-        began = self._clock()
         try:
             yield
         finally:
+            self._count(self._clock())
             self._held -= 1
-            self._seconds += self._clock() - began
 
     def is_most_of_the_time(self, now: float) -> bool:
         """Whether they were for more than half of the time since this was asked last."""
+        self._count(now)
         seconds, self._seconds = self._seconds, 0.0
         since, self._asked_at = self._asked_at, now
         return seconds > (now - since) / 2
+
+    def _count(self, now: float) -> None:
+        self._seconds += self._held * (now - self._counted_at)
+        self._counted_at = now
 
 
 class Speed:

@@ -174,7 +174,7 @@ def test_reloading_applies_what_was_changed_and_a_bad_file_changes_nothing(
 def test_a_prefetch_file_is_noticed_when_it_comes_and_when_it_goes(machine: ServiceMachine, origin: Origin) -> None:
     handle, file = origin.serve("/ahead/1", SOME), "/etc/hubd/prefetch.d/team.toml"
     machine.write(file, f'handles = ["{handle}"]\npin = true\n')
-    wait_until(lambda: [told["pinned"] for told in machine.status()["prefetch"]] == [1])
+    wait_until(lambda: [(told["pinned"], told["done"]) for told in machine.status()["prefetch"]] == [(1, 1)])
     assert len(origin.asked("/ahead/1")) == 1
     machine.run("rm", file)
     wait_until(lambda: machine.status()["prefetch"] == [])
@@ -199,6 +199,8 @@ def test_no_client_fails_while_the_service_restarts_under_load(machine: ServiceM
 
 
 def test_a_killed_daemon_is_back_at_once_and_what_it_did_is_done(machine: ServiceMachine, origin: Origin) -> None:
+    # What the daemon that is killed has published itself: of what lay there before it started, none is in doubt.
+    machine.get("alice", origin.serve("/in-doubt/1", Answer(archive({**MODULE, "assets/in-doubt": b""}))))
     answer = Answer(LARGE, gate_after_bytes=600_000)
     handle, pid, restarts, since = origin.serve("/killed/1", answer), machine.pid, machine.restarts, machine.cursor()
     with ThreadPoolExecutor(2) as pool:

@@ -19,7 +19,7 @@ while True:
     if not sys.stdin.readline():
         break
 """
-_END_SECONDS = 30.0
+_END_SECONDS = 60.0
 
 
 class Client:

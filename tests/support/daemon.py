@@ -18,8 +18,8 @@ from typing import Any, Self
 
 from tests.support.waiting import wait_until
 
-_START_SECONDS = 20.0
-_STOP_SECONDS = 10.0
+_START_SECONDS = 60.0
+_STOP_SECONDS = 30.0
 
 # Becomes the program that follows, which gets the descriptor as systemd passes a socket on (sd_listen_fds(3)).
 _PASS_ON = """
@@ -185,12 +185,19 @@ class Daemon:
             connection.close()
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

@@ -7,13 +7,6 @@ import socket
 from tests.support.waiting import wait_until
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def listening_on(port: int, more: str = "") -> str:
     """The section for the daemon's configuration; `more`: further lines of it."""
     return f'[web]\nlisten = "127.0.0.1:{port}"\n{more}\n'

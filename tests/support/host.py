@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from tests.support.ports import reserved_port
 from tests.support.waiting import wait_until
 
-_STOP_SECONDS = 15.0
+_STOP_SECONDS = 30.0
 COMPRESSED = "?tf-hub-format=compressed"
 
 
@@ -35,7 +35,8 @@ class Host:
         self.cache = directory / "archives"
         self.log = directory / "host.log"
         self.library.mkdir(exist_ok=True)
-        self.port = _free_port()
+        self._holding = ExitStack()
+        self.port = self._holding.enter_context(reserved_port())
         self._command = [*wrapper, sys.executable, "-P", "-m", "hubd", "host", str(self.library)]
         self._command += ["--listen", f"127.0.0.1:{self.port}", "--cache-dir", str(self.cache), *arguments]
         self._process: subprocess.Popen[bytes] | None = None
@@ -102,17 +103,20 @@ class Host:
             return [int(pid) for pid in file.read().split()]
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._holding.close()
         if self._process is not None and self._process.poll() is None:
-            os.kill(self._process.pid, signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.support.daemon import Daemon
 
 COMMAND = (sys.executable, "-P", "-m", "hubclient.cli")
-SECONDS = 30.0
+SECONDS = 60.0
 _OTHERS = ("HUBD_", "TFHUB_", "XDG_", "KAGGLE_", "NETRC")  # what would tell of other daemons, caches and credentials
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tests.support.http_server import Handler, HttpServer
 
-_WAIT_SECONDS = 30.0
+_WAIT_SECONDS = 60.0
 _PIECE_BYTES = 64 * 1024
 
 

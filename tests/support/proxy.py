@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tests.support.http_server import Handler, HttpServer
 
-_WAIT_SECONDS = 20.0
+_WAIT_SECONDS = 60.0
 
 
 class Proxy(HttpServer):

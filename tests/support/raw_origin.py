@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-_WAIT_SECONDS = 20
+_WAIT_SECONDS = 60
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from tests.support.daemon import ask
 from tests.support.uids import ALICE
 from tests.support.waiting import wait_until
 
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 30.0
 CONFIG = """
 [cache]
 min_free = "0B"
@@ -81,12 +81,19 @@ class Service:
         return self.request(uid, "POST", "/v1/resolve", {"handle": handle, **shown, **fields})
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         if self._running is not None and self._running.poll() is None:
             self._running.kill()
             self._running.wait()

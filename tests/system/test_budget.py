@@ -232,6 +232,7 @@ def test_status_warns_when_pins_leave_no_room(tmp_path: Path, origin: Origin) ->
         daemon.stop()
         daemon.config.write_text(config("1100KB"))
         daemon.start()
+        wait_until(lambda: daemon.request("GET", "/v1/status")[1]["warnings"] != [])  # the cache is looked through
         (warning,) = daemon.request("GET", "/v1/status")[1]["warnings"]
         assert "pinned, and little is left" in warning
 

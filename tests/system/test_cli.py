@@ -211,7 +211,7 @@ def test_an_interrupted_get_leaves_at_once_and_the_daemon_stops_the_fetch(
     getting = begin(daemon, "get", *handles)
     wait_until(daemon, lambda fetches: len(fetches) == 3)
     getting.send_signal(number)
-    out, said = getting.communicate(timeout=5)
+    out, said = getting.communicate(timeout=SECONDS)
     assert (getting.returncode, out) == (code, "")
     assert "Traceback" not in said
     wait_until(daemon, lambda fetches: not fetches)
@@ -223,9 +223,9 @@ def test_an_interrupted_prefetch_leaves_the_daemon_at_work(daemon: Daemon, origi
     # The daemon itself, and hubctl.
     wait_until(daemon, lambda fetches: bool(fetches) and fetches[0]["waiters"] >= 1)
     assert waiting.stderr is not None
-    assert "connecting" in waiting.stderr.readline() or "transferring" in waiting.stderr.readline()
+    assert handle in waiting.stderr.readline()  # it waits, and says at what the fetch is
     waiting.send_signal(signal.SIGINT)
-    _, said = waiting.communicate(timeout=5)
+    _, said = waiting.communicate(timeout=SECONDS)
     assert waiting.returncode == 130
     assert "the daemon goes on fetching" in said
     answer.gate.set()
@@ -275,7 +275,7 @@ def test_ctrl_c_gives_the_terminal_back(daemon: Daemon, origin: Origin) -> None:
         terminal.read_until(" of 6.0 MB")
         terminal.process.send_signal(signal.SIGINT)
         screen = terminal.read_until(None)
-        assert terminal.process.wait(5) == 130
+        assert terminal.process.wait(SECONDS) == 130
     assert screen.rindex(SHOW_CURSOR) > screen.rindex(" of 6.0 MB")
     assert "Traceback" not in screen
 
@@ -360,7 +360,7 @@ def test_status_of_a_stopped_daemon_does_not_wait_for_it(gone: Daemon) -> None:
     started = time.monotonic()
     done = hubctl(gone, "status", HUBD_TIMEOUT="")
     assert done.returncode == 3
-    assert time.monotonic() - started < 10  # a daemon that restarts is waited for 30 s elsewhere
+    assert time.monotonic() - started < 20  # a daemon that restarts is waited for 30 s elsewhere
 
 
 def test_status_of_a_daemon_that_hangs_says_so_within_seconds(shared_daemon: Daemon) -> None:
@@ -373,7 +373,7 @@ def test_status_of_a_daemon_that_hangs_says_so_within_seconds(shared_daemon: Dae
         shared_daemon.signal(signal.SIGCONT)
     assert (done.returncode, done.stdout) == (3, "")
     assert f"{shared_daemon.socket} takes connections, but has said nothing" in done.stderr
-    assert took_seconds < 10  # a daemon at work may be silent for 30 s elsewhere
+    assert took_seconds < 20  # a daemon at work may be silent for 30 s elsewhere
 
 
 @pytest.mark.parametrize("arguments", [["ls"], ["prune", "--older-than", "1d", "--dry-run"]], ids=" ".join)

@@ -103,7 +103,7 @@ def test_handles_are_completed_within_a_second_of_a_hanging_daemon_and_none_is_s
     finally:
         shared_daemon.signal(signal.SIGCONT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert took_seconds < 5
+    assert took_seconds < 20  # a daemon at work may be silent for 30 s elsewhere
     environ = environ_of(tmp_path / "none", tmp_path, HUBD_SOCKET="", HUBD_AUTOSTART="1")
     environ |= {"TFHUB_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.archives import MODULE, archive
 from tests.support.daemon import Daemon
-from tests.support.hubctl import Terminal, environ_for, hubctl
+from tests.support.hubctl import SECONDS, Terminal, environ_for, hubctl
 from tests.support.origin import Answer, Origin
 from tests.support.waiting import wait_until
 
@@ -72,7 +72,7 @@ def test_a_terminal_shows_a_bar_for_each_and_a_total(daemon: Daemon, origin: Ori
         for answer in slow:
             answer.gate.set()
         assert "fetched" in terminal.read_until(None)
-        assert terminal.process.wait(10) == 0
+        assert terminal.process.wait(SECONDS) == 0
 
 
 def test_hubctl_says_which_file_pins_a_module(tmp_path: Path, origin: Origin) -> None:

@@ -32,7 +32,7 @@ def test_top_shows_fetches_on_a_screen_of_its_own_until_q(daemon: Daemon, origin
             terminal.read_until("…", after=before)
             terminal.type("q")
             screen = terminal.read_until(None)
-            assert terminal.process.wait(5) == 0
+            assert terminal.process.wait(SECONDS) == 0
     assert screen.index(ALTERNATE_SCREEN) < screen.index(" 67%") < screen.rindex(USUAL_SCREEN)
     assert screen.rindex(SHOW_CURSOR) > screen.rindex(" 67%")
 
@@ -48,7 +48,7 @@ def test_top_outlives_the_daemon_and_ctrl_c_gives_the_terminal_back(daemon: Daem
         assert not terminal.echoes()
         terminal.process.send_signal(signal.SIGINT)
         screen = terminal.read_until(None)
-        assert terminal.process.wait(5) == 130
+        assert terminal.process.wait(SECONDS) == 130
         assert terminal.echoes()
     assert screen.rindex(USUAL_SCREEN) > screen.rindex("is well")
     assert "Traceback" not in screen
@@ -66,7 +66,7 @@ def test_top_stopped_by_ctrl_z_leaves_the_terminal_usable_and_goes_on(daemon: Da
         terminal.read_until("is well", after=before)
         terminal.type("q")
         terminal.read_until(None)
-        assert terminal.process.wait(5) == 0
+        assert terminal.process.wait(SECONDS) == 0
 
 
 def test_top_in_a_pipe_prints_looks_and_json_is_a_line_each(shared_daemon: Daemon) -> None:

@@ -18,8 +18,9 @@ import pytest
 from tests.support import uids
 from tests.support.archives import MODULE, archive
 from tests.support.daemon import Daemon
-from tests.support.dashboard import free_port, is_open, listening_on, wait_until_open
+from tests.support.dashboard import is_open, listening_on, wait_until_open
 from tests.support.origin import Answer, Asked, Origin
+from tests.support.ports import reserved_port
 from tests.support.service import Service
 from tests.support.uids import ALICE, BOB
 from tests.support.waiting import wait_until
@@ -30,8 +31,9 @@ TOKEN = "kN7"
 
 
 @pytest.fixture(scope="module")
-def port() -> int:
-    return free_port()
+def port() -> Iterator[int]:
+    with reserved_port() as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +183,8 @@ def _is_let_in(port: int) -> bool:
 
 
 def test_the_port_and_the_names_follow_the_settings(tmp_path: Path) -> None:
-    with Daemon(tmp_path) as daemon, socket.create_server(("127.0.0.1", 0)) as other:
-        settings, port = daemon.config.read_text(), free_port()
+    with Daemon(tmp_path) as daemon, socket.create_server(("127.0.0.1", 0)) as other, reserved_port() as port:
+        settings = daemon.config.read_text()
 
         def reload(more: str) -> None:
             daemon.config.write_text(settings + more)
@@ -214,8 +216,7 @@ def test_a_port_that_is_taken_at_the_start_is_a_warning_and_clients_are_served(t
 
 
 def test_a_stop_does_not_wait_for_who_watches(tmp_path: Path) -> None:
-    port = free_port()
-    with Daemon(tmp_path, config=listening_on(port)) as daemon:
+    with reserved_port() as port, Daemon(tmp_path, config=listening_on(port)) as daemon:
         wait_until_open(port)
         with watching(port) as sections:
             assert next(sections)
@@ -224,8 +225,7 @@ def test_a_stop_does_not_wait_for_who_watches(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_cannot_be_looked_at_ends_the_stream_and_is_an_error_on_the_page(tmp_path: Path) -> None:
-    port = free_port()
-    with Daemon(tmp_path, config=listening_on(port)) as daemon:
+    with reserved_port() as port, Daemon(tmp_path, config=listening_on(port)) as daemon:
         wait_until_open(port)
         with watching(port) as sections:
             assert next(sections)
@@ -250,8 +250,11 @@ def test_nothing_of_what_is_private_is_shown(origin: Origin) -> None:
 
         return origin.serve(path, answered)
 
-    port = free_port()
-    with uids.directory_of(ALICE) as directory, Service(Path(directory), listening_on(port)) as service:
+    with (
+        reserved_port() as port,
+        uids.directory_of(ALICE) as directory,
+        Service(Path(directory), listening_on(port)) as service,
+    ):
         wait_until_open(port)
         for path, answer in answers.items():
             service.resolve(BOB, handle(path, answer), TOKEN)
@@ -280,9 +283,12 @@ def test_nothing_of_what_is_private_is_shown(origin: Origin) -> None:
 
 @uids.needs_root
 def test_where_only_some_may_ask_it_is_figures_alone(origin: Origin) -> None:
-    port = free_port()
     access = f"[access]\nusers = [{BOB}]\n"
-    with uids.directory_of(ALICE) as directory, Service(Path(directory), listening_on(port, access)) as service:
+    with (
+        reserved_port() as port,
+        uids.directory_of(ALICE) as directory,
+        Service(Path(directory), listening_on(port, access)) as service,
+    ):
         wait_until_open(port)
         assert service.resolve(BOB, origin.serve("/some-module/1", Answer(ARCHIVE)))[0] == 200
         service.resolve(BOB, origin.serve("/none/1", Answer(status=404)))

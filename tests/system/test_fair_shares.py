@@ -7,14 +7,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from tests.support.archives import archive
 from tests.support.daemon import Daemon
 from tests.support.origin import Answer, Origin
 from tests.support.waiting import wait_until
 
 ARCHIVE = archive({"saved_model.pb": b"\x08\x01\x12\x00", "variables/variables.index": b"index" * 1000})
+# So much earlier may bytes come than a rate earns them. How much later is the machine's affair.
+CREDIT_SECONDS = 0.2
 
 
 def elsewhere(url: str) -> str:
@@ -28,7 +28,7 @@ def large(seed: int) -> bytes:
 
 
 def received(daemon: Daemon, least_bytes: int) -> tuple[float, dict[str, int]]:
-    """When so much had come, and how much of each archive under way."""
+    """When at least so much had come, and how much of each archive under way."""
     seen: dict[str, int] = {}
 
     def is_enough() -> bool:
@@ -72,22 +72,24 @@ def test_a_redirect_gives_back_the_place_at_the_host_that_it_left(tmp_path: Path
 def test_the_rate_holds_for_all_fetches_together_and_they_share_it(tmp_path: Path, origin: Origin) -> None:
     with Daemon(tmp_path, config='[network]\nmax_rate = "2MB/s"\n') as daemon, ThreadPoolExecutor(2) as pool:
         urls = [origin.serve(f"/m/{number}", Answer(large(number))) for number in range(2)]
+        began = time.monotonic()
         asking = [pool.submit(daemon.resolve, url) for url in urls]
-        began, first = received(daemon, 800_000)
-        ended, last = received(daemon, 4_800_000)
+        wait_until(lambda: states(daemon) == ["transferring", "transferring"])
+        _, first = received(daemon, 0)
+        ended, last = received(daemon, 4_000_000 + sum(first.values()))
+        assert sum(last.values()) <= 2_000_000 * (ended - began + CREDIT_SECONDS)
         came = [last[url] - first[url] for url in urls]
-        assert sum(came) / (ended - began) == pytest.approx(2_000_000, rel=0.1)
-        assert came[0] == pytest.approx(came[1], rel=0.2)
+        assert min(came) >= sum(came) / 4  # alike, as far as the machine brings both
         daemon.kill()
         assert all(future.exception() is not None for future in asking)
 
 
 def test_a_prefetch_keeps_to_its_rate_until_a_client_joins_it(tmp_path: Path, origin: Origin) -> None:
-    with Daemon(tmp_path, config='[network]\nprefetch_max_rate = "1MB/s"\n') as daemon:
+    with Daemon(tmp_path, config='[network]\nprefetch_max_rate = "250KB/s"\n') as daemon:
         handle = origin.serve("/m/1", Answer(large(1)))
+        began = time.monotonic()
         daemon.request("POST", "/v1/prefetch", {"handles": [handle]})
-        began, first = received(daemon, 400_000)
-        ended, last = received(daemon, 1_900_000)
-        assert (last[handle] - first[handle]) / (ended - began) == pytest.approx(1_000_000, rel=0.1)
+        ended, last = received(daemon, 500_000)
+        assert last[handle] <= 250_000 * (ended - began + CREDIT_SECONDS)
         assert daemon.resolve(handle)[1]["outcome"] == "joined"
-        assert time.monotonic() - ended < 2, "at its rate the rest takes four seconds"
+        assert time.monotonic() - ended < 15, "at its rate the rest takes twenty seconds"

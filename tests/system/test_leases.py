@@ -36,6 +36,7 @@ def test_a_program_keeps_its_lease_and_its_path_while_the_daemon_restarts(
     environ = {**os.environ, "HUBD_SOCKET": str(daemon.socket), "HUBD_AUTOSTART": "0"}
     with Client(handle, environ) as client:
         path = Path(client.answer())
+        wait_until_recovered(daemon, 1)
         digest = path.parent.name
         end(daemon)
         assert is_leased(layout, digest)

@@ -15,6 +15,7 @@ from tests.support import uids
 from tests.support.archives import archive
 from tests.support.daemon import Daemon, UnixConnection
 from tests.support.origin import Answer, Asked, Origin
+from tests.support.ports import reserved_port
 from tests.support.service import Service
 from tests.support.uids import ALICE, BOB
 from tests.support.waiting import wait_until
@@ -43,13 +44,6 @@ def figures(text: str) -> dict[str, float]:
 
 def now(socket_path: Path) -> dict[str, float]:
     return figures(page(UnixConnection(str(socket_path))))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def on(port: int) -> http.client.HTTPConnection:
@@ -111,8 +105,7 @@ def test_a_broken_prefetch_file_and_a_configuration_that_was_not_taken_are_told(
 
 
 def test_the_port_has_the_figures_and_nothing_else(tmp_path: Path) -> None:
-    port = free_port()
-    with Daemon(tmp_path, config=listening_on(port)):
+    with reserved_port() as port, Daemon(tmp_path, config=listening_on(port)):
         assert "hubd_build_info" in page(on(port))
         for method, path, status in (
             ("HEAD", "/metrics", 200),
@@ -128,8 +121,8 @@ def test_the_port_has_the_figures_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_the_port_follows_the_settings_and_one_that_is_taken_is_a_warning(tmp_path: Path) -> None:
-    with Daemon(tmp_path) as daemon, socket.create_server(("127.0.0.1", 0)) as other:
-        settings, port = daemon.config.read_text(), free_port()
+    with Daemon(tmp_path) as daemon, socket.create_server(("127.0.0.1", 0)) as other, reserved_port() as port:
+        settings = daemon.config.read_text()
 
         def reload(more: str) -> None:
             daemon.config.write_text(settings + more)
@@ -152,8 +145,7 @@ def test_the_port_follows_the_settings_and_one_that_is_taken_is_a_warning(tmp_pa
 
 
 def test_idle_connections_to_the_port_cost_the_socket_nothing(tmp_path: Path) -> None:
-    port = free_port()
-    with Daemon(tmp_path, config=listening_on(port)) as daemon, ExitStack() as stack:
+    with reserved_port() as port, Daemon(tmp_path, config=listening_on(port)) as daemon, ExitStack() as stack:
         for _ in range(40):
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
         connection = on(port)

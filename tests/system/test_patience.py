@@ -184,14 +184,14 @@ def test_a_busy_origin_is_left_alone_for_as_long_as_it_asks(
     patient_daemon: Daemon, origin: Origin, status: int, when: Callable[[], str]
 ) -> None:
     asked_at: list[float] = []
-    answers = in_turn(Answer(status=status, headers={"Retry-After": when()}), WHOLE)
 
-    def answer(asked: Asked) -> Answer:
+    def answer(_: Asked) -> Answer:
         asked_at.append(time.monotonic())
-        return answers(asked)
+        return Answer(status=status, headers={"Retry-After": when()}) if len(asked_at) == 1 else WHOLE
 
     assert_whole(patient_daemon.resolve(origin.serve("/m/1", answer)))
-    assert 0.9 <= asked_at[1] - asked_at[0] < 5.0
+    # By a date, which has no fractions, it asks for one to two.
+    assert 0.99 <= asked_at[1] - asked_at[0] < 10.0
 
 
 def test_an_origin_that_asks_for_an_hour_is_not_waited_for(patient_daemon: Daemon, origin: Origin) -> None:
@@ -224,7 +224,7 @@ def test_a_byte_a_second_ends_by_the_minimum_rate_and_is_gone_on_from(tmp_path: 
     with Daemon(tmp_path, config=config) as daemon:
         before = time.monotonic()
         status, problem = daemon.resolve(handle)
-        assert time.monotonic() - before < 5.0
+        assert time.monotonic() - before < 20.0, "at its rate the rest takes eight minutes"
         assert (status, problem["code"]) == (504, "upstream-timeout")
         assert "network.min_rate" in problem["detail"]
         assert_nothing_remains(daemon, handle, partial=True)
@@ -235,7 +235,7 @@ def test_a_byte_a_second_ends_by_the_minimum_rate_and_is_gone_on_from(tmp_path: 
 
 def test_a_slow_transfer_above_the_minimum_rate_has_all_the_time_it_needs(tmp_path: Path, origin: Origin) -> None:
     handle = origin.serve("/m/1", replace(WHOLE, bytes_per_second=SIZE // 2))
-    with Daemon(tmp_path, config='[network]\nstall_timeout = "300ms"\nmin_rate = "10KB/s"\n') as daemon:
+    with Daemon(tmp_path, config='[network]\nstall_timeout = "1s"\nmin_rate = "10KB/s"\n') as daemon:
         assert_whole(daemon.resolve(handle))
         assert len(origin.asked("/m/1")) == 1
 

@@ -28,14 +28,16 @@ def test_a_disk_that_becomes_read_only_is_told_and_survived(tmp_path: Path, orig
     with Daemon(tmp_path, wrapper=fickle_disk.wrapper(tmp_path / "cache")) as daemon:
         old, new = origin.serve("/old/1", module()), origin.serve("/new/1", module(b"new"))
         key = daemon.resolve(old)[1]["key"]
-        staging = Path(f"/proc/{daemon.pid}/root{daemon.cache}/staging")
-        wait_until(lambda: not os.listdir(staging))  # what the fetch leaves is cleared away behind it
+        trash = Path(f"/proc/{daemon.pid}/root{daemon.cache}/trash")
+        wait_until(lambda: not os.listdir(trash))  # what the fetch leaves is cleared away behind it
+        wait_until(lambda: "ready on" in daemon.log.read_text())
         fickle_disk.make_read_only(daemon)
         told_before = daemon.log.read_text()
         for number in range(20):
             assert daemon.resolve(old)[1]["outcome"] == "hit"
             # Each is another spelling of it, which is to be written down.
             assert daemon.resolve(old.replace("http", "HTTP") + f"#{number}")[1]["outcome"] == "hit"
+        wait_until(lambda: daemon.log.read_text() != told_before)  # nobody waits for what is written down
         told = daemon.log.read_text().removeprefix(told_before)
         assert told.count("\n") == 1
         assert "the file system is read-only" in told

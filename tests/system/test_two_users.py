@@ -63,7 +63,7 @@ def service(place: Path) -> Iterator[Path]:
 
 def stop(running: subprocess.Popen[bytes]) -> None:
     running.terminate()
-    assert running.wait(10) == 0
+    assert running.wait(30) == 0
 
 
 def as_bob(code: str, socket: Path) -> str:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.daemon import Daemon, UnixConnection
 
-_LIMIT_SECONDS = 20.0
+_LIMIT_SECONDS = 60.0
 _WATCHDOG_SECONDS = 2.0
 
 # Runs the daemon that is named on the command line, which comes to grief when it gets SIGUSR1.
@@ -85,7 +85,11 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 def test_it_is_ready_when_it_serves_and_says_when_it_stops(tmp_path: Path, manager: Manager) -> None:
     with Daemon(tmp_path, environ=manager.environ) as daemon:
         assert manager.hear() == [f"STATUS=opening the cache {daemon.cache}"]
-        assert manager.hear() == ["READY=1", "STATUS=0 fetches, 0 connections"]
+        ready, status = manager.hear()
+        assert ready == "READY=1"
+        assert status.startswith(
+            "STATUS=0 fetches"
+        )  # of connections there may be one: `Daemon` looks whether it answers
         assert daemon.request("GET", "/v1/status")[0] == 200
         assert manager.wait_for("WATCHDOG=1")[1].startswith("STATUS=0 fetches")
         assert daemon.stop() == 0

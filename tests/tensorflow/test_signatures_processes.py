@@ -15,18 +15,18 @@ from tests.support.building import Modules
 pytestmark = pytest.mark.tensorflow
 pytest.importorskip("tensorflow")
 
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 110
 HELPERS = """
 import os, signal, sys, threading
 import hubclient
-signal.alarm(50)
+signal.alarm(100)
 MODULE = {module!r}
 def show(*words): print(*words, flush=True)
 def run(found): return found["default"]([[1, 2, 3]])["default"].shape
 def child(work):
     pid = os.fork()
     if pid == 0:
-        signal.alarm(20)
+        signal.alarm(60)
         try: show("child", work())
         except hubclient.HubError as error: show("child", error.code)
         finally: sys.stdout.flush()

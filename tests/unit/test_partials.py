@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +21,6 @@ from hubd.store.partials import WORTH_BYTES, Partials
 from hubd.store.recovery import clear
 from hubd.store.staging import Staging
 from hubd.store.transfers import Transfer
-from tests.support.waiting import wait_until
 
 HANDLE = "https://example.com/m/1"
 KEY = handles.key(HANDLE)
@@ -292,22 +290,23 @@ def test_to_go_on_means_without_what_is_beyond(layout: StoreLayout, partials: Pa
 
 def test_those_that_nobody_came_back_for_go(layout: StoreLayout) -> None:
     partials = Partials(layout, Ledger(), DAY, boot_id="this")
-    almost = place(layout, updated_at=datetime.now(UTC) - timedelta(days=1) + timedelta(milliseconds=200))
-    assert partials.adopt(almost.path)
+    old = place(layout, updated_at=datetime.now(UTC) - timedelta(hours=12))
+    assert partials.adopt(old.path)
     assert partials.adopt(place(layout, handle="https://example.com/other/1").path)
-    wait_until(lambda: partials.expire() == 1)
+    assert partials.expire() == 0
+    partials.keep_seconds = DAY / 2  # as if as much had passed
+    assert partials.expire() == 1
     assert [partial.key for partial in partials.all()] == [handles.key("https://example.com/other/1")]
-    assert not os.path.exists(almost.path)
+    assert not os.path.exists(old.path)
 
 
 def test_an_expired_one_is_not_claimed(layout: StoreLayout) -> None:
     partials = Partials(layout, Ledger(), DAY, boot_id="this")
-    almost = place(layout, updated_at=datetime.now(UTC) - timedelta(days=1) + timedelta(milliseconds=200))
-    assert partials.adopt(almost.path)
-    expires = time.monotonic() + 0.2
-    wait_until(lambda: time.monotonic() >= expires)
+    old = place(layout, updated_at=datetime.now(UTC) - timedelta(hours=12))
+    assert partials.adopt(old.path)
+    partials.keep_seconds = DAY / 2
     assert partials.claim(KEY) is None
-    assert not os.path.exists(almost.path)
+    assert not os.path.exists(old.path)
 
 
 class FullDisk(Disk):

@@ -102,17 +102,17 @@ async def test_a_spool_of_another_size_than_it_should_have_is_left_alone(tmp_pat
 async def test_one_that_is_cancelled_does_not_wait_for_all_that_is_to_be_read_again(tmp_path: Path) -> None:
     spool, began = tmp_path / "part", asyncio.Event()
     with spool.open("wb") as file:
-        file.truncate(4 << 30)  # seconds of reading
+        file.truncate(200 << 30)  # minutes of reading
 
     async def hash_all() -> None:
-        async with SpoolWriter(str(spool), lambda _: began.set(), from_bytes=4 << 30) as writer:
-            await writer.finish(4 << 30)
+        async with SpoolWriter(str(spool), lambda _: began.set(), from_bytes=200 << 30) as writer:
+            await writer.finish(200 << 30)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         hashing = asyncio.create_task(hash_all())
         await began.wait()
         started = time.monotonic()
         hashing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await hashing
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 20.0
