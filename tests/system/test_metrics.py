@@ -82,14 +82,16 @@ def test_what_happened_is_counted_and_nobody_is_named(daemon: Daemon, origin: Or
 
 
 def test_fetches_under_way_and_who_waits_are_told(daemon: Daemon, origin: Origin) -> None:
-    answer = Answer(ARCHIVE, gate_after_bytes=len(ARCHIVE) // 2)
+    half = len(ARCHIVE) // 2
+    answer = Answer(ARCHIVE, gate_after_bytes=half)
     with daemon.events(origin.serve("/m/1", answer)) as events:
-        next(event for event in events if event.get("fetch", {}).get("state") == "transferring")
+        next(event for event in events if event.get("fetch", {}).get("received_bytes") == half)
         (fetch,) = daemon.request("GET", "/v1/fetches")[1]["fetches"]
         assert list(fetch["seconds_by_phase"]) == ["queued", "connecting", "transferring"]
         told = now(daemon.socket)
         assert (told["hubd_fetches_under_way transferring"], told["hubd_waiters"]) == (1, 1)
         assert told["hubd_cache_in_flight_bytes"] > 0
+        assert told["hubd_received_bytes_total"] == half, "or a rate of it is right when a fetch ends, and else 0"
         answer.gate.set()
         assert list(events)[-1]["event"] == "resolved"
 
