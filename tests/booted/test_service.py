@@ -199,6 +199,7 @@ def test_no_client_fails_while_the_service_restarts_under_load(machine: ServiceM
 
 
 def test_a_killed_daemon_is_back_at_once_and_what_it_did_is_done(machine: ServiceMachine, origin: Origin) -> None:
+    machine.get("alice", origin.serve("/new/1", Answer(archive({**MODULE, "assets/new": b""}))))  # and so to be checked
     answer = Answer(LARGE, gate_after_bytes=600_000)
     handle, pid, restarts, since = origin.serve("/killed/1", answer), machine.pid, machine.restarts, machine.cursor()
     with ThreadPoolExecutor(2) as pool:
