@@ -321,6 +321,7 @@ def test_uninstalling_leaves_the_cache_and_the_configuration_unless_told(
     assert machine.run("id", "-u", "hubd")
     machine.run("hubd", "install", "--system")
     assert machine.get("bob", origin.serve("/last/1", SOME)) == path
+    machine.configure(instead='[cache]\ndir = "/data/hubd"\n')  # yet systemd has made CACHE
     machine.run("hubd", "uninstall", "--system", "--purge")
     for place in (CACHE, "/etc/hubd", "/run/hubd"):
         assert machine.attempt("test", "-e", place).returncode == 1, place
