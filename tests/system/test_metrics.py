@@ -96,6 +96,15 @@ def test_fetches_under_way_and_who_waits_are_told(daemon: Daemon, origin: Origin
         assert list(events)[-1]["event"] == "resolved"
 
 
+def test_a_prefetch_is_under_way_and_no_request_waits_for_it(daemon: Daemon, origin: Origin) -> None:
+    slow = Answer(ARCHIVE, gate_after_bytes=10)
+    daemon.request("POST", "/v1/prefetch", {"handles": [origin.serve("/m/1", slow)]})
+    told = now(daemon.socket)
+    assert sum(value for name, value in told.items() if name.startswith("hubd_fetches_under_way")) == 1
+    assert told["hubd_waiters"] == 0, "or an alert about who waits would be about a night of prefetching"
+    slow.gate.set()
+
+
 def test_a_broken_prefetch_file_and_a_configuration_that_was_not_taken_are_told(tmp_path: Path) -> None:
     directory = tmp_path / "prefetch.d"
     directory.mkdir()
