@@ -226,7 +226,7 @@ def test_a_daemon_whose_loop_hangs_is_restarted_and_who_waits_for_it_is_served(
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=USR2", "hubd.service")
     machine.get("alice", origin.serve("/hung/1", SOME))
     assert machine.pid not in (0, pid)
-    assert machine.restarts == restarts + 1
+    assert machine.restarts > restarts  # a busy machine may keep the next one from a sign of life within 2 s, too
     assert any("Watchdog timeout" in line.text for line in machine.journal(since))
     machine.drop_in("hangs", "")
     machine.run("systemctl", "restart", "hubd.service")
