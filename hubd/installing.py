@@ -75,7 +75,7 @@ def uninstall(*, purge: bool) -> None:
     and `ConfigError` for a configuration that does not say where the cache is."""
     _require_root("uninstall")
     is_booted = require_systemd(needed=False)
-    cache = _cache() if purge else None  # before anything is gone
+    caches = _caches() if purge else set()  # before anything is gone
     installed = [path for path in unit_files.service_files(SYSTEM, ["hubd"]) if os.path.lexists(path)]
     if not installed and not purge:  # what is in /run/hubd is somebody else's, such as a container's
         _say("there is no service to remove; --purge removes what one may have left")
@@ -89,10 +89,11 @@ def uninstall(*, purge: bool) -> None:
         _say(f"removed {path}")
     if is_booted:
         _run("systemctl", "daemon-reload")
-    if cache is None:
+    if not purge:
         _say(f"left: the cache, {os.path.dirname(SYSTEM.config)} and the user {USER}; --purge removes them too")
         return
-    purge_cache(cache)
+    for cache in caches:
+        purge_cache(cache)
     for directory in (
         os.path.dirname(SYSTEM.config),
         f"{SYSTEM.units}/hubd.service.d",
@@ -170,6 +171,8 @@ def purge_cache(root: str) -> None:
     """Removes a cache, and of its directory only what is hubd's."""
     layout = StoreLayout(root)
     if not os.path.isfile(layout.version_file):
+        with suppress(OSError):
+            os.rmdir(root)  # where it is empty: what nobody has used
         return
     try:
         for directory in filter(os.path.lexists, layout.directories):
@@ -202,10 +205,10 @@ def _foreign_pens(program: str) -> list[str]:
     return [fault] if fault is not None else []
 
 
-def _cache() -> str:
-    return config.load(SYSTEM.config if os.path.exists(SYSTEM.config) else None, user=False).cache.dir or (
-        places.SERVICE_CACHE
-    )
+def _caches() -> set[str]:
+    """The one that the configuration names, and the unit's `CacheDirectory`, which systemd makes in any case."""
+    settings = config.load(SYSTEM.config if os.path.exists(SYSTEM.config) else None, user=False)
+    return {settings.cache.dir or places.SERVICE_CACHE, places.SERVICE_CACHE}
 
 
 def _remove_user() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hubclient import connecting, finding, starting
+from hubclient import connecting, exchange, finding, starting
 from hubclient.contract.errors import DaemonUnreachable, ShuttingDown, TooBusy
 from hubclient.exchange import NDJSON_CONTENT_TYPE, Channel, Died, Lost, Progress, read_events, read_json, read_stream
 from hubclient.finding import Place
@@ -41,13 +41,16 @@ class Daemon:
         environ: Mapping[str, str] = os.environ,
         timeout_seconds: float | None = None,
         silent: Callable[[float], None] | None = None,
+        silence_seconds: float = exchange.SILENCE_SECONDS,
     ) -> None:
         """`timeout_seconds`: for how long the daemon may be away; None: ``HUBD_TIMEOUT``. `silent` is called when a
-        daemon that took a request has said nothing for so many seconds, in the thread that waits."""
+        daemon that took a request has said nothing for so many seconds, in the thread that waits; after
+        `silence_seconds` it is given up."""
         self._connector = _Connector(place, environ)
         self._timeout_seconds = finding.timeout_seconds(environ) if timeout_seconds is None else timeout_seconds
         connect = self._connector.connect
-        self._channel = Channel(connect if silent is None else lambda: Telling(connect(), silent))
+        told = connect if silent is None else lambda: Telling(connect(), silent)
+        self._channel = Channel(told, silence_seconds=silence_seconds)
         self._showing = Showing(environ)
 
     @property
@@ -173,6 +176,8 @@ class Daemon:
         while True:
             try:
                 return ask(alive)
+            except exchange.Silent as error:
+                raise DaemonUnreachable(f"{error}: {starting.why_silent(self.place)}") from None
             except (Lost, ShuttingDown, TooBusy) as error:
                 is_busy = isinstance(error, TooBusy)
                 if is_busy and not waits_its_turn:

@@ -36,6 +36,10 @@ class Died(Lost):
     """The daemon had taken the request, and then went away."""
 
 
+class Silent(DaemonUnreachable):
+    """The daemon takes connections, and says nothing."""
+
+
 class _Connection(http.client.HTTPConnection):
     """Sends a request's head and body in one piece, so that the daemon wakes up for it once."""
 
@@ -60,7 +64,7 @@ class _Connection(http.client.HTTPConnection):
 class Channel:
     """The way to one daemon. Keeps at most one idle connection; thread-safe without locks, and fork-safe."""
 
-    def __init__(self, connect: Callable[[], socket.socket], *, silence_seconds: float = SILENCE_SECONDS) -> None:
+    def __init__(self, connect: Callable[[], socket.socket], *, silence_seconds: float) -> None:
         """`silence_seconds`: a daemon that sends nothing for so long has stopped."""
         self._connect = connect
         self._silence_seconds = silence_seconds
@@ -83,8 +87,7 @@ class Channel:
         """One exchange. A connection that the daemon closed while it was idle is no failure.
 
         `check` sees the connection before anything is sent over it, and may raise a `HubError`. Raises `Died`,
-        `HubError`s that the daemon answers, `DaemonUnreachable` when it is silent for too long, and what `connect`
-        raises.
+        `HubError`s that the daemon answers, `Silent` when it says nothing for too long, and what `connect` raises.
         """
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
@@ -101,9 +104,9 @@ class Channel:
                 result = read(answer)
             except TimeoutError:
                 _hang_up(connection)
-                raise DaemonUnreachable(
+                raise Silent(
                     f"the daemon has said nothing for {self._silence_seconds:.0f} s, though it speaks every few "
-                    "seconds while it works: see its log, and restart it"
+                    "seconds while it works"
                 ) from None
             except (ConnectionError, http.client.HTTPException) as error:
                 _hang_up(connection)

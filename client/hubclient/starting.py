@@ -58,6 +58,13 @@ def remedy(place: Place) -> str:
     return ""
 
 
+def why_silent(place: Place) -> str:
+    """What it may mean that a daemon takes connections and says nothing, and how to find out."""
+    if place.kind == "service":  # whose connections systemd takes, also while there is no daemon
+        return "it starts, fails to start, or hangs; `systemctl status hubd` says which"
+    return "it is stopped, or hangs; see its log, and restart it"
+
+
 def start(place: Place, environ: Mapping[str, str]) -> socket.socket:
     """Start the per-user daemon of `place` and give a connection to it, as soon as it answers.
 

@@ -38,7 +38,7 @@ def as_hub_error(error: Exception) -> HubError:
     if isinstance(error, HubError):
         return error
     if isinstance(error, web.HTTPNotFound):
-        return NotFound("there is no such route; GET /v1/openapi.json lists them")
+        return NotFound("there is no such route here; on the socket, GET /v1/openapi.json lists all")
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return RequestTooLarge("the body is too large")
     if isinstance(error, web.HTTPException):

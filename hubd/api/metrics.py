@@ -83,7 +83,7 @@ class MetricsPage:
             damaged=health.damaged,
             repaired=health.repaired,
             fetches=Counter(flight.work.progress.state for flight in flights),
-            waiters=sum(flight.waiters for flight in flights),
+            waiters=sum(flight.urgent_waiters for flight in flights),
             connections=server.connections(),
             max_connections=server.max_connections,
             refused_connections=server.refused,

@@ -31,15 +31,15 @@ class Flight(Generic[W, T]):
     def __init__(self, work: W, outcome: asyncio.Future[T]) -> None:
         self.work = work
         self.waiters = 0
-        self._urgent_waiters = 0
+        self.urgent_waiters = 0  #: of these, who did not say that there is no hurry
         self._outcome = outcome
         self._task: asyncio.Task[None] | None = None
         self._leaving = False
 
     @property
     def is_urgent(self) -> bool:
-        """Whether anybody waits who did not say that there is no hurry."""
-        return self._urgent_waiters > 0
+        """Whether there is an urgent waiter."""
+        return self.urgent_waiters > 0
 
     async def outcome(self) -> T:
         """The result, or the error that all waiters share. To be cancelled here leaves the work alone."""
@@ -82,12 +82,12 @@ class Flights(Generic[K, W, T]):
         if flight is None:
             flight = self._depart(key, start())
         flight.waiters += 1
-        flight._urgent_waiters += urgent
+        flight.urgent_waiters += urgent
         try:
             yield flight, joined
         finally:
             flight.waiters -= 1
-            flight._urgent_waiters -= urgent
+            flight.urgent_waiters -= urgent
             if flight.waiters == 0 and not flight._outcome.done():
                 assert flight._task is not None
                 flight._leaving = True

@@ -54,7 +54,16 @@ class Receiving:
             if means.pace.gives_way:
                 unpacker.be_nice()
 
+            before_bytes = progress.transferred_bytes
+
+            def count() -> None:
+                """Counts what came since the last time: a rate of it is to be right while a fetch goes on."""
+                new_bytes = before_bytes + transfer.received_bytes - progress.transferred_bytes
+                means.counters.received(new_bytes, delivery.tier)
+                progress.transferred_bytes += new_bytes
+
             def on_written(written: Ranges) -> None:
+                count()
                 progress.on_received(written.size_bytes)
                 reservation.wrote(written.size_bytes + unpacker.unpacked_bytes)
                 unpacker.feed(written.frontier_bytes)
@@ -85,8 +94,7 @@ class Receiving:
             except BaseExceptionGroup as failures:
                 raise _first(failures) from None
             finally:
-                means.counters.received(transfer.received_bytes, delivery.tier)
-                progress.transferred_bytes += transfer.received_bytes
+                count()
                 progress.connections = max(progress.connections, transfer.most_connections)
             return receiving.result(), unpacking.result()
 

@@ -62,7 +62,7 @@ def stream(events: Sequence[Mapping[str, Any]], *, cut: bool = False) -> Script:
 
 def by_path(scripts: Mapping[str, Script]) -> Script:
     """A script for each path; of others the daemon says what it says where there is no route."""
-    missing = problem("not-found", 404, "there is no such route; GET /v1/openapi.json lists them")
+    missing = problem("not-found", 404, "there is no such route here; on the socket, GET /v1/openapi.json lists all")
     return lambda asked, connection: scripts.get(asked.path, missing)(asked, connection)
 
 

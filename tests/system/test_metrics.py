@@ -76,16 +76,27 @@ def test_what_happened_is_counted_and_nobody_is_named(daemon: Daemon, origin: Or
 
 
 def test_fetches_under_way_and_who_waits_are_told(daemon: Daemon, origin: Origin) -> None:
-    answer = Answer(ARCHIVE, gate_after_bytes=len(ARCHIVE) // 2)
+    half = len(ARCHIVE) // 2
+    answer = Answer(ARCHIVE, gate_after_bytes=half)
     with daemon.events(origin.serve("/m/1", answer)) as events:
-        next(event for event in events if event.get("fetch", {}).get("state") == "transferring")
+        next(event for event in events if event.get("fetch", {}).get("received_bytes") == half)
         (fetch,) = daemon.request("GET", "/v1/fetches")[1]["fetches"]
         assert list(fetch["seconds_by_phase"]) == ["queued", "connecting", "transferring"]
         told = now(daemon.socket)
         assert (told["hubd_fetches_under_way transferring"], told["hubd_waiters"]) == (1, 1)
         assert told["hubd_cache_in_flight_bytes"] > 0
+        assert told["hubd_received_bytes_total"] == half, "or a rate of it is right when a fetch ends, and else 0"
         answer.gate.set()
         assert list(events)[-1]["event"] == "resolved"
+
+
+def test_a_prefetch_is_under_way_and_no_request_waits_for_it(daemon: Daemon, origin: Origin) -> None:
+    slow = Answer(ARCHIVE, gate_after_bytes=10)
+    daemon.request("POST", "/v1/prefetch", {"handles": [origin.serve("/m/1", slow)]})
+    told = now(daemon.socket)
+    assert sum(value for name, value in told.items() if name.startswith("hubd_fetches_under_way")) == 1
+    assert told["hubd_waiters"] == 0, "or an alert about who waits would be about a night of prefetching"
+    slow.gate.set()
 
 
 def test_a_broken_prefetch_file_and_a_configuration_that_was_not_taken_are_told(tmp_path: Path) -> None:

@@ -55,19 +55,21 @@ def test_what_is_wrong_comes_with_what_mends_it() -> None:
         prefetch=[
             prefetch_file("good.toml"),
             prefetch_file("broken.toml", state="broken", problem="no TOML"),
+            prefetch_file("never-right.toml", state="broken", problem="no key", modules=0),
             prefetch_file("half.toml", done=4, failed=1, failure="h.example is away"),
         ],
         counters={**status()["counters"], "damaged": 3, "repaired": 1},
         cache=full_cache(watch="sweep"),
     )
     found = troubles(answer)
-    assert [what.partition(": ")[2] for what, _ in found][-2:] == ["no TOML", "h.example is away"]
+    assert [what.partition(": ")[2] for what, _ in found][-3:] == ["no TOML", "no key", "h.example is away"]
     assert [what.split(":")[0] for what, _ in found] == [
         "2 modules found damaged and not repaired yet",
         "what others remove from the cache is noticed within a minute only, for want of inotify watches",
         "the configuration has a mistake, and the one from before it holds",
         "changed, but only a restart makes it hold",
         "the prefetch file broken.toml has a mistake, and what it said before goes on",
+        "the prefetch file never-right.toml has a mistake",
         "of the prefetch file half.toml, 1 of 5 modules did not come",
     ]
     remedies = "\n".join(str(remedy) for _, remedy in found)
@@ -78,7 +80,7 @@ def test_what_is_wrong_comes_with_what_mends_it() -> None:
         "`journalctl -u hubd`",
     ):
         assert command in remedies
-    assert lines(answer)[0] == "hubd 0.1.0 works, with 6 things to mend"
+    assert lines(answer)[0] == "hubd 0.1.0 works, with 7 things to mend"
 
 
 def test_a_users_own_daemon_is_restarted_by_other_means() -> None:

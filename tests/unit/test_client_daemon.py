@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hubclient import connecting, exchange
+from hubclient import connecting
 from hubclient.contract.errors import (
     CacheUnreachable,
     CacheUntrusted,
@@ -51,10 +51,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "hubd.sock"
 
 
-def client(path: Path, *, timeout_seconds: float = 10.0, kind: str = "explicit") -> Daemon:
+def client(
+    path: Path, *, timeout_seconds: float = 10.0, kind: str = "explicit", silence_seconds: float = 30.0
+) -> Daemon:
     assert kind in ("explicit", "service")
     place = Place(str(path), None, "explicit" if kind == "explicit" else "service")
-    return Daemon(place, environ={}, timeout_seconds=timeout_seconds)
+    return Daemon(place, environ={}, timeout_seconds=timeout_seconds, silence_seconds=silence_seconds)
 
 
 def test_get_and_post_give_the_json(path: Path) -> None:
@@ -243,16 +245,18 @@ def test_a_path_that_is_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
         client(tmp_path / ("x" * 100)).get("/")
 
 
-def test_a_daemon_that_is_silent_is_given_up(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "advice"), [("explicit", "see its log, and restart it"), ("service", "`systemctl status hubd` says which")]
+)
+def test_a_daemon_that_is_silent_is_given_up_with_what_it_may_mean(path: Path, kind: str, advice: str) -> None:
     done = threading.Event()
 
     def silent(_: Asked, __: socket.socket) -> bool:
         return not done.wait(30)
 
-    with ScriptedDaemon(path, silent):
-        channel = exchange.Channel(lambda: connecting.connect(str(path)), silence_seconds=0.1)
-        with pytest.raises(DaemonUnreachable, match="has said nothing"):
-            channel.ask("GET", "/", None, {}, exchange.read_json)
+    with ScriptedDaemon(path, silent), client(path, kind=kind, silence_seconds=0.1) as ours:
+        with pytest.raises(DaemonUnreachable, match=f"has said nothing for .* {advice}"):
+            ours.get("/")
         done.set()
 
 

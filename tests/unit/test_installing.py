@@ -174,6 +174,9 @@ def test_a_purge_removes_the_cache_and_leaves_what_is_not_hubds(tmp_path: Path) 
     (cache / "layout").write_text("1\n")
     installing.purge_cache(str(cache))
     assert not cache.exists()
+    cache.mkdir()
+    installing.purge_cache(str(cache))
+    assert not cache.exists(), "systemd makes one, wherever the settings have it"
 
 
 def test_a_purge_follows_no_link_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

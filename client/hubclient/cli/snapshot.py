@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from hubclient import finding
+from hubclient import finding, starting
 from hubclient.cli.asking import Answered, Failed, ask_all
 from hubclient.connecting import connect_to_users
 from hubclient.contract.errors import DaemonUnreachable, Internal
@@ -96,9 +96,7 @@ def take(daemon: Daemon) -> Snapshot:
 def silence(place: Place) -> str:
     """What it may mean that nothing is said."""
     told = f"the daemon at {place.socket} takes connections, but has said nothing for {SILENCE_SECONDS:.0f} s"
-    if place.kind == "service":  # whose connections systemd takes, also while there is no daemon
-        return f"{told}: it starts, fails to start, or hangs; `systemctl status hubd` says which"
-    return f"{told}: it is stopped, or hangs; see its log, and restart it"
+    return f"{told}: {starting.why_silent(place)}"
 
 
 def rates(before: Snapshot, after: Snapshot) -> Rates | None:

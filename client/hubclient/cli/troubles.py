@@ -80,10 +80,11 @@ def _of_prefetch(status: dict[str, Any]) -> list[Trouble]:
     for file in status.get("prefetch") or ():
         name = file.get("name", "?")
         if file.get("state") == "broken":
+            still = ", and what it said before goes on" if file.get("modules") else ""
             # What is wrong with it only administrators are told.
-            what = f"the prefetch file {name} has a mistake, and what it said before goes on"
             why = f": {file['problem']}" if file.get("problem") else ""
-            found.append(Trouble(what + why, "mend it or remove it; saving it is enough"))
+            what = f"the prefetch file {name} has a mistake{still}{why}"
+            found.append(Trouble(what, "mend it or remove it; saving it is enough"))
         elif file.get("failed"):
             failed = f"{file['failed']:,} of {count(int(file.get('modules', 0)), 'module')}"
             why = f": {file['failure']}" if file.get("failure") else ""
