@@ -220,6 +220,7 @@ def test_a_kill_in_mid_upload_is_taken_over_and_cleared_away(machines: Machines,
         with dam.rule("PUT", "archives/") as held:
             assert tier(one, handle) == "origin"
             held.wait_until_met()
+            assert machines.record(handle) is None, "it names what is there"
             one.kill()
         assert staged(one) != []
         one.start()
