@@ -121,6 +121,7 @@ def test_a_store_that_denies_or_is_not_there_says_so(error: HubError, state: str
             status = machine.tier.status
             assert (status.state, status.trouble) == (state, error.detail)
             assert status.retry_in_seconds > 0
+            assert error.detail in (await machine.ask()).reason, "also while it is left alone"
 
     story()
 
