@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hubclient.contract import handles
 from hubclient.contract.errors import (
     AccessDenied,
+    DigestMismatch,
     HubError,
     RequestInvalid,
     ShuttingDown,
@@ -76,6 +77,7 @@ class Push:
             sharing.end()
             raise
         if found is not None:
+            await self._means.to_its_end(lambda: self._require_same(found))
             return Pushed(found, False)
         if sharing.alone is not None:
             raise UpstreamUnavailable(f"the fleet's store cannot be used: {sharing.alone}")
@@ -86,6 +88,18 @@ class Push:
         if sharing.kept is not None:
             return Pushed(sharing.kept, False)
         raise AccessDenied(f"the module is here, and was not uploaded: {sharing.alone}")
+
+    def _require_same(self, found: FleetRecord) -> None:
+        """A version that is here with other content is not there, whatever the store has of that name. For a thread."""
+        before = self._means.records.get(found.key)
+        if before is None or not before.immutable or before.digest == found.digest:
+            return
+        here = self._means.trees.manifest(before.digest)
+        if here is not None and here.content_digest != found.content_digest:
+            raise DigestMismatch(
+                f"the fleet's store has other content of this version ({found.content_digest[:12]}) than this machine "
+                f"({here.content_digest[:12]}); both stay"
+            )
 
     async def _ask(self, sharing: Sharing) -> FleetRecord | None:
         """What the store has, archive and all."""

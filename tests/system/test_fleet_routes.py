@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,17 @@ def test_a_version_that_has_changed_is_not_pushed(machines: Machines, origin: Or
     (line,) = push(one, handle)
     assert (line["outcome"], line["code"]) == ("failed", "digest-mismatch")
     assert machines.record(handle) is None
+
+
+def test_other_content_of_a_version_in_the_store_is_told(machines: Machines, origin: Origin, one: Daemon) -> None:
+    handle, other = origin.serve("/m/1", Answer(ARCHIVE)), origin.serve("/m/2", Answer(OTHER_ARCHIVE))
+    push(one, handle, other)
+    record = machines.record(other)
+    assert record is not None
+    machines.put(f"handles/{handles.key(handle)}.json", json.dumps({**record, "handle": handle}).encode())
+    (line,) = push(one, handle)
+    assert (line["outcome"], line["code"]) == ("failed", "digest-mismatch")
+    assert "both stay" in line["detail"]
 
 
 def test_what_lies_in_the_store_is_told(machines: Machines, origin: Origin, one: Daemon) -> None:
