@@ -38,6 +38,14 @@ class Pushed(NamedTuple):
     is_new: bool
 
 
+class PushFlight(NamedTuple):
+    """The fetch of one, with what a `Flight` of it would tell."""
+
+    work: Fetch
+    waiters: int
+    is_urgent: bool = False
+
+
 class Pushes:
     """Those under way: one of a handle, however many want it."""
 
@@ -52,6 +60,11 @@ class Pushes:
         async with self._flights.board(key, lambda: Push(self._means, canonical, key, handle)) as (flight, _):
             return await flight.outcome()
 
+    def fetches(self) -> list[PushFlight]:
+        """Those under way; an upload is told of by `Uploads`."""
+        running = [flight for flight in self._flights.running() if flight.work.is_fetching]
+        return [PushFlight(flight.work.fetch, flight.waiters) for flight in running]
+
     def stop(self) -> None:
         self._flights.close(ShuttingDown("hubd is shutting down; try again"))
 
@@ -60,12 +73,13 @@ class Push:
     """The work of one flight."""
 
     def __init__(self, means: Means, handle: str, key: str, spelling: str) -> None:
+        self.is_fetching = True
         self._means = means
-        self._fetch = _FetchForAll(means, handle, key, spelling=spelling, refresh=True, is_urgent=lambda: False)
+        self.fetch = _FetchForAll(means, handle, key, spelling=spelling, refresh=True, is_urgent=lambda: False)
 
     async def run(self) -> Pushed:
         """Raises `HubError`s."""
-        fleet, fetch = self._means.fleet, self._fetch
+        fleet, fetch = self._means.fleet, self.fetch
         if (error := self._means.source.offline(fetch.progress.handle, demanded=False)) is not None:
             raise error
         sharing = fleet.sharing(fetch.progress) if fleet is not None else None
@@ -82,6 +96,7 @@ class Push:
         if sharing.alone is not None:
             raise UpstreamUnavailable(f"the fleet's store cannot be used: {sharing.alone}")
         await fetch.run_with(sharing)
+        self.is_fetching = False
         if sharing.errand is not None:
             shared = await asyncio.shield(sharing.errand.outcome)
             return Pushed(sharing.errand.record, shared == "uploaded")
