@@ -243,9 +243,12 @@ def test_the_service_shows_its_settings_credentials_for_all_and_no_role_of_its_o
         s3.put(bucket, path, ARCHIVE)
     with uids.directory_of(ALICE) as home:
         os.mkdir(f"{home}/.aws")
-        Path(f"{home}/.aws/credentials").write_text(AWS_KEYS)
+        usual = Path(f"{home}/.aws/credentials")
+        usual.write_text(AWS_KEYS)
+        usual.chmod(0o600)
         keys = secret(Path(home), f"s3://{bucket}/shared", "aws-keys", AWS_KEYS)
-        os.chown(keys.split('"')[-2], ALICE, ALICE)
+        for file in (usual, keys.split('"')[-2]):
+            os.chown(file, ALICE, ALICE)
         with Service(Path(home), f"\n{s3.settings()}{keys}", environment(s3, home)) as service:
             for uid in (ALICE, BOB):
                 assert service.resolve(uid, f"s3://{bucket}/private/m.tar.gz")[1]["code"] == "upstream-denied"
