@@ -159,7 +159,7 @@ class _Service:
         self._means.room.give_way = fleet.uploads.give_way
         self._fleet, self._pushes = fleet, Pushes(self._means, self._spawn)
         trees.health.tell = partial(happenings.of_tree, events, records.catalog)
-        self._resolver = Resolver(self._means, self._spawn)
+        self._resolver = Resolver(self._means, self._spawn, self._pushes)
         self._chores = Chores(self._means, self._hold, self._warn, is_busy=lambda: bool(self._resolver.fetches()))
         self._cache_watch = Watch(self._means, self._resolver, self._warn)
         self._keeper = Keeper(self._means, self._resolver)

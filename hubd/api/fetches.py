@@ -13,7 +13,7 @@ from hubd.api import messages
 from hubd.api.access import Level
 from hubd.api.progress import fetch_message
 from hubd.api.routes import Route, answer, viewer
-from hubd.fetching.resolver import FetchFlight, Resolver
+from hubd.fetching.resolver import Resolver, UnderWay
 
 
 class FetchRoutes:
@@ -44,7 +44,7 @@ class FetchRoutes:
             raise AccessDenied("others wait for this fetch, and you do not")
         return answer(messages.Withdrawn(id=flight.work.progress.id, withdrawn=withdrawn))
 
-    def _flight(self, request: web.Request) -> FetchFlight:
+    def _flight(self, request: web.Request) -> UnderWay:
         for flight in self._resolver.fetches(viewer(request)):
             if flight.work.progress.id == request.match_info["id"]:
                 return flight

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from hubd.api import messages
 from hubd.api.errors import as_hub_error
-from hubd.fetching.resolver import Ask, FetchFlight, Resolution, Resolver
+from hubd.fetching.resolver import Ask, FetchFlight, Resolution, Resolver, UnderWay
 
 CONTENT_TYPE = "application/x-ndjson"
 
@@ -24,7 +24,7 @@ _SEND_SECONDS = 30.0  # that a client may leave a line unread
 _WAITING = messages.WaitingEvent()
 
 
-def fetch_message(flight: FetchFlight, resolver: Resolver, viewer: int | None) -> messages.Fetch:
+def fetch_message(flight: UnderWay, resolver: Resolver, viewer: int | None) -> messages.Fetch:
     """As the viewer (a uid; None: an administrator) may see it."""
     progress = flight.work.progress
     return messages.Fetch(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hubclient.contract import handles
 from hubclient.contract.errors import (
     AccessDenied,
+    DigestMismatch,
     HubError,
     RequestInvalid,
     ShuttingDown,
@@ -37,6 +38,15 @@ class Pushed(NamedTuple):
     is_new: bool
 
 
+class PushFlight(NamedTuple):
+    """The fetch of one, with what a `Flight` of it would tell."""
+
+    work: Fetch
+    waiters: int
+    urgent_waiters: int = 0
+    is_urgent: bool = False
+
+
 class Pushes:
     """Those under way: one of a handle, however many want it."""
 
@@ -51,6 +61,11 @@ class Pushes:
         async with self._flights.board(key, lambda: Push(self._means, canonical, key, handle)) as (flight, _):
             return await flight.outcome()
 
+    def fetches(self) -> list[PushFlight]:
+        """Those under way; an upload is told of by `Uploads`."""
+        running = [flight for flight in self._flights.running() if flight.work.is_fetching]
+        return [PushFlight(flight.work.fetch, flight.waiters) for flight in running]
+
     def stop(self) -> None:
         self._flights.close(ShuttingDown("hubd is shutting down; try again"))
 
@@ -59,12 +74,13 @@ class Push:
     """The work of one flight."""
 
     def __init__(self, means: Means, handle: str, key: str, spelling: str) -> None:
+        self.is_fetching = True
         self._means = means
-        self._fetch = _FetchForAll(means, handle, key, spelling=spelling, refresh=True, is_urgent=lambda: False)
+        self.fetch = _FetchForAll(means, handle, key, spelling=spelling, refresh=True, is_urgent=lambda: False)
 
     async def run(self) -> Pushed:
         """Raises `HubError`s."""
-        fleet, fetch = self._means.fleet, self._fetch
+        fleet, fetch = self._means.fleet, self.fetch
         if (error := self._means.source.offline(fetch.progress.handle, demanded=False)) is not None:
             raise error
         sharing = fleet.sharing(fetch.progress) if fleet is not None else None
@@ -76,16 +92,30 @@ class Push:
             sharing.end()
             raise
         if found is not None:
+            await self._means.to_its_end(lambda: self._require_same(found))
             return Pushed(found, False)
         if sharing.alone is not None:
             raise UpstreamUnavailable(f"the fleet's store cannot be used: {sharing.alone}")
         await fetch.run_with(sharing)
+        self.is_fetching = False
         if sharing.errand is not None:
             shared = await asyncio.shield(sharing.errand.outcome)
             return Pushed(sharing.errand.record, shared == "uploaded")
         if sharing.kept is not None:
             return Pushed(sharing.kept, False)
         raise AccessDenied(f"the module is here, and was not uploaded: {sharing.alone}")
+
+    def _require_same(self, found: FleetRecord) -> None:
+        """A version that is here with other content is not there, whatever the store has of that name. For a thread."""
+        before = self._means.records.get(found.key)
+        if before is None or not before.immutable or before.digest == found.digest:
+            return
+        here = self._means.trees.manifest(before.digest)
+        if here is not None and here.content_digest != found.content_digest:
+            raise DigestMismatch(
+                f"the fleet's store has other content of this version ({found.content_digest[:12]}) than this machine "
+                f"({here.content_digest[:12]}); both stay"
+            )
 
     async def _ask(self, sharing: Sharing) -> FleetRecord | None:
         """What the store has, archive and all."""

@@ -26,12 +26,14 @@ from hubclient.contract.errors import (
 from hubd.fetching.counters import Outcome
 from hubd.fetching.courtesy import Courtesy
 from hubd.fetching.fetch import Fetch
+from hubd.fetching.fleet import Spawn
 from hubd.fetching.flights import Flight, Flights
 from hubd.fetching.landing import Landed
 from hubd.fetching.means import Means
 from hubd.fetching.negative import NegativeCache
 from hubd.fetching.prefetches import Prefetches
 from hubd.fetching.private import Fetches
+from hubd.fetching.pushing import Pushes, PushFlight
 from hubd.fetching.recency import Recency
 from hubd.fetching.shares import OWN_LIMITS, Shares
 from hubd.fetching.waiters import Waiters
@@ -48,6 +50,7 @@ _ROUNDS = 5
 _REMEMBERED = (UpstreamNotFound, ArchiveTooLarge, ArchiveUnsafe, NotAModule)
 
 FetchFlight = Flight[Fetch, Landed]
+UnderWay = FetchFlight | PushFlight
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,13 @@ class Resolution:
 class Resolver:
     """Answers callers: with what the store has (`look`), else after a fetch (`fetch`).
 
-    `spawn` starts a task in the group that owns all work.
+    `spawn` starts a task in the group that owns all work; `pushes` are told of beside its own fetches.
     """
 
-    def __init__(self, means: Means, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
+    def __init__(self, means: Means, spawn: Spawn, pushes: Pushes | None = None) -> None:
         self._means = means
         self._spawn = spawn
+        self._pushes = pushes
         self._flights: Flights[str, Fetch, Landed] = Flights(spawn)
         self.waiters = Waiters()
         self._fetches = Fetches(means, self._flights)
@@ -101,9 +105,10 @@ class Resolver:
             lambda: means.settings.limits, lambda: (flight.work for flight in self._flights.running())
         )
 
-    def fetches(self, uid: int | None = None) -> list[FetchFlight]:
+    def fetches(self, uid: int | None = None) -> list[UnderWay]:
         """Those under way; with a uid, those that this user may know of."""
-        return [flight for flight in self._flights.running() if uid is None or flight.work.is_seen_by(uid)]
+        flights: list[UnderWay] = [*self._flights.running(), *(self._pushes.fetches() if self._pushes else ())]
+        return [flight for flight in flights if uid is None or flight.work.is_seen_by(uid)]
 
     async def look(self, ask: Ask) -> Resolution | None:
         """The answer, if the store has the module, whole, fresh, and as it was asked for. Raises `HubError`s."""

@@ -106,6 +106,8 @@ class Asking:
         if isinstance(decision, Create | TakeOver) and not self._remote.may_write():
             # Asked no sooner: where writes were denied, one that is to be made finds out whether they still are.
             decision = decide(seen, self._watch, now, self._terms, may_write=False, uniform=self._random.uniform)
+            if isinstance(decision, Alone) and (trouble := self._remote.trouble) is not None:
+                decision = Alone(trouble)
         if isinstance(decision, Wait):
             self.has_waited = True
             self._on_wait(seen.claim if seen is not None else None)

@@ -136,7 +136,8 @@ class Tier:
         if self._terms().store is None:
             return Alone("no [fleet] store is configured")
         if not self._remote.admits():
-            return self._alone(Alone(f"the store failed, and is asked again in {self._remote.retry_in_seconds:.0f} s"))
+            again = f"asked again in {self._remote.retry_in_seconds:.0f} s"
+            return self._alone(Alone(f"{self._remote.trouble} ({again})"))
         want = Want(key, max_age_seconds, damaged)
         asking = Asking(self._remote, self._terms(), want, clock=self._clock, random=self._random, on_wait=on_wait)
         try:

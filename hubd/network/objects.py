@@ -21,7 +21,7 @@ from hubd.network.failures import Hopeless
 from hubd.network.object_directory import open_directory
 from hubd.network.session import Session, chunks, refusal
 from hubd.network.sources import ArchiveRequest, Delivery, delivered
-from hubd.objects.failures import REDIRECTS, NoBucket, says_expired, says_no_bucket
+from hubd.objects.failures import REDIRECTS, NoBucket, says_expired, says_no_bucket, says_other_region
 from hubd.objects.store import ObjectStore
 from hubd.objects.stores import Stores
 from hubd.objects.urls import ObjectUrl
@@ -130,6 +130,8 @@ async def _require_usable(response: aiohttp.ClientResponse, store: ObjectStore, 
             raise subject.no_bucket()
         if response.status != 404 and says_expired(told):
             raise subject.expired(response.status)
+        if says_other_region(told):
+            raise Hopeless(subject.other_region().detail)
     if response.status in (404, 410):
         raise UpstreamNotFound(f"{subject.root} has no {path} (HTTP {response.status})")
     if response.status in (401, 403):

@@ -26,6 +26,7 @@ _EXPIRED = re.compile(
     rb"RequestTimeTooSkewed|Request has expired|ExpiredToken|Request is not yet valid"
     rb"|Signature not valid in the specified time frame"
 )
+_OTHER_REGION = re.compile(rb"the region (?:'[a-z0-9-]*' )?is wrong")  # in AuthorizationQueryParametersError and others
 _DENIED = frozenset({401, 403})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})  # that lead elsewhere (RFC 9110, section 15.4)
 
@@ -66,6 +67,11 @@ class Subject:
             "and the endpoint?"
         )
 
+    def other_region(self) -> UpstreamUnavailable:
+        return UpstreamUnavailable(
+            f"{self.root} is in another region than requests are signed for: is that of its [[object_store]] right?"
+        )
+
     def timed_out(self) -> UpstreamTimeout:
         return UpstreamTimeout(f"{self.root} did not answer in time")
 
@@ -81,6 +87,8 @@ class Subject:
             return self.no_bucket()
         if status is not None and says_expired(text.encode()):
             return self.expired(status)
+        if says_other_region(text.encode()):
+            return self.other_region()
         if kind == "InvalidPathError":
             return ArchiveUnsafe(
                 f"{self.root} has an object whose name has an empty, '.' or '..' segment, and so cannot be listed"
@@ -106,3 +114,8 @@ def says_no_bucket(body: bytes) -> bool:
 def says_expired(body: bytes) -> bool:
     """Whether the body of an error says that it is the time which is wrong."""
     return _EXPIRED.search(body) is not None
+
+
+def says_other_region(body: bytes) -> bool:
+    """Whether the body of an error says that it is the region which is wrong."""
+    return _OTHER_REGION.search(body) is not None

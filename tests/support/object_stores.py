@@ -121,8 +121,12 @@ class S3Server(_Server):
         """The lines of a configuration that lead there."""
         return f'[[object_store]]\nmatch = "{match}"\nendpoint = "{self.endpoint}"\n'
 
-    def make(self, bucket: str) -> None:
+    def make(self, bucket: str, *, versioned: bool = False) -> None:
+        """`versioned`: what is replaced or removed there is kept, behind a marker."""
         self._put(f"/{bucket}", b"", {})
+        if versioned:
+            body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+            self._put(f"/{bucket}?versioning", body, {})
 
     def put(self, bucket: str, path: str, data: bytes, *, public: bool = False) -> None:
         """`public`: anybody may read it."""

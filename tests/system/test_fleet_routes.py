@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,19 @@ def test_what_is_cached_is_pushed_from_its_origin(machines: Machines, origin: Or
     wait_until(lambda: staged(one) == [])
 
 
+def test_a_push_is_under_way_as_any_fetch(machines: Machines, origin: Origin, one: Daemon) -> None:
+    held = Answer(ARCHIVE, gate_after_bytes=100)
+    handle = origin.serve("/m/1", held)
+    with one.stream("/v1/fleet/push", {"handles": [handle]}) as lines:
+        wait_until(lambda: any(fetch["received_bytes"] for fetch in one.request("GET", "/v1/fetches")[1]["fetches"]))
+        (fetch,) = one.request("GET", "/v1/fetches")[1]["fetches"]
+        assert (fetch["handle"], fetch["state"], fetch["waiters"]) == (handle, "transferring", 1)
+        assert one.request("GET", "/v1/status")[1]["fetches"] == 1
+        held.gate.set()
+        assert next(lines)["outcome"] == "uploaded"
+    assert one.request("GET", "/v1/fetches")[1]["fetches"] == []
+
+
 def test_each_handle_that_cannot_be_pushed_is_told_why(machines: Machines, origin: Origin, one: Daemon) -> None:
     missing, bad = origin.serve("/m/1", Answer(status=404)), "https://user@host/m/1"
     by_handle = {line["handle"]: line for line in push(one, missing, bad, f"s3://{BUCKET}/m")}
@@ -99,6 +113,17 @@ def test_a_version_that_has_changed_is_not_pushed(machines: Machines, origin: Or
     (line,) = push(one, handle)
     assert (line["outcome"], line["code"]) == ("failed", "digest-mismatch")
     assert machines.record(handle) is None
+
+
+def test_other_content_of_a_version_in_the_store_is_told(machines: Machines, origin: Origin, one: Daemon) -> None:
+    handle, other = origin.serve("/m/1", Answer(ARCHIVE)), origin.serve("/m/2", Answer(OTHER_ARCHIVE))
+    push(one, handle, other)
+    record = machines.record(other)
+    assert record is not None
+    machines.put(f"handles/{handles.key(handle)}.json", json.dumps({**record, "handle": handle}).encode())
+    (line,) = push(one, handle)
+    assert (line["outcome"], line["code"]) == ("failed", "digest-mismatch")
+    assert "both stay" in line["detail"]
 
 
 def test_what_lies_in_the_store_is_told(machines: Machines, origin: Origin, one: Daemon) -> None:

@@ -212,6 +212,7 @@ def test_a_kill_in_mid_upload_is_taken_over_and_cleared_away(machines: Machines,
         with front.rule("PUT", "archives/") as held:
             assert came(one, handle).tier == "origin"
             wait_until(held.is_set)
+            assert machines.record(handle) is None, "it names what is there"
             one.kill()
         assert staged(one) != []
         one.start()

@@ -205,6 +205,18 @@ def test_a_clock_that_differs_is_told_from_a_key_that_is_wrong(status: int, stor
     assert "kN7" not in told["detail"]
 
 
+def test_a_region_that_is_wrong_is_told(store: Origin, tmp_path: Path) -> None:
+    """As S3 answers to a signed URL; MinIO leaves the region out."""
+    told = "Error parsing the X-Amz-Credential parameter; the region 'us-east-1' is wrong; expecting 'kN7'"
+    body = f"<Error><Code>AuthorizationQueryParametersError</Code><Message>{told}</Message></Error>".encode()
+    store.serve("/b/m.tar.gz", Answer(body, 400))
+    with Daemon(tmp_path, config=settings(store) + secret(tmp_path, "s3://b", "aws-keys", AWS_KEYS)) as daemon:
+        refused = daemon.resolve("s3://b/m.tar.gz")[1]
+    assert refused["code"] == "upstream-unavailable"
+    assert "in another region than requests are signed for" in refused["detail"]
+    assert "kN7" not in refused["detail"]
+
+
 def test_a_store_that_is_busy_is_asked_again(store: Origin, tmp_path: Path) -> None:
     busy = Answer(b"<Error><Code>SlowDown</Code></Error>", 503)
     store.serve("/b/m.tar.gz", in_turn(busy, Answer(ARCHIVE)))
@@ -256,9 +268,12 @@ def test_the_service_shows_its_settings_credentials_for_all_and_no_role_of_its_o
         s3.put(bucket, path, ARCHIVE)
     with uids.directory_of(ALICE) as home:
         os.mkdir(f"{home}/.aws")
-        Path(f"{home}/.aws/credentials").write_text(AWS_KEYS)
+        usual = Path(f"{home}/.aws/credentials")
+        usual.write_text(AWS_KEYS)
+        usual.chmod(0o600)
         keys = secret(Path(home), f"s3://{bucket}/shared", "aws-keys", AWS_KEYS)
-        os.chown(keys.split('"')[-2], ALICE, ALICE)
+        for file in (usual, keys.split('"')[-2]):
+            os.chown(file, ALICE, ALICE)
         with Service(Path(home), f"\n{s3.settings()}{keys}", environment(home)) as service:
             for uid in (ALICE, BOB):
                 assert service.resolve(uid, f"s3://{bucket}/private/m.tar.gz")[1]["code"] == "upstream-denied"

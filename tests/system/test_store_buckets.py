@@ -203,6 +203,21 @@ async def test_what_is_denied_says_what_was_shown(azure: AzureServer, google: Go
                 await attempt
 
 
+async def test_a_bucket_that_keeps_versions_is_as_any_other(s3: S3Server, tmp_path: Path) -> None:
+    name, path = f"b{os.urandom(6).hex()}", "claims/a"
+    s3.make(name, versioned=True)
+    settings = s3.settings() + secret(tmp_path, f"s3://{name}", "aws-keys", AWS_KEYS)
+    async with bucket_of(tmp_path, settings, f"s3://{name}") as bucket:
+        assert (first := await bucket.create(path, b"1")) is not None
+        assert (second := await bucket.replace(path, b"2", first)) is not None
+        assert await bucket.replace(path, b"3", first) is None, "an earlier one is not the one that is there"
+        await bucket.remove(path)
+        assert await bucket.read(path, 10) is None
+        assert [found async for found in bucket.listing("")] == []
+        assert await bucket.replace(path, b"3", second) is None, "what was removed is gone"
+        assert await bucket.create(path, b"4") is not None
+
+
 async def test_names_that_climb_end_a_listing_with_an_error(s3: S3Server, tmp_path: Path) -> None:
     name = f"b{os.urandom(6).hex()}"
     s3.make(name)

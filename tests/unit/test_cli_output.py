@@ -40,6 +40,7 @@ def test_an_error_is_one_line_with_its_code_and_a_next_step(capsys: pytest.Captu
         (errors.UpstreamDenied("h.example denies access"), "put a credential for it into"),
         (errors.UpstreamDenied("www.kaggle.com denies access"), "set KAGGLE_API_TOKEN"),
         (errors.UpstreamDenied("s3://bucket denies this to the credential for s3://bucket"), "a [[credential]] with"),
+        (errors.ArchiveUnsafe("s3://b has an object whose name climbs, and so cannot be listed"), "from the bucket"),
         (errors.HandleForbidden("http:// is not allowed here; network.allow_http allows it"), "in section [network]"),
         (errors.AddressForbidden("h.example is at 10.0.0.1"), "allow_private_addresses"),
         (errors.NotFound("the cache has no module of this key"), "`hubctl ls` lists"),

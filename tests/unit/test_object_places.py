@@ -161,6 +161,8 @@ SERVER = "Generic S3 error: Error performing PUT http://h/b/x in 1ms - Server re
             r"denies this to the credential for s3://b/x \(HTTP 403\)",
         ),
         (OSError(SERVER.format(307, "kN7")), UpstreamUnavailable, "is redirected, which is not followed"),
+        (OSError(SERVER.format(400, "the region 'eu-1' is wrong; kN7")), UpstreamUnavailable, "in another region"),
+        (OSError(SERVER.format(400, "the region is wrong; kN7")), UpstreamUnavailable, "in another region"),
         (OSError(SERVER.format(503, "<Code>SlowDown</Code>kN7")), UpstreamUnavailable, "answered HTTP 503"),
         (OSError("error sending request\n kind: Timeout,\n kN7"), UpstreamTimeout, "did not answer in time"),
         (TimeoutError(), UpstreamTimeout, "did not answer in time"),

@@ -18,6 +18,7 @@ from hubclient.contract.errors import (
     AccessDenied,
     AddressForbidden,
     ArchiveCorrupt,
+    ArchiveUnsafe,
     CacheUntrusted,
     DigestMismatch,
     DiskFull,
@@ -161,6 +162,8 @@ def _next_step(error: HubError, handle: str) -> str | None:
         return None  # the detail says what to mend
     if isinstance(error, UpstreamDenied) and (is_object(handle) or is_object(error.detail)):
         return "credentials for object stores are in the daemon's settings: a [[credential]] with a store"
+    if isinstance(error, ArchiveUnsafe) and "cannot be listed" in error.detail:
+        return "remove that object from the bucket, or whoever owns it does"
     if isinstance(error, UpstreamNotFound) and is_object(handle):
         return "check the handle: it names a SavedModel's directory, or an archive that ends in .tar.gz or .tgz"
     if isinstance(error, UpstreamUnavailable) and "fleet's store" in error.detail:
