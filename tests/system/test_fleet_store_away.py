@@ -7,6 +7,7 @@ import itertools
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -141,6 +142,19 @@ def test_a_store_that_asks_for_patience_is_left_alone_within_a_bound(
         began = time.monotonic()
         assert tier(alone, origin.serve("/m/1", Answer(made()))) == "origin"
         assert time.monotonic() - began < 2 * BOUND_SECONDS
+
+
+def test_a_store_that_is_too_busy_for_a_claim_is_asked_for_it_again(
+    machines: Machines, origin: Origin, dam: Dam
+) -> None:
+    handle = origin.serve("/m/1", Answer(made()))
+    with machines.machine("a", endpoint=dam.endpoint, claim_timeout="2s") as one, ThreadPoolExecutor() as pool:
+        with dam.rule("PUT", "claims/", 503):
+            answer = pool.submit(tier, one, handle)
+            wait_until(lambda: [method for method, _ in dam.asked].count("PUT") >= 3)
+        assert answer.result() == "origin"
+        machines.wait_until_shared(handle)
+        assert (fleet(one)["claimed"], fleet(one)["alone"]) == (1, 0)
 
 
 @pytest.mark.parametrize("mode", ["read-write", "read-only"])
