@@ -20,7 +20,7 @@ from hubd.fleet.claims import Claim, seen_claim
 from hubd.fleet.counters import Figures
 from hubd.fleet.records import FleetRecord, SeenRecord, claim_path
 from hubd.fleet.remote import Remote
-from hubd.fleet.sharing import Archive, Shared, is_there, upload, write_record
+from hubd.fleet.sharing import Archive, Shared, in_tries, is_there, upload, write_record
 
 log = logging.getLogger(__name__)
 
@@ -132,12 +132,12 @@ class Turn:
         await self._let_go()
 
     async def _share(self, record: FleetRecord, archive: Archive) -> Shared:
-        if self._is_repair or not await is_there(self._remote, record):
+        remote, random = self._remote, self._random
+        if self._is_repair or not await in_tries(self.key, random, lambda: is_there(remote, record)):
             await self._upload(record, archive)
-        record = record.model_copy(update={"upload": f"{self._random.getrandbits(64):016x}"})
-        return await write_record(
-            self._remote, record, self._seen, is_immutable=self._is_immutable, is_repair=self._is_repair
-        )
+        told = record.model_copy(update={"upload": f"{random.getrandbits(64):016x}"})
+        terms = {"is_immutable": self._is_immutable, "is_repair": self._is_repair}
+        return await in_tries(self.key, random, lambda: write_record(remote, told, self._seen, **terms))
 
     async def _upload(self, record: FleetRecord, archive: Archive) -> None:
         self.is_uploading, self._phase_began = True, self._clock()

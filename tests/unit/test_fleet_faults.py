@@ -329,12 +329,13 @@ async def test_an_upload_is_tried_again_and_its_record_written_last() -> None:
     async with Fleet() as fleet:
         turn = await fleet.machine().turn()
         fleet.bucket.fails("upload", "archives/", AWAY, times=2)
+        fleet.bucket.fails("create", "handles/", AWAY, times=1)
         fleet.bucket.asked.clear()
         assert await turn.landed(record_of(), chunks_of()) == "uploaded"
         written = [(kind, path) for kind, path in fleet.bucket.asked if kind in ("upload", "create", "remove")]
         assert written == [
             *[("upload", archive_path(record_of().digest))] * 3,
-            ("create", record_path(KEY)),
+            *[("create", record_path(KEY))] * 2,
             ("remove", claim_path(KEY)),
         ]
 
