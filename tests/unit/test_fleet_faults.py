@@ -341,14 +341,16 @@ async def test_an_upload_is_tried_again_and_its_record_written_last() -> None:
 
 
 @in_virtual_time
-async def test_an_upload_that_fails_for_good_leaves_no_record_and_no_claim() -> None:
+async def test_an_upload_that_fails_for_good_leaves_no_record_and_nobody_waits_for_another_try() -> None:
     async with Fleet() as fleet:
-        machine = fleet.machine()
-        turn = await machine.turn()
+        turn = await fleet.machine().turn()
         fleet.bucket.fails("upload", "archives/", AWAY)
+        waiting = [asyncio.create_task(fleet.machine().ask()) for _ in range(9)]
+        await asyncio.sleep(1.0)
         with pytest.raises(UpstreamUnavailable):
             await turn.landed(record_of(), chunks_of())
-        assert fleet.bucket.objects == {}
+        assert all(isinstance(outcome, Alone) for outcome in await asyncio.gather(*waiting))
+        assert sorted(fleet.bucket.objects) == [claim_path(KEY)]
 
 
 @in_virtual_time
