@@ -273,6 +273,19 @@ def test_an_upload_gives_way_to_a_fetch_that_finds_no_other_room(machines: Machi
         assert "there was other need of its room" in one.log.read_text()
 
 
+def test_a_cache_that_is_full_is_no_reason_to_ask_the_origin(machines: Machines, origin: Origin) -> None:
+    first, second = origin.serve("/m/1", Answer(LARGE)), origin.serve("/m/2", Answer(archive({**MODULE, "w": WEIGHTS})))
+    full = machines.machine("b", cache='max_size = "8MB"', fleet='mode = "read-only"')
+    with machines.machine("a") as one, full:
+        tier(one, second)
+        machines.wait_until_shared(second)
+        tier(full, first)
+        full.request("PUT", f"/v1/modules/{handles.key(first)}/pin")
+        assert full.resolve(second)[1]["code"] == "cache-full"
+        assert len(origin.asked("/m/2")) == 1
+        assert "the fleet's archive cannot be used" not in full.log.read_text()
+
+
 def test_a_machine_without_a_fleet_loads_nothing_for_it(origin: Origin, daemon: Daemon) -> None:
     assert tier(daemon, origin.serve("/m/1", Answer(made()))) == "origin"
     assert fleet(daemon)["state"] == "off"
