@@ -183,6 +183,7 @@ def test_a_store_that_denies_writes_is_read(machines: Machines, origin: Origin, 
         assert tier(reader, handle) == "fleet"
         assert tier(reader, origin.serve("/m/2", Answer(made()))) == "origin"
         wait_until(lambda: fleet(reader)["mode"] == "read-only")
+        assert fleet(reader)["state"] == "denied"
         assert fleet(reader)["trouble"] is not None
         assert "cannot be used in full" in reader.log.read_text()
 
