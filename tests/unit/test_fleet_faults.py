@@ -277,6 +277,7 @@ async def test_garbage_in_place_of_a_claim_is_taken_over_after_the_timeout() -> 
         record_of().body().replace(b'"layout":1', b'"layout":2'),
         record_of(handle="https://modules.example.org/another/1").body(),
         record_of().body().replace(record_of().digest.encode(), b"../../etc/passwd"),
+        record_of().body().replace(b'"archive_bytes":', b'"archive_bytes":1' + 400 * b"0"),
     ],
 )
 def test_garbage_in_place_of_a_record_counts_as_not_there_and_is_replaced(
