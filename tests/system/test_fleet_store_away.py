@@ -269,6 +269,8 @@ def test_an_upload_gives_way_to_a_fetch_that_finds_no_other_room(machines: Machi
             assert tier(one, first) == "origin"
             held.wait_until_met()
             one.request("PUT", f"/v1/modules/{handles.key(first)}/pin")
+            assert one.resolve(origin.serve("/m/3", Answer(bytes(9_000_000))))[1]["code"] == "cache-full"
+            assert first in [upload["handle"] for upload in fleet(one)["uploads"]], "no room is made in vain"
             assert tier(one, second) == "origin", "with the spool there, it would not fit"
             assert first not in [upload["handle"] for upload in fleet(one)["uploads"]]
         assert "there was other need of its room" in one.log.read_text()
