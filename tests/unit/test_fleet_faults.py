@@ -22,6 +22,7 @@ from hubd.fleet.tier import Found
 from hubd.fleet.turn import Turn
 from hubd.network.failures import Busy
 from hubd.network.sources import ArchiveRequest
+from hubd.network.terms import Changed
 from tests.support.fleet import (
     ARCHIVE,
     HANDLE,
@@ -470,6 +471,10 @@ async def test_the_archive_is_demanded_to_have_the_records_digest_and_size() -> 
             assert [stated.value.hex() for stated in delivery.expected.digests] == [record_of().digest]
             assert delivery.body is not None
             assert b"".join([chunk async for chunk in delivery.body]) == ARCHIVE
+        with pytest.raises(Changed):
+            async with found.open(ArchiveRequest(HANDLE)):
+                raise Changed("it was uploaded anew in the middle")
+        assert machine.tier.status.trouble is None
         fleet.bucket.put(archive_path(record_of().digest), ARCHIVE[:-1])
         with pytest.raises(HubError, match="its record says"):
             async with found.open(ArchiveRequest(HANDLE)):
