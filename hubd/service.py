@@ -156,7 +156,7 @@ class _Service:
             fleet=(fleet := Fleet(upstream.bucket, self._spawn, litter := asyncio.Event())),
             litter=litter,
         )
-        self._means.room.give_way = fleet.uploads.give_way
+        self._means.room.give_way, self._means.room.yielding_bytes = fleet.uploads.give_way, fleet.uploads.total_bytes
         self._fleet, self._pushes = fleet, Pushes(self._means, self._spawn)
         trees.health.tell = partial(happenings.of_tree, events, records.catalog)
         self._resolver = Resolver(self._means, self._spawn, self._pushes)

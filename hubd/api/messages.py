@@ -442,7 +442,8 @@ class Fleet(Answer):
     store: str | None = Field(description="`fleet.store`")
     mode: Literal["read-write", "read-only"] = Field(description="read-only also where the store allows no more")
     state: FleetState = Field(
-        description="off: no store is named; away, denied, missing: it cannot be used, and fetches go without it"
+        description="off: no store is named; away, denied, missing: it cannot be used, and fetches go without it; "
+        "denied with the mode read-only: it is read, and takes nothing from this machine"
     )
     trouble: str | None = Field(description="why it cannot be used, or not in full")
     retry_in_seconds: float | None = Field(description="when it is asked again; null: it is asked now")

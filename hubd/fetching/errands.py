@@ -41,7 +41,7 @@ class Errand:
 
     async def drop(self) -> None:
         if not self.outcome.done():
-            self.outcome.set_exception(UpstreamUnavailable("its upload was given up: its room was needed"))
+            self.outcome.set_exception(UpstreamUnavailable("its upload was given up; the log of hubd has more"))
         await self._turn.abandoned()
 
 

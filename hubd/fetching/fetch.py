@@ -14,7 +14,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from hubclient.contract import handles
-from hubclient.contract.errors import DigestMismatch, HubError, Internal, UpstreamTimeout, UpstreamUnavailable
+from hubclient.contract.errors import (
+    CacheFull,
+    DigestMismatch,
+    DiskFull,
+    HubError,
+    Internal,
+    TooBusy,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from hubclient.contract.lease import Lease
 from hubd.fetching.attended import Attended
 from hubd.fetching.keeping import Keeping
@@ -246,6 +255,8 @@ class Fetch(Attended):
                 return await self._take(delivery)
         except DigestMismatch:
             raise  # other content than that of an intact copy
+        except (CacheFull, DiskFull, TooBusy):
+            raise  # the origin's would find no more room here
         except HubError as error:
             log.warning("%s: the fleet's archive cannot be used: %s", self.progress.loggable, error)
             self._sharing.refuse(error)

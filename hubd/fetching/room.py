@@ -59,6 +59,8 @@ class Room:
         self.scanned = asyncio.Event()
         #: asked before anybody is refused room: whether something went that nobody waits for
         self.give_way: Callable[[], Awaitable[bool]] = _nothing_goes
+        #: how much that would free
+        self.yielding_bytes: Callable[[], int] = lambda: 0
         #: set when the cache may have passed its high water mark
         self.pressed = asyncio.Event()
         self._trees = trees
@@ -91,7 +93,7 @@ class Room:
                 await self._make(lambda: self._missing(path, total_bytes), in_full=True)
                 if self._missing(path, total_bytes) <= 0:
                     return self._take(path, total_bytes)
-                await self.give_way()
+                await self._gives_way(lambda: self._missing(path, total_bytes))
         raise await self._full(path, total_bytes)
 
     async def is_free(self, path: str, total_bytes: int) -> bool:
@@ -110,7 +112,7 @@ class Room:
             for _ in range(2):
                 if await asyncio.to_thread(self._evictor.could_make_room, lambda: self._missing(path, total_bytes)):
                     return False
-                if not await self.give_way():
+                if not await self._gives_way(lambda: self._missing(path, total_bytes)):
                     break
         raise await self._full(path, total_bytes)
 
@@ -138,6 +140,12 @@ class Room:
             self._counters.evicted_bytes += victim.disk_bytes
             log.info("evicted %s, %d bytes, for room", victim.name[:12], victim.disk_bytes)
             happenings.evicted(self._events, victim.entries, victim.disk_bytes, "room")
+
+    async def _gives_way(self, need_bytes: Callable[[], int]) -> bool:
+        """Whether something went; nothing does in vain."""
+        yielding_bytes = self.yielding_bytes()
+        is_enough = await asyncio.to_thread(self._evictor.could_make_room, lambda: need_bytes() - yielding_bytes)
+        return is_enough and await self.give_way()
 
     def _missing(self, path: str, total_bytes: int) -> int:
         ledger = self._trees.ledger

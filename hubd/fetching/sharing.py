@@ -213,6 +213,7 @@ class Sharing:
         self.errand = Errand(turn, record)
         upload = Upload(progress.handle, progress.key, brought.archive_bytes)
         if not self._uploads.start(upload, self.errand, keeping):
+            log.info("%s: not for the fleet: too many archives are to be uploaded already", progress.loggable)
             self._spawn(self.errand.drop())
 
     def end(self, error: HubError | None = None) -> None:

@@ -75,6 +75,10 @@ class Uploads:
     def under_way(self) -> list[Upload]:
         return list(self._under_way)
 
+    def total_bytes(self) -> int:
+        """What `give_way` would free, at least."""
+        return sum(upload.total_bytes for upload in self._under_way)
+
     def start(self, upload: Upload, errand: Errand, spool: Spool) -> bool:
         """Of the archive in the `spool`, which is surrendered, and gone when this is over. False: there are too many
         already, and nothing has begun."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from hubclient.contract.errors import HubError
 from hubd.config_stores import FleetSettings
-from hubd.fleet.breaker import BusyPatience
+from hubd.fleet.breaker import BUSY_TIMEOUTS, BusyPatience
 from hubd.fleet.bucket import Small
 from hubd.fleet.claims import FIRST_WAIT_SECONDS, Alone, Claim, Create, TakeOver, Wait, Watch, decide, seen_claim
 from hubd.fleet.records import FleetRecord, SeenRecord, claim_path, record_path, seen_record
@@ -78,6 +78,7 @@ class Asking:
         self._patience = BusyPatience(terms.claim_timeout, clock, random.uniform)
         self._looked_at = clock()
         self._has_failed = False  # at the last look
+        self._refused_since: float | None = None  # the claim, by a store that is too busy for it
 
     async def run(self) -> SeenRecord | Won | Alone:
         while True:
@@ -108,6 +109,8 @@ class Asking:
             decision = decide(seen, self._watch, now, self._terms, may_write=False, uniform=self._random.uniform)
             if isinstance(decision, Alone) and (trouble := self._remote.trouble) is not None:
                 decision = Alone(trouble)
+        if not isinstance(decision, Create | TakeOver):
+            self._refused_since = None
         if isinstance(decision, Wait):
             self.has_waited = True
             self._on_wait(seen.claim if seen is not None else None)
@@ -115,7 +118,7 @@ class Asking:
             return record
         return await self._claim(decision) if isinstance(decision, Create | TakeOver) else decision
 
-    async def _claim(self, decision: Create | TakeOver) -> SeenRecord | Won | Wait:
+    async def _claim(self, decision: Create | TakeOver) -> SeenRecord | Won | Alone | Wait:
         path, claim = claim_path(self._want.key), Claim(holder=f"{self._random.getrandbits(64):016x}")
         at, version = self._clock(), None
         try:
@@ -130,6 +133,8 @@ class Asking:
         except (HubError, asyncio.CancelledError) as error:
             if version is not None or not isinstance(error, Busy | WriteDenied):
                 await self._remove(claim.holder, at, is_made=version is not None)
+            if version is None and isinstance(error, Busy):
+                return self._when_refused(error)
             raise
         if record is not None and self._want.takes(record):
             await self._remove(claim.holder, at, is_made=True)
@@ -169,6 +174,16 @@ class Asking:
             return self._alone(error)
         self._on_wait(None)
         return Wait(seconds)
+
+    def _when_refused(self, error: Busy) -> Alone | Wait:
+        """What answers reads, as it has just done, may refuse to take anything for good."""
+        now = self._clock()
+        if self._refused_since is None:
+            self._refused_since = now
+        if self._remote.is_read_only or now - self._refused_since > BUSY_TIMEOUTS * self._terms.claim_timeout:
+            self._remote.gave_up_writing(error)
+            return Wait(0.0)  # and look again as one who only reads
+        return self._when_busy(error)
 
     def _when_failing(self, error: HubError) -> Alone | Wait:
         if isinstance(error, WriteDenied):

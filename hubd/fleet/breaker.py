@@ -12,7 +12,7 @@ from hubd.network.failures import Busy
 FIRST_SECONDS = 30.0
 LONGEST_SECONDS = 600.0
 _TRY_SECONDS = 30.0
-_BUSY_TIMEOUTS = 4
+BUSY_TIMEOUTS = 4
 
 
 class Breaker:
@@ -77,7 +77,7 @@ class BusyPatience:
 
     def answered(self) -> None:
         """It said something else."""
-        self._answered_at, self._timeouts = self._clock(), _BUSY_TIMEOUTS
+        self._answered_at, self._timeouts = self._clock(), BUSY_TIMEOUTS
 
     def pause_seconds(self, error: Busy) -> float | None:
         """After one more refusal; None: that was the last one."""

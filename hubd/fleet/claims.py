@@ -24,7 +24,8 @@ _OF_ELAPSED_BLINDLY = 0.5
 _OF_WAITED_AT_MOST = 0.25
 _MAX_DOUBLINGS = 5
 
-# What the origin said of the module, and would say to anyone. All else may be the holder's own trouble: a full disk.
+# What the origin said of the module, or the store of its archive, and would say to anyone. All else may be the
+# holder's own trouble: a full disk.
 _WORDS_OF_THE_ORIGIN = ("upstream-", "archive-corrupt", "archive-unsafe", "not-a-module", "digest-mismatch")
 
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]

@@ -37,7 +37,7 @@ class FleetRecord(BaseModel):
     handle: Annotated[str, Field(max_length=handles.MAX_HANDLE_LENGTH)]
     digest: Sha256
     content_digest: Sha256
-    archive_bytes: Annotated[int, Field(ge=0)]
+    archive_bytes: Annotated[int, Field(ge=0, lt=1 << 63)]
     etag: Text | None = None
     last_modified: Text | None = None
     final_host: Text | None = None

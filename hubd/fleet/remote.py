@@ -26,7 +26,7 @@ State = Literal["off", "ok", "away", "denied", "missing"]
 
 
 class WriteDenied(UpstreamDenied):
-    """The store denies a write. It may still be read."""
+    """The store denies a write, or has refused writes for too long. It may still be read."""
 
 
 class Remote:
@@ -80,6 +80,11 @@ class Remote:
         if not isinstance(error, WriteDenied):
             self._error = error
             self._breaker.failed()
+
+    def gave_up_writing(self, error: HubError) -> None:
+        """The same of writes alone, with what denied or refused them."""
+        self._error = WriteDenied(error.detail)
+        self._writes.failed()
 
     async def read(self, path: str) -> Small | None:
         """See `Bucket`, as for all that follow."""
@@ -146,9 +151,8 @@ class Remote:
         try:
             result = await writing
         except UpstreamDenied as error:
-            self._error = WriteDenied(error.detail)
-            self._writes.failed()
-            raise self._error from None
+            self.gave_up_writing(error)
+            raise WriteDenied(error.detail) from None
         self._writes.succeeded()
         if isinstance(self._error, WriteDenied):
             self._error = None

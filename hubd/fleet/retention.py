@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from hubclient.contract.errors import UpstreamUnavailable
 from hubd.fleet.bucket import ObjectInfo
 from hubd.fleet.claims import Claim
-from hubd.fleet.records import CLAIMS, FleetRecord, claim_path, kind_of, parsed_record
+from hubd.fleet.records import CLAIMS, MAX_SMALL_BYTES, FleetRecord, claim_path, kind_of, parsed_record
 from hubd.fleet.remote import Remote
 
 _AT_A_TIME = 16  # records that are read together
@@ -147,7 +147,8 @@ async def _listed(remote: Remote) -> _Stock:
     stock = _Stock()
     kinds = {"record": stock.records, "archive": stock.archives, "claim": stock.claims}
     async for info in remote.listing(""):
-        if (found := kind_of(info.path)) is None:
+        found = kind_of(info.path)
+        if found is None or (found[0] != "archive" and info.size_bytes > MAX_SMALL_BYTES):
             stock.foreign += 1
         else:
             kinds[found[0]][found[1]] = info

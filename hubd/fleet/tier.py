@@ -27,8 +27,9 @@ from hubd.fleet.retention import Module, Old, Removed, Totals, modules, prune
 from hubd.fleet.turn import Clock, Spawn, Turn
 from hubd.fleet.uploading import is_there
 from hubd.network.digests import Expected, Stated
-from hubd.network.failures import Busy
+from hubd.network.failures import Busy, Refused
 from hubd.network.sources import ArchiveRequest, Delivery
+from hubd.network.terms import Changed
 
 FOR_EVER = float("inf")
 
@@ -74,6 +75,8 @@ class Found:
                     )
                 demanded = Stated("the fleet's record", "sha256", bytes.fromhex(record.digest))
                 yield replace(delivery, expected=Expected((*delivery.expected.digests, demanded)))
+        except (Refused, Changed):
+            raise  # it is about one object, and the store is well
         except (UpstreamUnavailable, UpstreamTimeout) as error:
             self._remote.gave_up(error)
             raise

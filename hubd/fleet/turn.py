@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from hubclient.contract.errors import HubError
+from hubclient.contract.errors import DigestMismatch, HubError
 from hubd.config_stores import FleetSettings
 from hubd.fleet.bucket import Version
 from hubd.fleet.claims import Claim, seen_claim
 from hubd.fleet.counters import Figures
 from hubd.fleet.records import FleetRecord, SeenRecord, claim_path
 from hubd.fleet.remote import Remote
-from hubd.fleet.uploading import Archive, Shared, is_there, upload, write_record
+from hubd.fleet.uploading import Archive, Shared, in_tries, is_there, upload, write_record
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,11 @@ class Turn:
         """
         try:
             shared = await self._share(record, archive)
-        except Exception:
+        except HubError as error:
+            # Where the store does not take it, those who wait would fetch it one after the other, all for nothing.
+            await (self._let_go() if isinstance(error, DigestMismatch) else self.failed(error.code))
+            raise
+        except Exception:  # of this machine alone
             await self._let_go()
             raise
         await self._let_go()
@@ -118,27 +122,20 @@ class Turn:
 
     async def failed(self, code: str) -> None:
         """It did not get the module: those who wait are told so by the claim, which stays."""
-        self._stop_beating()
-        if self.is_lost or self._is_ended:
-            return
-        self._is_ended = True
         claim = self._next().model_copy(update={"phase": "failed", "code": code})
-        try:
-            await self._replace(claim)
-        except HubError as error:
-            log.info("%s: the fleet could not be told of a fetch that failed: %s", self.key, error)
+        await self._end(lambda: self._replace(claim))
 
     async def abandoned(self) -> None:
         """Nobody wants the module any more, or the daemon ends: another machine may fetch it at once."""
         await self._let_go()
 
     async def _share(self, record: FleetRecord, archive: Archive) -> Shared:
-        if self._is_repair or not await is_there(self._remote, record):
+        remote, random = self._remote, self._random
+        if self._is_repair or not await in_tries(self.key, random, lambda: is_there(remote, record)):
             await self._upload(record, archive)
-        record = record.model_copy(update={"upload": f"{self._random.getrandbits(64):016x}"})
-        return await write_record(
-            self._remote, record, self._seen, is_immutable=self._is_immutable, is_repair=self._is_repair
-        )
+        told = record.model_copy(update={"upload": f"{random.getrandbits(64):016x}"})
+        terms = {"is_immutable": self._is_immutable, "is_repair": self._is_repair}
+        return await in_tries(self.key, random, lambda: write_record(remote, told, self._seen, **terms))
 
     async def _upload(self, record: FleetRecord, archive: Archive) -> None:
         self.is_uploading, self._phase_began = True, self._clock()
@@ -196,18 +193,25 @@ class Turn:
             return True
 
     async def _let_go(self) -> None:
+        await self._end(self._remove)
+
+    async def _remove(self) -> None:
+        # After a write nobody can take it over for `claim_timeout`: what is removed is one's own.
+        is_young = self._clock() - self._hold.written_at < self._terms.claim_timeout / 2
+        if is_young or await self._replace(self._next()):
+            await self._remote.remove(claim_path(self.key))
+
+    async def _end(self, last: Callable[[], Awaitable[object]]) -> None:
+        """With what is done last to the claim, once, and only while it is this machine's."""
         self._stop_beating()
         if self.is_lost or self._is_ended:
             return
         self._is_ended = True
         try:
             async with asyncio.timeout(LETTING_GO_SECONDS):
-                # After a write nobody can take it over for `claim_timeout`: what is removed is one's own.
-                is_young = self._clock() - self._hold.written_at < self._terms.claim_timeout / 2
-                if is_young or await self._replace(self._next()):
-                    await self._remote.remove(claim_path(self.key))
+                await last()
         except (HubError, TimeoutError) as error:
-            log.info("%s: the claim could not be removed, and will be taken over: %s", self.key, error)
+            log.info("%s: the claim stays, and will be taken over: %s", self.key, str(error) or "no answer in time")
         except asyncio.CancelledError:
             self._is_ended = False  # it may be there still, for `abandoned`
             raise

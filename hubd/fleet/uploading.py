@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from random import Random
-from typing import Literal
+from typing import Literal, TypeVar
 
 from hubclient.contract.errors import DigestMismatch, HubError, UpstreamUnavailable
 from hubd.fleet.records import FleetRecord, SeenRecord, archive_path, record_path, seen_record
@@ -19,6 +19,7 @@ from hubd.network.patience import may_pass
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Archive = Callable[[], AsyncIterator[bytes]]  # all of its bytes, from the first, each time anew
 Shared = Literal["uploaded", "there"]
 Sent = Callable[[int], None]  # told how much of the archive is on its way
@@ -28,7 +29,7 @@ _PAUSE_SECONDS = 2.0
 
 
 async def upload(remote: Remote, record: FleetRecord, archive: Archive, sent: Sent, random: Random) -> None:
-    """The archive, in up to three tries. Raises the last one's error."""
+    """The archive, as `in_tries`."""
 
     async def counted() -> AsyncIterator[bytes]:
         sent_bytes = 0
@@ -37,15 +38,21 @@ async def upload(remote: Remote, record: FleetRecord, archive: Archive, sent: Se
             sent_bytes += len(chunk)
             sent(sent_bytes)
 
-    for tried in range(_TRIES):
+    await in_tries(record.key, random, lambda: remote.upload(archive_path(record.digest), counted()))
+
+
+async def in_tries(key: str, random: Random, operation: Callable[[], Awaitable[T]]) -> T:
+    """What the operation returns, in up to three tries. Raises the last one's error."""
+    tries = 1
+    while True:
         try:
-            await remote.upload(archive_path(record.digest), counted())
-            return
+            return await operation()
         except HubError as error:
-            if tried + 1 == _TRIES or not may_pass(error):
+            if tries == _TRIES or not may_pass(error):
                 raise
-            log.info("%s: its upload is tried again: %s", record.key, error)
-        await asyncio.sleep(random.uniform(0.0, _PAUSE_SECONDS * 2**tried))
+            log.info("%s: its upload is tried again: %s", key, error)
+        await asyncio.sleep(random.uniform(0.0, _PAUSE_SECONDS * 2 ** (tries - 1)))
+        tries += 1
 
 
 async def is_there(remote: Remote, record: FleetRecord) -> bool:

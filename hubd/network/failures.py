@@ -6,6 +6,9 @@ Law: whoever raises one knows it from the answer itself; everything else may pas
 from __future__ import annotations
 
 from hubclient.contract.errors import UpstreamUnavailable
+from hubd.objects.failures import Busy
+
+__all__ = ["Busy", "Hopeless", "Refused", "Unacceptable"]
 
 
 class Hopeless(UpstreamUnavailable):
@@ -18,11 +21,3 @@ class Refused(Hopeless):
 
 class Unacceptable(Refused):
     """The origin does not have it in the form that was asked for (RFC 9110, sections 15.5.7 and 15.5.16)."""
-
-
-class Busy(UpstreamUnavailable):
-    """The origin has too much to do (429, 503); it may have said for how long (RFC 9110, section 10.2.3)."""
-
-    def __init__(self, detail: str, retry_after_seconds: float = 0.0) -> None:
-        super().__init__(detail)
-        self.retry_after_seconds = retry_after_seconds

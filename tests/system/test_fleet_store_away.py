@@ -6,6 +6,7 @@ import hashlib
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,7 @@ import pytest
 from hubclient.contract import handles
 from tests.support.archives import MODULE, archive, made
 from tests.support.daemon import Daemon
-from tests.support.front import Fault, Front
+from tests.support.front import UNAVAILABLE, Fault, Front
 from tests.support.machines import BUCKET, Machines, came, fleet, staged
 from tests.support.object_stores import S3Server
 from tests.support.origin import Answer, Origin
@@ -128,6 +129,19 @@ def test_a_store_that_asks_for_patience_is_left_alone_within_a_bound(
         assert time.monotonic() - began < 2 * BOUND_SECONDS
 
 
+def test_a_store_that_is_too_busy_for_a_claim_is_asked_for_it_again(
+    machines: Machines, origin: Origin, front: Front
+) -> None:
+    handle = origin.serve("/m/1", Answer(made().body))
+    with machines.machine("a", endpoint=front.endpoint, claim_timeout="2s") as one, ThreadPoolExecutor() as pool:
+        with front.rule("PUT", "claims/", UNAVAILABLE):
+            answer = pool.submit(came, one, handle)
+            wait_until(lambda: [request.method for request in front.asked].count("PUT") >= 3)
+        assert answer.result().tier == "origin"
+        machines.wait_until_shared(handle)
+        assert (fleet(one)["claimed"], fleet(one)["alone"]) == (1, 0)
+
+
 @pytest.mark.parametrize("mode", ["read-write", "read-only"])
 def test_a_bucket_that_is_not_there_is_told_and_nothing_waits_for_it(
     machines: Machines, origin: Origin, mode: str
@@ -156,11 +170,12 @@ def test_a_store_that_denies_writes_is_read(machines: Machines, origin: Origin, 
         assert came(reader, handle).tier == "fleet"
         assert came(reader, origin.serve("/m/2", Answer(made().body))).tier == "origin"
         wait_until(lambda: fleet(reader)["mode"] == "read-only")
+        assert fleet(reader)["state"] == "denied"
         assert fleet(reader)["trouble"] is not None
         assert "cannot be used in full" in reader.log.read_text()
 
 
-def test_an_upload_that_fails_is_one_warning_and_leaves_nothing(
+def test_an_upload_that_fails_is_one_warning_and_leaves_its_word(
     machines: Machines, origin: Origin, front: Front
 ) -> None:
     handle, (body, digest) = "/m/1", made()
@@ -170,7 +185,7 @@ def test_an_upload_that_fails_is_one_warning_and_leaves_nothing(
     ):
         assert came(one, origin.serve(handle, Answer(body))).tier == "origin"
         wait_until(lambda: "was not uploaded for the fleet" in one.log.read_text())
-        wait_until(lambda: staged(one) == [] and machines.claim(origin.url(handle)) is None)
+        wait_until(lambda: staged(one) == [] and (machines.claim(origin.url(handle)) or {}).get("phase") == "failed")
         assert machines.record(origin.url(handle)) is None
         assert one.log.read_text().count("was not uploaded for the fleet") == 1
 
@@ -249,9 +264,24 @@ def test_an_upload_gives_way_to_a_fetch_that_finds_no_other_room(
             assert came(one, first).tier == "origin"
             wait_until(held.is_set)
             one.request("PUT", f"/v1/modules/{handles.key(first)}/pin")
+            assert one.resolve(origin.serve("/m/3", Answer(bytes(9_000_000))))[1]["code"] == "cache-full"
+            assert first in [upload["handle"] for upload in fleet(one)["uploads"]], "no room is made in vain"
             assert came(one, second).tier == "origin", "with the spool there, it would not fit"
             assert first not in [upload["handle"] for upload in fleet(one)["uploads"]]
         assert "there was other need of its room" in one.log.read_text()
+
+
+def test_a_cache_that_is_full_is_no_reason_to_ask_the_origin(machines: Machines, origin: Origin) -> None:
+    first, second = origin.serve("/m/1", Answer(LARGE)), origin.serve("/m/2", Answer(archive({**MODULE, "w": WEIGHTS})))
+    full = machines.machine("b", cache='max_size = "8MB"', fleet='mode = "read-only"')
+    with machines.machine("a") as one, full:
+        came(one, second)
+        machines.wait_until_shared(second)
+        came(full, first)
+        full.request("PUT", f"/v1/modules/{handles.key(first)}/pin")
+        assert full.resolve(second)[1]["code"] == "cache-full"
+        assert len(origin.asked("/m/2")) == 1
+        assert "the fleet's archive cannot be used" not in full.log.read_text()
 
 
 def test_a_machine_without_a_fleet_loads_nothing_for_it(origin: Origin, daemon: Daemon) -> None:

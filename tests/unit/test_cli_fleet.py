@@ -81,17 +81,6 @@ def test_status_says_what_is_wrong_with_the_store_and_what_mends_it(
     assert remedy in second
 
 
-def test_what_the_store_does_not_allow_is_said_of_one_that_answers(tmp_path: Path) -> None:
-    told = {"mode": "read-only", "trouble": "it takes nothing from this machine"}
-    with with_store(tmp_path, "-", answer({}), **told) as daemon:
-        code, out, _ = run(daemon, "fleet", "status")
-    assert code == 0
-    assert out.splitlines()[:2] == [
-        f"the fleet's store {STORE} answers: it takes nothing from this machine",
-        f"store       {STORE}, read-only, answers",
-    ]
-
-
 def test_status_without_a_store_says_which_setting_names_one(tmp_path: Path) -> None:
     with with_store(tmp_path, "-", answer({}), state="off", store=None) as daemon:
         code, out, said = run(daemon, "fleet", "status")

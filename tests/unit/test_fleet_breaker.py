@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from hubd.fleet.breaker import Breaker, BusyPatience
+from hubd.fleet.claims import Alone
+from hubd.fleet.records import record_path
+from hubd.fleet.tier import Found
 from hubd.network.failures import Busy
+from tests.support.fleet import KEY, Fleet, in_virtual_time, record_of, seconds
 
 
 class Clock:
@@ -92,3 +98,22 @@ def test_a_busy_store_that_answers_now_and_then_is_waited_for() -> None:
         clock.now += 100.0
         assert patience.pause_seconds(Busy("later")) is not None
     assert patience.refusals == 5
+
+
+@in_virtual_time
+async def test_a_store_that_is_too_busy_for_writes_alone_is_read() -> None:
+    async with Fleet() as fleet:
+        machine = fleet.machine()
+        fleet.bucket.fails("create", "", Busy("later"))
+        assert isinstance(await machine.ask(), Alone)
+        assert 120.0 <= seconds() <= 140.0
+        began = seconds()
+        assert isinstance(await machine.ask(), Alone)
+        assert seconds() - began < 1.0
+        assert (machine.tier.status.trouble, machine.tier.status.is_read_only) == ("later", True)
+        await asyncio.sleep(machine.tier.status.retry_in_seconds)
+        began = seconds()
+        assert isinstance(await machine.ask(), Alone)  # who tries whether it is well again does not wait for it
+        assert seconds() - began < 1.0
+        fleet.bucket.put(record_path(KEY), record_of().body())
+        assert isinstance(await machine.ask(), Found)

@@ -22,6 +22,7 @@ from hubd.fleet.tier import Found
 from hubd.fleet.turn import Turn
 from hubd.network.failures import Busy
 from hubd.network.sources import ArchiveRequest
+from hubd.network.terms import Changed
 from tests.support.fleet import (
     ARCHIVE,
     HANDLE,
@@ -278,6 +279,7 @@ async def test_garbage_in_place_of_a_claim_is_taken_over_after_the_timeout() -> 
         record_of().body().replace(b'"layout":1', b'"layout":2'),
         record_of(handle="https://modules.example.org/another/1").body(),
         record_of().body().replace(record_of().digest.encode(), b"../../etc/passwd"),
+        record_of().body().replace(b'"archive_bytes":', b'"archive_bytes":1' + 400 * b"0"),
     ],
 )
 def test_garbage_in_place_of_a_record_counts_as_not_there_and_is_replaced(
@@ -330,25 +332,28 @@ async def test_an_upload_is_tried_again_and_its_record_written_last() -> None:
     async with Fleet() as fleet:
         turn = await fleet.machine().turn()
         fleet.bucket.fails("upload", "archives/", AWAY, times=2)
+        fleet.bucket.fails("create", "handles/", AWAY, times=1)
         fleet.bucket.asked.clear()
         assert await turn.landed(record_of(), chunks_of()) == "uploaded"
         written = [(kind, path) for kind, path in fleet.bucket.asked if kind in ("upload", "create", "remove")]
         assert written == [
             *[("upload", archive_path(record_of().digest))] * 3,
-            ("create", record_path(KEY)),
+            *[("create", record_path(KEY))] * 2,
             ("remove", claim_path(KEY)),
         ]
 
 
 @in_virtual_time
-async def test_an_upload_that_fails_for_good_leaves_no_record_and_no_claim() -> None:
+async def test_an_upload_that_fails_for_good_leaves_no_record_and_nobody_waits_for_another_try() -> None:
     async with Fleet() as fleet:
-        machine = fleet.machine()
-        turn = await machine.turn()
+        turn = await fleet.machine().turn()
         fleet.bucket.fails("upload", "archives/", AWAY)
+        waiting = [asyncio.create_task(fleet.machine().ask()) for _ in range(9)]
+        await asyncio.sleep(1.0)
         with pytest.raises(UpstreamUnavailable):
             await turn.landed(record_of(), chunks_of())
-        assert fleet.bucket.objects == {}
+        assert all(isinstance(outcome, Alone) for outcome in await asyncio.gather(*waiting))
+        assert sorted(fleet.bucket.objects) == [claim_path(KEY)]
 
 
 @in_virtual_time
@@ -467,6 +472,10 @@ async def test_the_archive_is_demanded_to_have_the_records_digest_and_size() -> 
             assert [stated.value.hex() for stated in delivery.expected.digests] == [record_of().digest]
             assert delivery.body is not None
             assert b"".join([chunk async for chunk in delivery.body]) == ARCHIVE
+        with pytest.raises(Changed):
+            async with found.open(ArchiveRequest(HANDLE)):
+                raise Changed("it was uploaded anew in the middle")
+        assert machine.tier.status.trouble is None
         fleet.bucket.put(archive_path(record_of().digest), ARCHIVE[:-1])
         with pytest.raises(HubError, match="its record says"):
             async with found.open(ArchiveRequest(HANDLE)):

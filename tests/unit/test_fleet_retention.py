@@ -46,12 +46,14 @@ async def test_a_listing_tells_each_module_and_what_else_is_there() -> None:
         fleet.bucket.put(claim_path("0" * 64), Claim(holder="a" * 16).body())
         fleet.bucket.put(record_path("1" * 64), b"garbage")
         fleet.bucket.put("README.txt", b"somebody's")
+        fleet.bucket.put(record_path("4" * 64), bytes(1 << 20))
+        fleet.bucket.put(claim_path("5" * 64), bytes(1 << 20))
         await asyncio.sleep(100.0)
         lines = [line async for line in fleet.machine().tier.modules()]
         found = {line.record.handle: line for line in lines if isinstance(line, Module)}
         assert {handle: line.has_archive for handle, line in found.items()} == {HANDLE: True, OTHER: False}
         assert 100.0 <= found[HANDLE].age_seconds <= 102.0
-        assert lines[-1] == Totals(modules=2, archive_bytes=3, foreign=2, claims=1)
+        assert lines[-1] == Totals(modules=2, archive_bytes=3, foreign=4, claims=1)
 
 
 @in_virtual_time
@@ -63,6 +65,7 @@ async def test_records_go_first_then_what_nobody_names_and_all_by_the_stores_clo
         fleet.bucket.put(archive_path("3" * 64), b"just uploaded")
         fleet.bucket.put(claim_path("0" * 64), Claim(holder="a" * 16, phase="failed", code="disk-full").body())
         fleet.bucket.put("handles/of-somebody.json", b"{}")
+        fleet.bucket.put(record_path("4" * 64), bytes(1 << 20))
         old = record_of(b"old").digest
         aged = [record_path(KEY), archive_path(old), archive_path("2" * 64), claim_path("0" * 64)]
         at_age(fleet, [*aged, archive_path(record_of(b"young").digest), "handles/of-somebody.json"], 91 * DAY)

@@ -22,7 +22,7 @@ from hubd.config_stores import CredentialSettings, ObjectStoreSettings
 from hubd.network.routes import Routes
 from hubd.network.session import Session
 from hubd.objects.endpoints import place
-from hubd.objects.failures import NoBucket, Subject
+from hubd.objects.failures import Busy, NoBucket, Subject
 from hubd.objects.standard_places import StandardPlaces
 from hubd.objects.stores import Stores
 from hubd.objects.urls import ObjectUrl
@@ -163,7 +163,8 @@ SERVER = "Generic S3 error: Error performing PUT http://h/b/x in 1ms - Server re
         (OSError(SERVER.format(307, "kN7")), UpstreamUnavailable, "is redirected, which is not followed"),
         (OSError(SERVER.format(400, "the region 'eu-1' is wrong; kN7")), UpstreamUnavailable, "in another region"),
         (OSError(SERVER.format(400, "the region is wrong; kN7")), UpstreamUnavailable, "in another region"),
-        (OSError(SERVER.format(503, "<Code>SlowDown</Code>kN7")), UpstreamUnavailable, "answered HTTP 503"),
+        (OSError(SERVER.format(500, "kN7")), UpstreamUnavailable, "answered HTTP 500"),
+        (OSError(SERVER.format(503, "<Code>SlowDown</Code>kN7")), Busy, "answered HTTP 503"),
         (OSError("error sending request\n kind: Timeout,\n kN7"), UpstreamTimeout, "did not answer in time"),
         (TimeoutError(), UpstreamTimeout, "did not answer in time"),
         (OSError("error sending request\n kind: Connect,\n kN7"), UpstreamUnavailable, "cannot be reached"),

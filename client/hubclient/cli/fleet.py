@@ -61,8 +61,7 @@ def status(environ: Mapping[str, str], *, as_json: bool) -> None:
         say(f"hubctl: [fleet] store names one, in {_settings(daemon)}; `hubctl help fleet` tells more")
         return
     trouble = of_store(fleet)
-    well = f"answers: {fleet['trouble']}" if fleet["trouble"] else "is well"
-    lines = [f"the fleet's store {fleet['store']} {well}"] if trouble is None else [f"! {trouble.what}"]
+    lines = [f"the fleet's store {fleet['store']} is well" if trouble is None else f"! {trouble.what}"]
     if trouble is not None and trouble.remedy:
         lines.append(f"  -> {trouble.remedy}")
     lines += [f"{about:<{LABEL_COLUMNS}}{text}" for about, text in rows(fleet)]
