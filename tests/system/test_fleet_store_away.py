@@ -133,7 +133,7 @@ def test_a_store_that_is_too_busy_for_a_claim_is_asked_for_it_again(
     machines: Machines, origin: Origin, front: Front
 ) -> None:
     handle = origin.serve("/m/1", Answer(made().body))
-    with machines.machine("a", endpoint=front.endpoint, claim_timeout="2s") as one, ThreadPoolExecutor() as pool:
+    with machines.machine("a", endpoint=front.endpoint, claim_timeout="8s") as one, ThreadPoolExecutor() as pool:
         with front.rule("PUT", "claims/", UNAVAILABLE):
             answer = pool.submit(came, one, handle)
             wait_until(lambda: [request.method for request in front.asked].count("PUT") >= 3)
