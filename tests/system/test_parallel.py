@@ -169,9 +169,10 @@ def test_a_parallel_download_goes_on_after_the_daemon_was(
 def test_the_last_waiter_who_leaves_ends_all_connections_and_keeps_the_prefix(
     patient_daemon: Daemon, origin: Origin
 ) -> None:
-    handle = origin.serve("/m/1", SLOW)
+    handle = origin.serve("/m/1", replace(SLOW, bytes_per_second=MB))
     with patient_daemon.events(handle):
         wait_for_several(patient_daemon, origin)
+    origin.serve("/m/1", replace(SLOW, bytes_per_second=None))
     assert_nothing_remains(patient_daemon, handle, partial=True, kept_connections=0)
     sent_before = origin.sent_bytes("/m/1")
     assert_whole(patient_daemon.resolve(handle))
@@ -180,13 +181,15 @@ def test_the_last_waiter_who_leaves_ends_all_connections_and_keeps_the_prefix(
 
 
 def test_an_interrupt_of_hubctl_ends_all_connections(patient_daemon: Daemon, origin: Origin) -> None:
-    handle = origin.serve("/m/1", SLOW)
+    # So slow that hubctl ends long before the archive is there, on however busy a machine.
+    handle = origin.serve("/m/1", replace(SLOW, bytes_per_second=MB // 4))
     running = subprocess.Popen([*COMMAND, "get", handle], env=environ_for(patient_daemon), stderr=subprocess.PIPE)
-    wait_for_several(patient_daemon, origin)
+    wait_for_several(patient_daemon, origin, 0.2)
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=20)
     assert running.returncode == 130
     assert_nothing_remains(patient_daemon, handle, partial=True, kept_connections=0)
+    origin.serve("/m/1", replace(SLOW, bytes_per_second=None))
     patient_daemon.resolve(handle)
 
 
