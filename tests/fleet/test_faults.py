@@ -114,6 +114,7 @@ def test_a_claimer_that_is_killed_in_mid_fetch_is_followed_by_another(fleet: Fle
     waiting(second, handle)
     origin.serve(PATH, WHOLE)
     first.kill()
+    assert origin.sent_bytes(PATH) <= 1_000_000
     stuck.gate.set()
     assert_whole(answer, "origin")
     assert len(origin.asked(PATH)) == 2

@@ -33,7 +33,7 @@ class Answer:
     chunked: bool = False
     cut_after_bytes: int | None = None  # then the connection is closed
     gate_after_bytes: int | None = None  # then it waits until `gate` is set
-    gate: threading.Event = field(default_factory=threading.Event)
+    gate: threading.Event = field(default_factory=threading.Event, init=False)  # its own, whatever it is made from
     etag: str | None = None  # a request with it gets 304
     ranges: bool = (
         False  # honours Range and If-Range: then the rest counts for `cut_after_bytes` and `gate_after_bytes`
@@ -201,7 +201,9 @@ class _Handler(Handler):
         end = min(size, int(asked[2]) + 1) if asked[2] else size
         stated = answer.content_range or f"bytes {start}-{end - 1}/{size}"
         headers = {**answer.headers, "Content-Range": stated}
-        return replace(answer, status=206, body=answer.body[start:end], headers=headers)
+        part = replace(answer, status=206, body=answer.body[start:end], headers=headers)
+        part.gate = answer.gate
+        return part
 
     def _send_body(self, answer: Answer) -> None:
         size = len(answer.body)
