@@ -13,13 +13,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tests.support.process import Process
 from tests.support.waiting import wait_until
 
 _START_SECONDS = 60.0
-_STOP_SECONDS = 30.0
 
 # Becomes the program that follows, which gets the descriptor as systemd passes a socket on (sd_listen_fds(3)).
 _PASS_ON = """
@@ -54,7 +53,7 @@ def ask(socket_path: Path, method: str, path: str, body: Any = None) -> tuple[in
         connection.close()
 
 
-class Daemon:
+class Daemon(Process):
     """Context manager: `hubd run --user` on a cache and a socket. Its log is in `log`."""
 
     def __init__(
@@ -87,12 +86,6 @@ class Daemon:
         self._preexec = preexec
         self._wrapper = wrapper
         self._passed = passed
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     @property
     def client_environ(self) -> dict[str, str]:
@@ -129,19 +122,6 @@ class Daemon:
             except OSError:
                 return False
             return True
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def wait(self) -> int:
-        assert self._process is not None
-        return self._process.wait(_STOP_SECONDS)
-
-    def stop(self) -> int:
-        """SIGTERM; the exit code."""
-        self.signal(signal.SIGTERM)
-        return self.wait()
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
@@ -183,21 +163,3 @@ class Daemon:
             yield (json.loads(line) for line in answer)
         finally:
             connection.close()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import http.client
 import re
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from tests.support.ports import reserved_port
+from tests.support.process import Process
 from tests.support.waiting import wait_until
 
-_STOP_SECONDS = 30.0
 COMPRESSED = "?tf-hub-format=compressed"
 
 
@@ -27,7 +25,7 @@ class Answered(NamedTuple):
     body: bytes
 
 
-class Host:
+class Host(Process):
     """Context manager: hosts the directory `library`. Its log is in `log`."""
 
     def __init__(self, directory: Path, *arguments: str, wrapper: Sequence[str] = ()) -> None:
@@ -39,16 +37,10 @@ class Host:
         self.port = self._holding.enter_context(reserved_port())
         self._command = [*wrapper, sys.executable, "-P", "-m", "hubd", "host", str(self.library)]
         self._command += ["--listen", f"127.0.0.1:{self.port}", "--cache-dir", str(self.cache), *arguments]
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     def start(self) -> None:
         with self.log.open("ab") as log:
@@ -56,16 +48,6 @@ class Host:
         process = self._process
         wait_until(lambda: process.poll() is not None or self._answers())
         assert process.poll() is None, self.log.read_text()
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """The exit code."""
-        assert self._process is not None
-        self._process.send_signal(number)
-        return self.wait()
-
-    def wait(self) -> int:
-        assert self._process is not None
-        return self._process.wait(_STOP_SECONDS)
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
@@ -102,21 +84,6 @@ class Host:
         with open(f"/proc/{self.pid}/task/{self.pid}/children") as file:
             return [int(pid) for pid in file.read().split()]
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
+    def close(self) -> None:
         self._holding.close()
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        super().close()

@@ -19,18 +19,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 import pytest
 
 from tests.support.ports import reserved_port
+from tests.support.process import Process
 
 _ROOT = Path(__file__).resolve().parents[2]
 _AZURITE = _ROOT / ".azurite/node_modules/.bin/azurite-blob"
-_START_SECONDS = 30.0
-_STOP_SECONDS = 10.0
+_START_SECONDS = 60.0
 _ASKED = re.compile(r'"(?:\x1b\[\d+m)*([A-Z]+) (\S+) HTTP/1\.1(?:\x1b\[0m)?" (\d{3})')  # moto's lines have colours
 
 #: What every Azurite has: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
@@ -47,19 +46,18 @@ class Asked(NamedTuple):
     status: int
 
 
-class _Server:
+class _Server(Process):
     """A process that answers on a port of its own."""
 
     def __init__(self, directory: Path) -> None:
         self.log = directory / f"{type(self).__name__}.log"
         self._holding = ExitStack()
         self.port = self._holding.enter_context(reserved_port())
-        self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> Sequence[str]:
         raise NotImplementedError
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.log.parent
@@ -69,19 +67,10 @@ class _Server:
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, f"no answer: {self.log.read_text()}"
             time.sleep(0.05)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process is not None
+    def close(self) -> None:
         self._holding.close()
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        super().close()
 
     def asked(self, path: str = "") -> list[Asked]:
         """The requests so far whose target begins with a path."""

@@ -8,15 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.support import as_user, uids
 from tests.support.daemon import ask
+from tests.support.process import Process
 from tests.support.uids import ALICE
 from tests.support.waiting import wait_until
 
-_STOP_SECONDS = 30.0
 CONFIG = """
 [cache]
 min_free = "0B"
@@ -27,7 +26,7 @@ allow_private_addresses = true
 """
 
 
-class Service:
+class Service(Process):
     """Context manager: ALICE's daemon, in a directory of hers that everyone may enter. Its log is in `log`."""
 
     def __init__(self, directory: Path, network: str = "", environ: Mapping[str, str] | None = None) -> None:
@@ -37,13 +36,12 @@ class Service:
         self.config = directory / "hubd.toml"
         self.config.write_text(CONFIG + network)
         self._environ = {"PATH": os.defpath, **(environ or {})}
-        self._running: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         program = [sys.executable, "-P", "-m", "hubd", "run", "--config", str(self.config)]
         program += ["--cache-dir", str(self.cache), "--socket", str(self.socket)]
         with self.log.open("ab") as log:
-            self._running = subprocess.Popen(
+            self._process = subprocess.Popen(
                 as_user.command(ALICE, *program),
                 cwd=as_user.REPOSITORY,
                 stdout=log,
@@ -53,19 +51,14 @@ class Service:
         wait_until(self._answers)
 
     def _answers(self) -> bool:
-        assert self._running is not None
-        assert self._running.poll() is None, self.log.read_text()
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(str(self.socket))
             except OSError:
                 return False
             return True
-
-    def stop(self) -> None:
-        assert self._running is not None
-        self._running.terminate()
-        assert self._running.wait(_STOP_SECONDS) == 0
 
     def request(
         self, uid: int, method: str, path: str, body: Any = None, *, groups: Sequence[int] = ()
@@ -79,21 +72,3 @@ class Service:
         """A resolve of this user's, who shows this bearer token."""
         shown = {"credential": {"type": "bearer", "value": token}} if token is not None else {}
         return self.request(uid, "POST", "/v1/resolve", {"handle": handle, **shown, **fields})
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if self._running is not None and self._running.poll() is None:
-            self._running.kill()
-            self._running.wait()

@@ -241,7 +241,7 @@ def test_whom_the_settings_name_may_ask_and_use_the_cache_and_nobody_else(origin
         assert status_of(service, BOB)["access"] == {"level": "user", "restricted": True}
         assert code(service.request(BOB, "DELETE", f"/v1/modules/{handles.key(handle)}")) == "access-denied"
 
-        service.stop()
+        assert service.stop() == 0
         assert finds(service, BOB, handle)
         assert finds(service, CAROL, handle, [STAFF])
         assert not finds(service, DAVE, handle)
@@ -275,7 +275,7 @@ def test_what_was_restricted_is_open_again_at_the_next_start_without_the_setting
     with serving(RESTRICTED) as service:
         assert service.resolve(BOB, handle)[0] == 200
         assert not finds(service, DAVE, handle)
-        service.stop()
+        assert service.stop() == 0
         service.config.write_text(service.config.read_text().replace(RESTRICTED, ""))
         service.start()
         assert finds(service, DAVE, handle)

@@ -155,4 +155,4 @@ def test_what_is_wrong_with_a_file_is_told_to_administrators_alone() -> None:
             assert "number 2" in told[0]["problem"]
             assert told[ALICE] == told[0]
             assert told[BOB] == told[0] | {"problem": None}
-            service.stop()
+            assert service.stop() == 0
