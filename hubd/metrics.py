@@ -136,7 +136,7 @@ def _fleet(fleet: Fleet) -> Iterator[Metric]:
     ends = {"found": fleet.found, "claimed": fleet.claimed, "alone": fleet.alone}
     yield _counters("hubd_fleet_questions", "Fetches that asked the fleet, by what came of it.", "outcome", ends)
     yield _counter("hubd_fleet_waits", "Of these, those that waited for another machine.", fleet.waited)
-    yield _counter("hubd_fleet_takeovers", "Of the claimed ones, those of a machine that was gone.", fleet.taken_over)
+    yield _counter("hubd_fleet_takeovers", "Of the claimed ones, those taken from another machine.", fleet.taken_over)
     yield _counter("hubd_fleet_uploads", "Archives that were uploaded.", fleet.uploaded)
     yield _counter("hubd_fleet_uploaded_bytes", "What they had.", fleet.uploaded_bytes)
     yield _counter("hubd_fleet_upload_failures", "Archives that could not be uploaded.", fleet.failed_uploads)

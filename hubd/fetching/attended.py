@@ -5,6 +5,7 @@ Law: a user knows of what it asked for, and of what is given to anyone; and what
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ class Attended:
     def __init__(self, progress: Progress, is_urgent: Callable[[], bool]) -> None:
         self.progress = progress
         self.is_urgent = is_urgent
+        self.client_waits = asyncio.Event()  #: the same, for whoever wants to be told
         self.askers: set[int | None] = set()
         self.is_prefetch = True  # until somebody waits for it
         self.starter: User = None
@@ -52,12 +54,16 @@ class Attended:
         """For the block this user waits for it."""
         waiting = self._prefetching if is_prefetch else self._waiting
         waiting[user] += 1
+        if not is_prefetch:
+            self.client_waits.set()
         try:
             yield
         finally:
             waiting[user] -= 1
             if not waiting[user]:
                 del waiting[user]
+            if not self._waiting:
+                self.client_waits.clear()
 
     def users(self) -> Collection[User]:
         """Whose turn it is to take now: that of the clients that wait for it, else of who wants it ahead of need."""

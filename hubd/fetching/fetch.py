@@ -122,7 +122,7 @@ class Fetch(Attended):
         if before is not None and self._whole and self._is_enough(before):
             return Landed(before, "hit")
         if self._sharing is None and self._means.fleet is not None and self._may_share():
-            self._sharing = self._means.fleet.sharing(progress)
+            self._sharing = self._means.fleet.sharing(progress, self.client_waits)
         try:
             return await self._ask()
         except HubError as caught:

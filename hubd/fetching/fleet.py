@@ -71,8 +71,8 @@ class Fleet:
         self._figures = tier.figures
         self._spawn(self._probe(tier))
 
-    def sharing(self, progress: Progress) -> Sharing | None:
-        """The part that a fetch for everyone has in the fleet; None: it has none."""
+    def sharing(self, progress: Progress, client_waits: asyncio.Event) -> Sharing | None:
+        """The part that a fetch for everyone has in the fleet; None: none. `client_waits` is set while one does."""
         if self.tier is None or self._settings is None or handles.is_object(progress.handle):
             return None  # what is in a store already comes from there
         from hubd.fetching.sharing import Rules, Sharing
@@ -80,7 +80,8 @@ class Fleet:
         # A store tells times in whole seconds: what it says is of this second may be older than that.
         max_age_seconds = self._settings.network.revalidate_after - 1.0
         rules = Rules(max_age_seconds, self.terms.share_credentialed)
-        return Sharing(self.tier, self.uploads, rules, progress, self._spawn, partial(self._look, self.tier))
+        look = partial(self._look, self.tier)
+        return Sharing(self.tier, self.uploads, rules, progress, client_waits, self._spawn, look)
 
     @property
     def figures(self) -> Figures | None:

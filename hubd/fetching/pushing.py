@@ -83,7 +83,7 @@ class Push:
         fleet, fetch = self._means.fleet, self.fetch
         if (error := self._means.source.offline(fetch.progress.handle, demanded=False)) is not None:
             raise error
-        sharing = fleet.sharing(fetch.progress) if fleet is not None else None
+        sharing = fleet.sharing(fetch.progress, fetch.client_waits) if fleet is not None else None
         if sharing is None:
             raise RequestInvalid("the fleet has no part in this module, which is in an object store already")
         try:

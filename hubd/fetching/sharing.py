@@ -56,8 +56,8 @@ class Rules:
 
 
 class Sharing:
-    """`progress` is the fetch's. `spawn` starts a task in the group that owns all work; `look` is called when something
-    may have been learnt of the store."""
+    """`progress` is the fetch's, and so is `client_waits`, set while one does. `spawn` starts a task in the group that
+    owns all work; `look` is called when something may have been learnt of the store."""
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class Sharing:
         uploads: Uploads,
         rules: Rules,
         progress: Progress,
+        client_waits: asyncio.Event,
         spawn: Background,
         look: Callable[[], None],
     ) -> None:
@@ -72,6 +73,7 @@ class Sharing:
         self._uploads = uploads
         self._rules = rules
         self._progress = progress
+        self._client_waits = client_waits
         self._spawn = spawn
         self._look = look
         self._is_immutable = handles.is_immutable(progress.handle)
@@ -105,6 +107,8 @@ class Sharing:
                 max_age_seconds=FOR_EVER if self._is_immutable else self._rules.max_age_seconds,
                 damaged=self._unwanted,
                 on_wait=on_wait,
+                client_waits=self._client_waits,
+                is_held_back=lambda: not self._client_waits.is_set() and self._uploads.pace.slows_prefetches,
             )
         except Exception:  # a mistake of our own there costs nobody the module
             log.exception("%s: the fleet could not be asked", progress.loggable)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -33,12 +35,17 @@ _PASSING_SECONDS = 2.0  # a look that failed within so long is tried once more
 
 class Want(NamedTuple):
     """What is asked for. `max_age_seconds`: an older record is stale; `damaged`: a record whose archive was found to be
-    no good.
+    no good; `client_waits`: set while one does, None: one always does.
     """
 
     key: str
     max_age_seconds: float
     damaged: FleetRecord | None = None
+    client_waits: asyncio.Event | None = None
+
+    @property
+    def is_urgent(self) -> bool:
+        return self.client_waits is None or self.client_waits.is_set()
 
     def takes(self, seen: SeenRecord | None) -> bool:
         if seen is None or seen.record is None or seen.record == self.damaged:
@@ -51,7 +58,7 @@ class Won(NamedTuple):
 
     hold: Hold
     seen: SeenRecord | None
-    is_takeover: bool  # of a machine that is gone, or has failed
+    is_takeover: bool  # of a machine that is gone, has failed or is in no hurry
 
 
 class Asking:
@@ -92,7 +99,19 @@ class Asking:
                 found = self._when_failing(error)
             if not isinstance(found, Wait):
                 return found
-            await asyncio.sleep(found.seconds)
+            await self._pause(found.seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        """A client that comes to wait for what was a prefetch may have the turn: it is not kept waiting for so long."""
+        client_waits = self._want.client_waits
+        if client_waits is None or client_waits.is_set():
+            await asyncio.sleep(seconds)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await client_waits.wait()
+                # They may come to all machines at one time.
+                await asyncio.sleep(self._random.uniform(0.0, 2 * FIRST_WAIT_SECONDS))
 
     async def _look(self) -> SeenRecord | Won | Alone | Wait:
         """The record first; while another machine is at work only its claim, which goes when the record is there."""
@@ -103,10 +122,12 @@ class Asking:
         seen, now = seen_claim(small) if small is not None else None, self._clock()
         self._watch = self._watch.seeing(seen, now)
         may_write = self._terms.mode == "read-write"
-        decision = decide(seen, self._watch, now, self._terms, may_write=may_write, uniform=self._random.uniform)
+        is_urgent, uniform = self._want.is_urgent, self._random.uniform
+        decided = partial(decide, seen, self._watch, now, self._terms, is_urgent=is_urgent, uniform=uniform)
+        decision = decided(may_write=may_write)
         if isinstance(decision, Create | TakeOver) and not self._remote.may_write():
             # Asked no sooner: where writes were denied, one that is to be made finds out whether they still are.
-            decision = decide(seen, self._watch, now, self._terms, may_write=False, uniform=self._random.uniform)
+            decision = decided(may_write=False)
             if isinstance(decision, Alone) and (trouble := self._remote.trouble) is not None:
                 decision = Alone(trouble)
         if not isinstance(decision, Create | TakeOver):

@@ -1,8 +1,8 @@
 """Who fetches for the whole fleet: the object ``claims/<key>.json``, and what a machine that sees one does.
 
 Law: no time that another machine wrote is compared with a clock. A holder shows that it lives by changing its claim; a
-claim that has not changed for `claim_timeout` of the watcher's own clock is taken over, by a conditional write that
-only one of many can win.
+claim that has not changed for `claim_timeout` of the watcher's own clock, or whose holder says that it is in no hurry,
+is taken over, by a conditional write that only one of many can win.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hubd.fleet.bucket import Small, Version
 Uniform = Callable[[float, float], float]
 
 FIRST_WAIT_SECONDS = 0.5
+_SOON_SECONDS = 5.0  # what comes within it is not worth a second request to the origin
 _OF_ELAPSED = 0.15  # where a claim tells how long it will take, what is waited beyond that grows by so much
 _OF_ELAPSED_BLINDLY = 0.5
 _OF_WAITED_AT_MOST = 0.25
@@ -32,7 +33,9 @@ Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class Claim(BaseModel):
-    """One machine's word that it fetches. `elapsed_seconds`: since the phase began, by the holder's own clock."""
+    """One machine's word that it fetches. `elapsed_seconds`: since the phase began, by the holder's own clock;
+    `prefetch`: its own settings hold it back, since no client of its own waits.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -44,6 +47,7 @@ class Claim(BaseModel):
     total_bytes: Count | None = None
     elapsed_seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     code: Annotated[str, Field(max_length=64, pattern="^[a-z-]+$")] | None = None
+    prefetch: bool = False
 
     def body(self) -> bytes:
         return self.model_dump_json(exclude_none=True).encode()
@@ -82,7 +86,7 @@ class Create(NamedTuple):
 
 
 class TakeOver(NamedTuple):
-    """The holder is dead or has failed: claim it in its place, if nobody else is quicker."""
+    """The holder is dead, has failed or is in no hurry: claim it in its place, if nobody else is quicker."""
 
     version: Version
 
@@ -108,11 +112,18 @@ def seen_claim(small: Small) -> SeenClaim:
 
 
 def decide(
-    seen: SeenClaim | None, watch: Watch, now: float, terms: FleetSettings, *, may_write: bool, uniform: Uniform
+    seen: SeenClaim | None,
+    watch: Watch,
+    now: float,
+    terms: FleetSettings,
+    *,
+    may_write: bool,
+    is_urgent: bool,
+    uniform: Uniform,
 ) -> Create | TakeOver | Wait | Alone:
     """What to do about a handle without a record that could be used, by the claim as it was seen just now.
 
-    `watch` has taken that look in already.
+    `watch` has taken that look in already. `is_urgent`: whether a client waits.
     """
     if now - watch.began >= terms.max_wait:
         return Alone(f"another machine has not brought the module within {terms.max_wait:.0f} s (fleet.max_wait)")
@@ -128,6 +139,9 @@ def decide(
         return Alone(told) if unchanged_seconds > 0 else Wait(uniform(0.0, terms.claim_timeout / 3))
     if unchanged_seconds >= terms.claim_timeout:
         return TakeOver(seen.version) if may_write else Alone("the machine that fetched it for all is gone")
+    if is_urgent and may_write and _is_in_no_hurry(seen, watch, now):
+        # Of all who see it at about one time the first to look again takes it over, and the others wait for that one.
+        return TakeOver(seen.version) if unchanged_seconds > 0 else Wait(uniform(0.0, 2 * FIRST_WAIT_SECONDS))
     return Wait(wait_seconds(seen, watch, now, terms, uniform))
 
 
@@ -138,8 +152,7 @@ def wait_seconds(seen: SeenClaim, watch: Watch, now: float, terms: FleetSettings
     logarithm of it; and it doubles each time the store refuses to answer, so that a fleet of any size finds a rate that
     its store can bear. Who is late is left alone for as long again, and looked at when it can be taken over.
     """
-    unchanged = now - watch.since
-    age = max(seen.age_seconds, unchanged)
+    unchanged, age = now - watch.since, _age_seconds(seen, watch, now)
     elapsed = age + (seen.claim.elapsed_seconds if seen.claim is not None else 0.0)
     left = left_seconds(seen.claim)
     if left is None:
@@ -151,6 +164,18 @@ def wait_seconds(seen: SeenClaim, watch: Watch, now: float, terms: FleetSettings
     most = terms.claim_timeout - unchanged if unchanged > 0 else terms.claim_timeout + waited * _OF_WAITED_AT_MOST
     seconds = min(left + beyond, most + uniform(0.0, most / 4), terms.max_wait - waited)
     return max(FIRST_WAIT_SECONDS / 2, seconds)
+
+
+def _is_in_no_hurry(seen: SeenClaim, watch: Watch, now: float) -> bool:
+    """Whether the module comes slowly for want of a client where it is fetched, and not soon all the same."""
+    if seen.claim is None or not seen.claim.prefetch:
+        return False
+    left = left_seconds(seen.claim)
+    return left is None or left - _age_seconds(seen, watch, now) > _SOON_SECONDS
+
+
+def _age_seconds(seen: SeenClaim, watch: Watch, now: float) -> float:
+    return max(seen.age_seconds, now - watch.since)
 
 
 def left_seconds(claim: Claim | None) -> float | None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 @dataclass
 class Figures:
     """`waited`: of all questions, those that waited for another machine; `taken_over`: of what was `claimed`, what
-    another machine had claimed before, which is gone or has failed. `uploaded`: archives, those of pushes included.
+    another machine had claimed before, which is gone, has failed or is in no hurry. `uploaded`: archives, those of
+    pushes included.
     """
 
     found: int = 0

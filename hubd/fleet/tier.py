@@ -128,20 +128,24 @@ class Tier:
         max_age_seconds: float = FOR_EVER,
         damaged: FleetRecord | None = None,
         on_wait: OnWait = lambda claim: None,
+        client_waits: asyncio.Event | None = None,
+        is_held_back: Callable[[], bool] = lambda: False,
     ) -> Found | Turn | Alone:
         """Whether the fleet has the module of the handle of this key; else this machine's turn to fetch it for all, or
         the word that it is to fetch it for itself.
 
         Waits, for `max_wait` at most, for another machine that fetches it; `on_wait` is told of its claim (None: it
         cannot be read) again and again. `damaged`: a record whose archive was found to be no good: another one is
-        wanted, or the turn to upload it anew. Raises nothing but `CancelledError`, after which no claim is left.
+        wanted, or the turn to upload it anew. `client_waits`: set while one does, None: one always does;
+        `is_held_back`: whether this machine's fetch is slower for want of one. Raises nothing but `CancelledError`,
+        after which no claim is left.
         """
         if self._terms().store is None:
             return Alone("no [fleet] store is configured")
         if not self._remote.admits():
             again = f"asked again in {self._remote.retry_in_seconds:.0f} s"
             return self._alone(Alone(f"{self._remote.trouble} ({again})"))
-        want = Want(key, max_age_seconds, damaged)
+        want = Want(key, max_age_seconds, damaged, client_waits)
         asking = Asking(self._remote, self._terms(), want, clock=self._clock, random=self._random, on_wait=on_wait)
         try:
             found = await asking.run()
@@ -163,6 +167,7 @@ class Tier:
             found.seen,
             is_immutable=is_immutable,
             is_repair=found.seen is not None and found.seen.record is not None and found.seen.record == damaged,
+            is_held_back=is_held_back,
             clock=self._clock,
             random=self._random,
             spawn=self._spawn,

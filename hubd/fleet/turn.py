@@ -1,7 +1,8 @@
 """A machine's turn to fetch a module for all: its claim from the first write to its end.
 
 Law: the claim is extended only while bytes move, and removed only when nobody can have taken it over: after a write of
-its own that is younger than half of `claim_timeout`. A turn that was lost goes on, and touches the claim no more.
+its own that is younger than half of `claim_timeout`, and did not say that there is no hurry. A turn that was lost goes
+on, and touches the claim no more.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Turn:
         *,
         is_immutable: bool,
         is_repair: bool,
+        is_held_back: Callable[[], bool],
         clock: Clock,
         random: Random,
         spawn: Spawn,
@@ -74,6 +76,8 @@ class Turn:
         self._seen = seen
         self._is_immutable = is_immutable
         self._is_repair = is_repair
+        self._is_held_back = is_held_back
+        self._was_in_no_hurry = False  # by what it has said in the claim
         self._clock = clock
         self._random = random
         self._spawn = spawn
@@ -159,12 +163,14 @@ class Turn:
                 continue
             try:
                 received_bytes = self.received_bytes
-                await self._replace(self._next())
+                # Not before the first bytes: what is here within a second is taken over by nobody.
+                is_held_back = not self.is_uploading and self._is_held_back()
+                await self._replace(self._next(prefetch=is_held_back))
                 self._told_bytes, is_due = received_bytes, False
             except HubError as error:
                 log.debug("%s: the claim could not be extended: %s", self.key, error)
 
-    def _next(self) -> Claim:
+    def _next(self, *, prefetch: bool = False) -> Claim:
         return self._hold.claim.model_copy(
             update={
                 "beat": self._hold.claim.beat + 1,
@@ -172,6 +178,7 @@ class Turn:
                 "received_bytes": self.received_bytes,
                 "total_bytes": self.total_bytes,
                 "elapsed_seconds": round(self._clock() - self._phase_began, 3),
+                "prefetch": prefetch,
             }
         )
 
@@ -180,6 +187,7 @@ class Turn:
         path, body = claim_path(self.key), claim.body()
         async with self._writing:
             at = self._clock()
+            self._was_in_no_hurry |= claim.prefetch  # whether or not the answer comes
             version = await self._remote.replace(path, body, self._hold.version)
             if version is None and (mine := await own_version(self._remote, self.key, claim.holder)) is not None:
                 # A write whose answer was lost.
@@ -196,9 +204,9 @@ class Turn:
         await self._end(self._remove)
 
     async def _remove(self) -> None:
-        # After a write nobody can take it over for `claim_timeout`: what is removed is one's own.
+        # After such a write nobody can take it over for `claim_timeout`: what is removed is one's own.
         is_young = self._clock() - self._hold.written_at < self._terms.claim_timeout / 2
-        if is_young or await self._replace(self._next()):
+        if (is_young and not self._was_in_no_hurry) or await self._replace(self._next()):
             await self._remote.remove(claim_path(self.key))
 
     async def _end(self, last: Callable[[], Awaitable[object]]) -> None:

@@ -66,6 +66,11 @@ class Pace:
             self._way.change(rate)
 
     @property
+    def slows_prefetches(self) -> bool:
+        """Whether they have a rate of their own."""
+        return self._prefetches is not None
+
+    @property
     def gives_way(self) -> bool:
         return self._way is not None
 

@@ -20,7 +20,7 @@ from hubclient.contract import handles
 from hubd.config_stores import FleetSettings
 from hubd.fleet.claims import Claim
 from hubd.fleet.records import FleetRecord, claim_path, record_path
-from hubd.fleet.tier import FOR_EVER, Found, Tier
+from hubd.fleet.tier import Found, Tier
 from hubd.fleet.turn import Turn
 
 HANDLE = "https://modules.example.org/m/1"
@@ -120,11 +120,12 @@ class Machine:
         for task in self.tasks:
             task.cancel()
 
-    async def ask(self, *, max_age_seconds: float = FOR_EVER, damaged: FleetRecord | None = None) -> Any:
-        return await self.tier.ask(KEY, is_immutable=True, max_age_seconds=max_age_seconds, damaged=damaged)
+    async def ask(self, **terms: Any) -> Any:
+        """`terms`: as of `Tier.ask`."""
+        return await self.tier.ask(KEY, is_immutable=True, **terms)
 
-    async def turn(self) -> Turn:
-        turn = await self.ask()
+    async def turn(self, **terms: Any) -> Turn:
+        turn = await self.ask(**terms)
         assert isinstance(turn, Turn)
         return turn
 
@@ -139,7 +140,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.bucket = ScriptedBucket()
-        self._machines: list[Machine] = []
+        self.machines: list[Machine] = []
 
     def machine(
         self,
@@ -175,16 +176,16 @@ class Fleet:
             lambda: settings,
             spawn,
             clock=lambda: loop.time() + clock_began,
-            random=Random(len(self._machines)),
+            random=Random(len(self.machines)),
         )
-        self._machines.append(Machine(tier, tasks))
-        return self._machines[-1]
+        self.machines.append(Machine(tier, tasks))
+        return self.machines[-1]
 
     async def __aenter__(self) -> Fleet:
         return self
 
     async def __aexit__(self, *error: Any) -> None:
-        for machine in self._machines:
+        for machine in self.machines:
             machine.dies()
             for ended in await asyncio.gather(*machine.tasks, return_exceptions=True):
                 if isinstance(ended, Exception):

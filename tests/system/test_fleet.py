@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hubclient.contract import handles
-from tests.support.archives import MODULE, made
+from tests.support.archives import MODULE, archive, made
 from tests.support.daemon import Daemon
 from tests.support.front import Front
 from tests.support.machines import BUCKET, Machines, came, fleet, staged
@@ -95,6 +96,20 @@ def test_machines_that_ask_together_ask_the_origin_once(machines: Machines, orig
         assert second.result() == ("fetched", "fleet", digest)
         assert fleet(waiting)["waited"] == 1
     assert len(origin.asked("/m/1")) == 1
+
+
+def test_a_client_does_not_wait_for_another_machines_slow_prefetch(
+    machines: Machines, origin: Origin, other: Daemon
+) -> None:
+    body = archive({**MODULE, "assets/large": random.Random(1).randbytes(6_000_000)})
+    handle = origin.serve("/m/1", Answer(body))
+    with machines.machine("a", network='prefetch_max_rate = "100KB/s"') as slow:
+        slow.request("POST", "/v1/prefetch", {"handles": [handle]})
+        wait_until(lambda: (machines.claim(handle) or {}).get("prefetch", False))
+        assert came(other, handle).tier == "origin", "the prefetch takes a minute"
+        machines.wait_until_shared(handle)
+        assert [fetch["handle"] for fetch in slow.request("GET", "/v1/fetches")[1]["fetches"]] == [handle], "it goes on"
+    assert len(origin.asked("/m/1")) == 2
 
 
 @pytest.mark.parametrize("damage", ["a byte", "short", "gone"])

@@ -57,7 +57,7 @@ async def test_a_store_is_said_to_be_well_again_when_it_has_answered_by_the_sett
         with caplog.at_level("INFO"):
             fleet.apply(SETTINGS)
             await asyncio.wait(tasks)
-            sharing = fleet.sharing(Progress("https://models.example.org/m/1", "0" * 64))
+            sharing = fleet.sharing(Progress("https://models.example.org/m/1", "0" * 64), asyncio.Event())
             assert sharing is not None
             bucket.faults.clear()
             fleet.apply(SETTINGS.model_copy(update={"network": NetworkSettings(retries=1)}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -31,8 +32,11 @@ def middle(low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def decided(seen: SeenClaim | None, watch: Watch, now: float, *, may_write: bool = True) -> object:
-    return decide(seen, watch.seeing(seen, now), now, TERMS, may_write=may_write, uniform=middle)
+def decided(
+    seen: SeenClaim | None, watch: Watch, now: float, *, may_write: bool = True, is_urgent: bool = True
+) -> object:
+    watch = watch.seeing(seen, now)
+    return decide(seen, watch, now, TERMS, may_write=may_write, is_urgent=is_urgent, uniform=middle)
 
 
 def at_work(version: Version = ONE, **told: object) -> SeenClaim:
@@ -54,6 +58,33 @@ def test_a_claim_is_taken_over_when_it_has_not_changed_for_the_timeout() -> None
     assert decided(at_work(), watch, 130.0) == TakeOver(ONE)
     assert isinstance(decided(at_work(TWO), watch, 130.0), Wait)  # it has changed
     assert isinstance(decided(at_work(), watch, 130.0, may_write=False), Alone)
+
+
+SLOW = at_work(prefetch=True, received_bytes=10, total_bytes=100, elapsed_seconds=10.0)
+
+
+def test_a_prefetch_that_is_held_back_is_taken_over_at_the_second_look() -> None:
+    first = decided(SLOW, Watch(0.0), 1.0)
+    assert isinstance(first, Wait)  # not all at one time
+    assert first.seconds <= 1.0
+    assert decided(SLOW, Watch(0.0).seeing(SLOW, 1.0), 1.5) == TakeOver(ONE)
+
+
+@pytest.mark.parametrize("changes", [{"may_write": False}, {"is_urgent": False}])
+def test_a_prefetch_that_is_held_back_is_waited_for_by_who_has_no_client_or_may_not_write(
+    changes: dict[str, bool],
+) -> None:
+    alike = at_work(received_bytes=10, total_bytes=100, elapsed_seconds=10.0)
+    watch = Watch(0.0).seeing(SLOW, 1.0)
+    assert decided(SLOW, watch, 1.5, **changes) == decided(alike, watch, 1.5)
+
+
+def test_a_prefetch_that_is_soon_done_is_waited_for() -> None:
+    soon = at_work(prefetch=True, received_bytes=90, total_bytes=100, elapsed_seconds=90.0)
+    watch = Watch(0.0).seeing(soon, 1.0)
+    assert decided(soon, watch, 2.0) == TakeOver(ONE)
+    assert isinstance(decided(soon, watch, 7.0), Wait)  # of ten seconds six are over
+    assert isinstance(decided(soon._replace(age_seconds=6.0), watch, 2.0), Wait)
 
 
 def test_what_a_claim_says_of_times_takes_nobodys_claim_away() -> None:
@@ -145,3 +176,12 @@ def test_what_is_no_claim_is_waited_for_like_one(garbage: bytes) -> None:
 def test_a_claim_is_read_as_it_was_written() -> None:
     claim = CLAIM.model_copy(update={"phase": "uploading", "received_bytes": 5, "total_bytes": 9, "beat": 3})
     assert seen_claim(Small(claim.body(), ONE, 0.0)).claim == claim
+
+
+def test_older_and_newer_machines_understand_each_others_claims() -> None:
+    told = json.loads(SLOW.claim.body()) if SLOW.claim is not None else {}
+    assert told.pop("prefetch") is True
+    for body in (told, told | {"later": "a field that nobody knows yet"}):
+        read = seen_claim(Small(json.dumps(body).encode(), ONE, 0.0)).claim
+        assert read is not None
+        assert not read.prefetch

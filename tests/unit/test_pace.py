@@ -108,6 +108,15 @@ async def test_a_prefetch_that_a_client_joins_is_let_through_at_once() -> None:
     assert await pace.take(10**6, prefetch=lambda: clock.now < 5.0) == pytest.approx(5.0, abs=0.15)
 
 
+def test_a_rate_of_their_own_slows_prefetches_as_long_as_there_is_one() -> None:
+    pace = Pace(1000)
+    assert not pace.slows_prefetches
+    pace.change(None, 1000)
+    assert pace.slows_prefetches
+    pace.change(1000, None)
+    assert not pace.slows_prefetches
+
+
 async def test_a_taker_can_be_cancelled_and_the_next_goes_on() -> None:
     pace = Pace(1000)
     taking = [asyncio.create_task(pace.take(10**6, prefetch=client)) for _ in range(3)]
