@@ -194,7 +194,8 @@ class Turn:
                 version = await self._remote.replace(path, body, mine)
             if version is None:
                 if not self.is_lost:
-                    log.warning("%s: another machine has taken the fetch over; this one goes on all the same", self.key)
+                    level = logging.INFO if self._was_in_no_hurry else logging.WARNING
+                    log.log(level, "%s: another machine has taken the fetch over; this one goes on", self.key)
                 self.is_lost = True
                 return False
             self._hold = Hold(claim, version, at)
