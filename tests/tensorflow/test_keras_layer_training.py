@@ -195,8 +195,9 @@ def test_regularization_trains(modules: Modules) -> None:
 def test_a_mixed_policy_trains_in_the_modules_own_precision(modules: Modules) -> None:
     layer = hub.KerasLayer(modules("tf2/image_feature_vector"), trainable=True, dtype="mixed_bfloat16")
     model = keras.Sequential([keras.Input((8, 8, 3)), layer, head()])
-    losses = fit(model, IMAGES, epochs=60)
-    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:3])
+    before = values(layer.weights)
+    fit(model, IMAGES)
+    assert changed(before, layer.weights) == before.keys()
     assert {weight.dtype for weight in layer.weights} == {"float32"}
 
 
