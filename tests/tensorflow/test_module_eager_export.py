@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
-import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ import numpy as np
 import pytest
 
 import hubclient as hub
-from tests.support.peer import peer_python
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(300)]
 
@@ -151,50 +147,3 @@ def test_nothing_is_overwritten(modules: Callable[[str], str], tmp_path: Path) -
     with pytest.raises(hub.PathExists):
         module.export(tmp_path / "taken")
     assert list((tmp_path / "taken").iterdir()) == []
-
-
-PROGRAM = """
-import json, sys
-import tensorflow as tf, tensorflow_hub as hub
-answers = {}
-for name, (path, inputs) in json.load(sys.stdin).items():
-    loaded = hub.load(path)
-    layer = hub.KerasLayer(path, trainable=True)
-    answers[name] = [
-        loaded(tf.constant(inputs)).numpy().tolist(),
-        layer(tf.constant(inputs)).numpy().tolist(),
-        [list(weight.shape) for weight in layer.trainable_weights],
-        [float(loss) for loss in layer.losses],
-    ]
-print(json.dumps(answers))
-"""
-
-
-def test_tensorflow_hub_takes_what_is_exported(modules: Callable[[str], str], tmp_path: Path) -> None:
-    given: dict[str, list[Any]] = {
-        "variants": ROWS.tolist(),
-        "text": ["the quick", "fox"],
-        "ref_variables": ROWS.tolist(),
-    }
-    made = {name: hub.Module(modules(f"tf1/{name}"), trainable=True) for name in given}
-    for name, module in made.items():
-        _change(module)
-        module.export(tmp_path / name)
-    done = subprocess.run(
-        [peer_python(), "-c", PROGRAM],
-        input=json.dumps({name: [str(tmp_path / name), inputs] for name, inputs in given.items()}),
-        env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    answers = json.loads(done.stdout.splitlines()[-1])
-    for name, module in made.items():
-        called, layered, trainable, losses = answers[name]
-        expected = module(tf.constant(given[name]), training=False)
-        np.testing.assert_allclose(called, expected, rtol=1e-4)
-        np.testing.assert_allclose(layered, expected, rtol=1e-4)
-        assert trainable == [variable.shape.as_list() for variable in module.trainable_variables]
-        np.testing.assert_allclose(losses, [loss().numpy() for loss in module.regularization_losses], rtol=1e-5)
