@@ -16,7 +16,8 @@ import pytest
 import hubclient
 from tests.support.building import Modules
 from tests.support.daemon import Daemon
-from tests.support.origin import Answer, Origin
+from tests.support.host import Host
+from tests.support.library import put
 from tests.support.peer import differences, peer_python, run
 from tests.support.weights import weights
 
@@ -91,11 +92,13 @@ def shared(modules: Modules) -> Modules:
 
 @pytest.fixture(scope="session")
 def handle(shared: Modules, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a module that hubclient has packed."""
-    archive = tmp_path_factory.mktemp("packed") / "text_embedding.tar.gz"
-    hubclient.pack(shared("tf2/text_embedding"), archive)
-    with Origin() as origin:
-        yield origin.serve("/text_embedding/1", Answer(archive.read_bytes()))
+    """The URL of a module that `hubd host` serves."""
+    root, name = Path(shared("tf2/text_embedding")), "lab/text_embedding/1"
+    with Host(tmp_path_factory.mktemp("host")) as host:
+        files = {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+        put(host.library, name, files)
+        host.await_version(name)
+        yield f"{host.url}/{name}"
 
 
 @pytest.fixture(scope="session")
