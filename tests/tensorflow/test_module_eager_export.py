@@ -29,16 +29,16 @@ def _change(module: hub.Module) -> None:
 @pytest.mark.parametrize(
     ("name", "inputs"),
     [
-        ("tf1/affine", ROWS),
+        pytest.param("tf1/affine", ROWS, marks=pytest.mark.thorough),
         ("tf1/variants", ROWS),
         ("tf1/text", np.array(["the quick", "fox"])),
         ("tf1/ref_variables", ROWS),
         ("tf1/partitioned", np.array([0, 3, 6])),
         ("tf1/while_v1", {"x": ROWS, "steps": np.int32(2)}),
-        ("tf1/cond_v1", ROWS),
-        ("tf1/control_flow_v2", {"x": ROWS, "steps": np.int32(2)}),
-        ("tf1/many", ROWS[:, :2]),
-        ("tf1/no_variables", np.array([1.0, 2.0], "float32")),
+        pytest.param("tf1/cond_v1", ROWS, marks=pytest.mark.thorough),
+        pytest.param("tf1/control_flow_v2", {"x": ROWS, "steps": np.int32(2)}, marks=pytest.mark.thorough),
+        pytest.param("tf1/many", ROWS[:, :2], marks=pytest.mark.thorough),
+        pytest.param("tf1/no_variables", np.array([1.0, 2.0], "float32"), marks=pytest.mark.thorough),
         ("tf1/plain", np.array(["fox", "unknown"])),
         ("tf2/image_feature_vector", IMAGES),
         ("tf2/text_embedding", np.array(["the quick", "fox"])),
@@ -93,8 +93,16 @@ def test_sparse_inputs_come_along_in_the_call_and_as_components_in_signatures(
     np.testing.assert_allclose(scaled["default_values"], module(rows, signature="scaled").values, rtol=1e-6)
 
 
-@pytest.mark.parametrize("tags", [None, {"train"}], ids=["inference", "train"])
-@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize(
+    ("tags", "trainable"),
+    [
+        (None, False),
+        ({"train"}, True),
+        pytest.param(None, True, marks=pytest.mark.thorough),
+        pytest.param({"train"}, False, marks=pytest.mark.thorough),
+    ],
+    ids=["inference-frozen", "train-trainable", "inference-trainable", "train-frozen"],
+)
 def test_both_variants_the_losses_and_the_updates_come_along(
     modules: Callable[[str], str], tmp_path: Path, tags: set[str] | None, trainable: bool
 ) -> None:
