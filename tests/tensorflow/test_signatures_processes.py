@@ -149,50 +149,48 @@ show(before == dict(os.environ), os.system('test -z "$TF_CPP_MIN_LOG_LEVEL"'))
 WITHOUT_THREADS = "dict(intra_op_threads=1, inter_op_threads=-1)"
 
 
+LOADED_ANEW = "run(hubclient.signatures(MODULE))"
+LOADED_WITHOUT_THREADS = f"found = hubclient.signatures(MODULE, **{WITHOUT_THREADS})"
+
+
 @pytest.mark.parametrize(
-    ("parent", "work", "answer"),
+    ("parent", "works", "answer"),
     [
-        ("found = hubclient.signatures(MODULE)", "run(found)", "forked"),
-        ("found = hubclient.signatures(MODULE)", "run(hubclient.signatures(MODULE))", "forked"),
-        ("hubclient.signatures(MODULE).close()", "run(hubclient.signatures(MODULE))", "forked"),
+        ("found = hubclient.signatures(MODULE)", ["run(found)", LOADED_ANEW], "forked"),
+        ("hubclient.signatures(MODULE).close()", [LOADED_ANEW], "forked"),
         pytest.param(
             f"{TENSORFLOW}; import hubclient.capi.library as l; l.library()",
-            "run(hubclient.signatures(MODULE))",
+            [LOADED_ANEW],
             "forked",
             marks=pytest.mark.thorough,
         ),
-        pytest.param(
-            f"{TENSORFLOW}; found = hubclient.signatures(MODULE, **{WITHOUT_THREADS})",
-            "run(found)",
-            "forked",
-            marks=pytest.mark.thorough,
-        ),
-        (f"found = hubclient.signatures(MODULE, **{WITHOUT_THREADS})", "run(found)", "(1, 2)"),
+        pytest.param(f"{TENSORFLOW}; {LOADED_WITHOUT_THREADS}", ["run(found)"], "forked", marks=pytest.mark.thorough),
         (
-            f"found = hubclient.signatures(MODULE, **{WITHOUT_THREADS})",
-            "run(hubclient.signatures(MODULE))",
+            LOADED_WITHOUT_THREADS,
+            [
+                "run(found)",
+                LOADED_ANEW,
+                f"[found.close(), run(hubclient.signatures(MODULE, **{WITHOUT_THREADS}))][1]",
+            ],
             "(1, 2)",
         ),
-        (
-            f"found = hubclient.signatures(MODULE, **{WITHOUT_THREADS})",
-            f"[found.close(), run(hubclient.signatures(MODULE, **{WITHOUT_THREADS}))][1]",
-            "(1, 2)",
-        ),
-        ("import hubclient.capi.library as l; l.library()", "run(hubclient.signatures(MODULE))", "(1, 2)"),
-        ("", "run(hubclient.signatures(MODULE))", "(1, 2)"),
+        ("import hubclient.capi.library as l; l.library()", [LOADED_ANEW], "(1, 2)"),
+        ("", [LOADED_ANEW], "(1, 2)"),
     ],
 )
 def test_a_forked_child_gets_an_answer_or_an_error_and_never_hangs(
-    module: str, parent: str, work: str, answer: str
+    module: str, parent: str, works: list[str], answer: str
 ) -> None:
+    """Several children of one parent, which stays as it was."""
     program = f"""
 {parent}
 if "found" in globals(): run(found)
-child(lambda: {work})
-if "found" in globals(): show(run(found))
+for work in {works!r}:
+    child(lambda: eval(work))
+    if "found" in globals(): show(run(found))
 """
     outputs = [line for line in lines(module, program) if line not in ("90000.0", "(1, 2)")]
-    assert outputs == [f"child {answer}", "status 0"]
+    assert outputs == [f"child {answer}", "status 0"] * len(works)
 
 
 @pytest.fixture(scope="module")
