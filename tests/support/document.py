@@ -1,7 +1,7 @@
-"""``python -m tests.support.document FILE``: run the Python of a Markdown document, as somebody who types it in would.
+"""``python -m tests.support.document FILE...``: run the Python of Markdown documents, as one who types it in would.
 
-Law: the blocks run from top to bottom in one namespace. What stands behind ``# ->`` on a line that prints is printed
-by it, in that order.
+Law: the blocks of a document run from top to bottom in one namespace and one directory, which are its own. What stands
+behind ``# ->`` on a line that prints is printed by it, in that order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import io
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -41,11 +42,11 @@ def missing(program: str, printed: str) -> list[str]:
     return [expected for expected in _PRINTED.findall(program) if not any(expected == line for line in lines)]
 
 
-def main(path: str) -> None:
-    program = source(Path(path).read_text())
+def run(path: Path) -> None:
+    program = source(path.read_text())
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(printed):
+        with tempfile.TemporaryDirectory(dir=".") as here, contextlib.chdir(here), contextlib.redirect_stdout(printed):
             exec(compile(program, path, "exec"), {"__name__": "__main__"})
     finally:
         sys.stdout.write(printed.getvalue())
@@ -54,4 +55,5 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for name in sys.argv[1:]:
+        run(Path(name))

@@ -28,10 +28,10 @@ def peer_python() -> str:
     return python
 
 
-def run(python: str, library: str, modules: str, environ: Mapping[str, str]) -> dict[str, Any]:
-    """What each case gave: ``{"result": ...}`` or ``{"failed": traceback}`` by name of the case."""
+def run(python: str, library: str, modules: str, environ: Mapping[str, str], *files: str) -> dict[str, Any]:
+    """What each case (of these files) gave: ``{"result": ...}`` or ``{"failed": traceback}`` by name of the case."""
     done = subprocess.run(
-        [python, "-m", "tests.tensorflow.cases", library, modules],
+        [python, "-m", "tests.tensorflow.cases", library, modules, *files],
         env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **environ},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,

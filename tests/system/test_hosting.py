@@ -1,4 +1,7 @@
-"""`hubd host`: a real one, asked over TCP by programs that know nothing of it."""
+"""`hubd host`: a real one, asked over TCP by programs that know nothing of it.
+
+tensorflow_hub, the first of them, fetches from it in `tests/tensorflow/test_same_as_tensorflow_hub.py`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,6 @@ from tests.support.archives import MODULE, archive
 from tests.support.daemon import Daemon
 from tests.support.host import COMPRESSED, Host
 from tests.support.library import put, put_archive
-from tests.support.peer import peer_python
 from tests.support.waiting import wait_until
 
 ODD = "größe/sp ace/<b>#?%/1"
@@ -371,30 +373,3 @@ def test_an_archive_of_4_gb_takes_no_memory(tmp_path: Path) -> None:
             f"bytes {size_bytes - 5}-{size_bytes - 1}/{size_bytes}"
         )
         assert host.peak_memory_bytes() - before < 4_000_000
-
-
-_PEER = """
-import sys
-import tensorflow_hub
-for handle in sys.argv[1:]:
-    print(tensorflow_hub.resolve(handle))
-"""
-
-
-@pytest.mark.tensorflow
-@pytest.mark.timeout(300)
-def test_an_unmodified_tensorflow_hub_fetches_from_it(host: Host, tmp_path: Path) -> None:
-    handles = [f"{host.url}/{name}" for name in ("lab/m/1", "lab/m")]
-    done = subprocess.run(
-        [peer_python(), "-c", _PEER, *handles],
-        env={**os.environ, "TFHUB_CACHE_DIR": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    paths = done.stdout.splitlines()
-    assert len(paths) == len(handles)
-    for path in paths:
-        assert Path(path, "saved_model.pb").read_bytes() == MODULE["saved_model.pb"]

@@ -27,7 +27,11 @@ def keras(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-@pytest.fixture(params=[hubclient.load, tf.saved_model.load], ids=["hubclient", "tensorflow"])
+# `test_export` has TensorFlow's own loader throughout.
+LOADERS = [hubclient.load, pytest.param(tf.saved_model.load, marks=pytest.mark.thorough)]
+
+
+@pytest.fixture(params=LOADERS, ids=["hubclient", "tensorflow"])
 def load(request: pytest.FixtureRequest) -> Callable[[str], Any]:
     loader: Callable[[str], Any] = request.param
     return loader

@@ -144,10 +144,20 @@ def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("program", "environment", "told"),
     [
-        ("", {"KERAS_BACKEND": "numpy"}, "TensorFlowUnusable: .*with KERAS_BACKEND=numpy, cannot be imported"),
+        pytest.param(
+            "",
+            {"KERAS_BACKEND": "numpy"},
+            "TensorFlowUnusable: .*with KERAS_BACKEND=numpy, cannot be imported",
+            marks=pytest.mark.thorough,
+        ),
         ("sys.modules['tensorflow'] = None", {}, r"TensorFlowMissing: .*pip install 'hubclient\[tensorflow\]'"),
         ("sys.modules['keras'] = None", {}, r"TensorFlowUnusable: .*pip install 'keras>=3'"),
-        ("sys.modules['tf_keras'] = None", {"TF_USE_LEGACY_KERAS": "1"}, "TensorFlowUnusable: .*pip install tf_keras"),
+        pytest.param(
+            "sys.modules['tf_keras'] = None",
+            {"TF_USE_LEGACY_KERAS": "1"},
+            "TensorFlowUnusable: .*pip install tf_keras",
+            marks=pytest.mark.thorough,
+        ),
     ],
     ids=["backend", "tensorflow", "keras", "tf_keras"],
 )

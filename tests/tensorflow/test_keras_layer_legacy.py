@@ -121,12 +121,14 @@ def test_a_mixed_policy_casts_at_both_ends_only(modules: Modules, layer_class: A
 
 @pytest.mark.parametrize("name", ["model.keras", "saved_model"])
 def test_a_fine_tuned_model_is_saved_and_loaded(modules: Modules, layer_class: Any, tmp_path: Path, name: str) -> None:
+    """With the layer's class by its old name, or by the one under which it is registered."""
     model, _ = trained(layer_class(modules("tf2/image_feature_vector"), trainable=True), IMAGES)
     if name == "saved_model":
         model.save(tmp_path / name, save_format="tf")
     else:
         model.save(tmp_path / name)
-    again = keras.models.load_model(tmp_path / name, custom_objects={"KerasLayer": layer_class})
+    named = {"custom_objects": {"KerasLayer": layer_class}} if name == "saved_model" else {}
+    again = keras.models.load_model(tmp_path / name, **named)
     assert isinstance(again.layers[0], layer_class)
     np.testing.assert_allclose(again.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0), rtol=1e-5)
 
@@ -150,6 +152,7 @@ def test_a_layer_of_an_object_is_saved_as_a_saved_model(modules: Modules, layer_
     np.testing.assert_array_equal(loaded(tf.constant(["fox"])), layer(["fox"]))
 
 
+@pytest.mark.thorough  # test_same_as_tensorflow_hub has all its layers so
 def test_hubclient_follows_the_keras_of_tensorflow(modules: Modules) -> None:
     program = (
         "import sys, numpy as np, hubclient as hub, tensorflow as tf, tf_keras\n"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import json
-import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ import numpy as np
 import pytest
 
 import hubclient as hub
-from tests.support.peer import peer_python
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(300)]
 
@@ -33,16 +29,16 @@ def _change(module: hub.Module) -> None:
 @pytest.mark.parametrize(
     ("name", "inputs"),
     [
-        ("tf1/affine", ROWS),
+        pytest.param("tf1/affine", ROWS, marks=pytest.mark.thorough),
         ("tf1/variants", ROWS),
         ("tf1/text", np.array(["the quick", "fox"])),
         ("tf1/ref_variables", ROWS),
         ("tf1/partitioned", np.array([0, 3, 6])),
         ("tf1/while_v1", {"x": ROWS, "steps": np.int32(2)}),
-        ("tf1/cond_v1", ROWS),
-        ("tf1/control_flow_v2", {"x": ROWS, "steps": np.int32(2)}),
-        ("tf1/many", ROWS[:, :2]),
-        ("tf1/no_variables", np.array([1.0, 2.0], "float32")),
+        pytest.param("tf1/cond_v1", ROWS, marks=pytest.mark.thorough),
+        pytest.param("tf1/control_flow_v2", {"x": ROWS, "steps": np.int32(2)}, marks=pytest.mark.thorough),
+        pytest.param("tf1/many", ROWS[:, :2], marks=pytest.mark.thorough),
+        pytest.param("tf1/no_variables", np.array([1.0, 2.0], "float32"), marks=pytest.mark.thorough),
         ("tf1/plain", np.array(["fox", "unknown"])),
         ("tf2/image_feature_vector", IMAGES),
         ("tf2/text_embedding", np.array(["the quick", "fox"])),
@@ -97,8 +93,16 @@ def test_sparse_inputs_come_along_in_the_call_and_as_components_in_signatures(
     np.testing.assert_allclose(scaled["default_values"], module(rows, signature="scaled").values, rtol=1e-6)
 
 
-@pytest.mark.parametrize("tags", [None, {"train"}], ids=["inference", "train"])
-@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize(
+    ("tags", "trainable"),
+    [
+        (None, False),
+        ({"train"}, True),
+        pytest.param(None, True, marks=pytest.mark.thorough),
+        pytest.param({"train"}, False, marks=pytest.mark.thorough),
+    ],
+    ids=["inference-frozen", "train-trainable", "inference-trainable", "train-frozen"],
+)
 def test_both_variants_the_losses_and_the_updates_come_along(
     modules: Callable[[str], str], tmp_path: Path, tags: set[str] | None, trainable: bool
 ) -> None:
@@ -151,50 +155,3 @@ def test_nothing_is_overwritten(modules: Callable[[str], str], tmp_path: Path) -
     with pytest.raises(hub.PathExists):
         module.export(tmp_path / "taken")
     assert list((tmp_path / "taken").iterdir()) == []
-
-
-PROGRAM = """
-import json, sys
-import tensorflow as tf, tensorflow_hub as hub
-answers = {}
-for name, (path, inputs) in json.load(sys.stdin).items():
-    loaded = hub.load(path)
-    layer = hub.KerasLayer(path, trainable=True)
-    answers[name] = [
-        loaded(tf.constant(inputs)).numpy().tolist(),
-        layer(tf.constant(inputs)).numpy().tolist(),
-        [list(weight.shape) for weight in layer.trainable_weights],
-        [float(loss) for loss in layer.losses],
-    ]
-print(json.dumps(answers))
-"""
-
-
-def test_tensorflow_hub_takes_what_is_exported(modules: Callable[[str], str], tmp_path: Path) -> None:
-    given: dict[str, list[Any]] = {
-        "variants": ROWS.tolist(),
-        "text": ["the quick", "fox"],
-        "ref_variables": ROWS.tolist(),
-    }
-    made = {name: hub.Module(modules(f"tf1/{name}"), trainable=True) for name in given}
-    for name, module in made.items():
-        _change(module)
-        module.export(tmp_path / name)
-    done = subprocess.run(
-        [peer_python(), "-c", PROGRAM],
-        input=json.dumps({name: [str(tmp_path / name), inputs] for name, inputs in given.items()}),
-        env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    answers = json.loads(done.stdout.splitlines()[-1])
-    for name, module in made.items():
-        called, layered, trainable, losses = answers[name]
-        expected = module(tf.constant(given[name]), training=False)
-        np.testing.assert_allclose(called, expected, rtol=1e-4)
-        np.testing.assert_allclose(layered, expected, rtol=1e-4)
-        assert trainable == [variable.shape.as_list() for variable in module.trainable_variables]
-        np.testing.assert_allclose(losses, [loss().numpy() for loss in module.regularization_losses], rtol=1e-5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 import hubclient as hub
-from tests.support.peer import peer_python
 from tests.support.weights import weights
 
 pytestmark = pytest.mark.tensorflow
@@ -179,26 +177,6 @@ def test_the_session_of_another_graph_is_left_out_of_it(tmp_path: Path) -> None:
         initialize(session)
         m.export(to, session)
     np.testing.assert_array_equal(hub.Module(to)(["fox"]), [-1])
-
-
-def test_tensorflow_hub_loads_the_exports(modules: Modules, tmp_path: Path) -> None:
-    wanted = {}
-    for name, inputs in (("tf1/variants", X), ("tf2/image_feature_vector", IMAGES)):
-        to = str(tmp_path / name.replace("/", "_"))
-        wanted[to] = changed(modules(name), to, inputs)["default"]
-        np.save(to + ".npy", inputs)
-    script = (
-        "import sys, numpy, tensorflow as tf, tensorflow_hub as hub\n"
-        "for path in sys.argv[1:]:\n"
-        "    signature = hub.load(path).signatures['default']\n"
-        "    (name,) = signature.structured_input_signature[1]\n"
-        "    x = tf.constant(numpy.load(path + '.npy'))\n"
-        "    numpy.save(path + '.out.npy', signature(**{name: x})['default'])\n"
-    )
-    done = subprocess.run([str(peer_python()), "-c", script, *wanted], capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    for to, value in wanted.items():
-        np.testing.assert_allclose(np.load(to + ".out.npy"), value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("module", ["tf1/affine", "tf2/image_feature_vector"])

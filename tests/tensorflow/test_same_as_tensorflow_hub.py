@@ -16,34 +16,33 @@ import pytest
 import hubclient
 from tests.support.building import Modules
 from tests.support.daemon import Daemon
-from tests.support.origin import Answer, Origin
+from tests.support.host import Host
+from tests.support.library import put
 from tests.support.peer import differences, peer_python, run
 from tests.support.weights import weights
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.timeout(600)]
 tf: Any = pytest.importorskip("tensorflow")
 pytest.importorskip("tf_keras")
+from tests.tensorflow.cases.exported import EAGER, GRAPH  # noqa: E402  # which needs TensorFlow
+
+v1: Any = tf.compat.v1
 
 
-def fine_tune_in_graph_mode(source: str, path: str) -> None:
-    v1 = tf.compat.v1
+def change_and_export_eagerly(source: str, path: str) -> None:
+    module = hubclient.Module(source, trainable=True)
+    for variable in module.variables:
+        variable.assign(variable * 1.5)
+    module.export(path)
+
+
+def change_and_export_from_a_graph(source: str, path: str) -> None:
     with tf.Graph().as_default(), v1.Session() as session:
         module = hubclient.Module(source, trainable=True)
+        changes = [v1.assign_add(variable, tf.fill(variable.shape, 0.25)) for variable in module.trainable_variables]
         session.run([v1.global_variables_initializer(), v1.tables_initializer()])
-        loss = tf.reduce_sum(module(tf.constant([[1.0, 2.0, 3.0]])) ** 2)
-        session.run(v1.train.GradientDescentOptimizer(0.01).minimize(loss, var_list=module.trainable_variables))
+        session.run(changes)
         module.export(path, session)
-
-
-def fine_tune_eagerly(source: str, path: str) -> None:
-    module = hubclient.Module(source, trainable=True)
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(module(tf.constant([[1.0, 2.0, 3.0]])) ** 2)
-    for variable, gradient in zip(
-        module.trainable_variables, tape.gradient(loss, module.trainable_variables), strict=True
-    ):
-        variable.assign_sub(0.01 * gradient)
-    module.export(path)
 
 
 def export_a_tf_module(path: str) -> None:
@@ -54,12 +53,20 @@ def export_a_tf_module(path: str) -> None:
     hubclient.export(module, path)
 
 
+def export_variants(path: str) -> None:
+    w, spec = tf.Variable(weights("w", [3])), tf.TensorSpec([None, 3], tf.float32)
+    hubclient.export(lambda x: x * w, path, tags=(), inputs=spec, variants={"train": lambda x: -x * w})
+
+
 def export_a_keras_model(path: str) -> None:
     import keras
 
-    model = keras.Sequential([keras.Input((3,), name="x"), keras.layers.Dense(2, "tanh"), keras.layers.Dense(1)])
+    dense = keras.layers.Dense(2, "tanh", kernel_regularizer=keras.regularizers.L2(0.25))
+    model = keras.Sequential(
+        [keras.Input((3,), name="x"), dense, keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    )
     for variable in model.variables:
-        variable.assign(weights(variable.path, variable.shape))
+        variable.assign(1.0 + 0.5 * weights(variable.path, variable.shape))  # a variance is positive
     hubclient.export(model, path)
 
 
@@ -75,18 +82,23 @@ def shared(modules: Modules) -> Modules:
     os.mkdir(exported)
     export_a_tf_module(f"{exported}/tf_module")
     export_a_keras_model(f"{exported}/keras_model")
-    fine_tune_eagerly(modules("tf1/ref_variables"), f"{exported}/fine_tuned_eager")
-    fine_tune_in_graph_mode(modules("tf1/ref_variables"), f"{exported}/fine_tuned_graph")
+    export_variants(f"{exported}/variants")
+    for name in EAGER:
+        change_and_export_eagerly(modules(f"tf1/{name}"), f"{exported}/eager_{name}")
+    for name in GRAPH:
+        change_and_export_from_a_graph(modules(name), f"{exported}/graph_{os.path.basename(name)}")
     return modules
 
 
 @pytest.fixture(scope="session")
 def handle(shared: Modules, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a module that hubclient has packed."""
-    archive = tmp_path_factory.mktemp("packed") / "text_embedding.tar.gz"
-    hubclient.pack(shared("tf2/text_embedding"), archive)
-    with Origin() as origin:
-        yield origin.serve("/text_embedding/1", Answer(archive.read_bytes()))
+    """The URL of a module that `hubd host` serves."""
+    root, name = Path(shared("tf2/text_embedding")), "lab/text_embedding/1"
+    with Host(tmp_path_factory.mktemp("host")) as host:
+        files = {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+        put(host.library, name, files)
+        host.await_version(name)
+        yield f"{host.url}/{name}"
 
 
 @pytest.fixture(scope="session")
@@ -108,19 +120,22 @@ def test_hubclient_gives_what_tensorflow_hub_gives(
     tmp_path: Path,
     subtests: pytest.Subtests,
 ) -> None:
+    """In tf_keras only its layers: the rest is the same code with either."""
     with Daemon(tmp_path) as daemon:
         environ = {
             "TF_USE_LEGACY_KERAS": str(int(keras == "tf_keras")),
             "HUBD_TEST_HANDLE": handle,
             "HUBD_SOCKET": str(daemon.socket),
         }
-        own = run(sys.executable, "hubclient", shared.root, environ)
-    assert own.keys() == of_tensorflow_hub.keys()
-    for case, peers in of_tensorflow_hub.items():
+        files = ["keras_layers"] if keras == "tf_keras" else []
+        own = run(sys.executable, "hubclient", shared.root, environ, *files)
+    assert own.keys() == {name for name in of_tensorflow_hub if not files or name.partition(".")[0] in files}
+    for case, ours in own.items():
+        peers = of_tensorflow_hub[case]
         with subtests.test(case):
             assert "failed" not in peers, peers["failed"]
-            assert "failed" not in own[case], own[case]["failed"]
-            assert not list(differences(own[case]["result"], peers["result"]))
+            assert "failed" not in ours, ours["failed"]
+            assert not list(differences(ours["result"], peers["result"]))
 
 
 def test_a_difference_is_found() -> None:

@@ -1,4 +1,6 @@
-"""``python -m tests.tensorflow.cases LIBRARY MODULES``: every case once, with the modules below a directory.
+"""``python -m tests.tensorflow.cases LIBRARY MODULES [FILE...]``: every case of all files, or of these, once.
+
+MODULES is the directory of the modules.
 
 Prints one line of JSON: for each case what it gave, ``{"result": ...}``, or how it failed, ``{"failed": traceback}``.
 Runs where tensorflow_hub is installed and hubclient is not, and the other way round.
@@ -47,10 +49,12 @@ def _encode(value: Any) -> Any:
     return {"dtype": array.dtype.name, "shape": list(array.shape), "values": _encode(values.reshape(-1).tolist())}
 
 
-def main(library: str, modules: str) -> None:
+def main(library: str, modules: str, *files: str) -> None:
     hub = importlib.import_module(library)
     results: dict[str, Any] = {}
     for name, case in CASES.items():
+        if files and name.partition(".")[0] not in files:
+            continue
         try:
             results[name] = {"result": _encode(case(hub, Modules(modules)))}
         except Exception:

@@ -102,12 +102,13 @@ def case_paths_of_every_form(hub: Any, modules: Any) -> Any:
     return {form: hub.load(handle)(["the fox"]) for form, handle in forms.items()}
 
 
-def case_a_url_is_fetched(hub: Any, modules: Any) -> Any:
+def case_a_hosted_module_is_fetched(hub: Any, modules: Any) -> Any:
     handle = os.environ["HUBD_TEST_HANDLE"]
     root = pathlib.Path(hub.resolve(handle))
     return {
         "files": sorted(str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()),
         "output": hub.load(handle)(["the quick fox"]),
+        "newest": hub.load(handle.rpartition("/")[0])(["the quick fox"]),
         "layer": hub.KerasLayer(handle)(tf.constant(["the quick fox"])),
     }
 
