@@ -203,7 +203,7 @@ def test_a_program_that_outlives_a_logout_goes_on_working(home: Path, origin: Or
     assert os.path.isdir(resolver.resolve(cold))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.thorough), signal.SIGKILL])
 def test_a_daemon_that_ended_is_started_again_when_it_is_needed(
     home: Path, origin: Origin, number: signal.Signals
 ) -> None:

@@ -25,8 +25,15 @@ def wait_until_recovered(daemon: Daemon, times: int) -> None:
     wait_until(lambda: daemon.log.read_text().count("recovery:") == times)
 
 
-@pytest.mark.parametrize("end", [Daemon.stop, Daemon.kill], ids=["stopped", "killed"])
-@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "no record left"])
+@pytest.mark.parametrize(
+    ("end", "recorded"),
+    [
+        pytest.param(Daemon.stop, True, id="recorded-stopped", marks=pytest.mark.thorough),
+        pytest.param(Daemon.kill, True, id="recorded-killed"),
+        pytest.param(Daemon.stop, False, id="no record left-stopped"),
+        pytest.param(Daemon.kill, False, id="no record left-killed", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_program_keeps_its_lease_and_its_path_while_the_daemon_restarts(
     origin: Origin, daemon: Daemon, end: Callable[[Daemon], object], recorded: bool
 ) -> None:

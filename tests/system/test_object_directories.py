@@ -124,7 +124,7 @@ def test_what_has_not_changed_is_found_by_its_listing_alone(start: Callable[...,
     assert got(daemon.resolve(handle, refresh=True), changed)["outcome"] == "fetched"
 
 
-@pytest.mark.parametrize("how", ["changed", "removed"])
+@pytest.mark.parametrize("how", ["changed", pytest.param("removed", marks=pytest.mark.thorough)])
 def test_a_directory_that_changes_while_it_is_fetched_is_fetched_anew(
     how: str, start: Callable[..., Daemon], bucket: Bucket
 ) -> None:

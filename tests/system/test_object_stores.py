@@ -196,7 +196,7 @@ def test_every_request_is_signed_anew_so_that_none_has_expired(store: Origin, tm
     assert all(signed)
 
 
-@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("status", [pytest.param(400, marks=pytest.mark.thorough), 403])
 def test_a_clock_that_differs_is_told_from_a_key_that_is_wrong(status: int, store: Origin, tmp_path: Path) -> None:
     store.serve("/b/m.tar.gz", Answer(b"<Error><Code>RequestTimeTooSkewed</Code>kN7</Error>", status))
     with Daemon(tmp_path, config=settings(store) + secret(tmp_path, "s3://b", "aws-keys", AWS_KEYS)) as daemon:

@@ -147,7 +147,13 @@ def test_every_part_cut_again_and_again_costs_no_byte(patient_daemon: Daemon, or
     assert origin.sent_bytes("/m/1") <= ABOUT_ONCE
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "stop"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGKILL, id="kill"),
+        pytest.param(signal.SIGTERM, id="stop", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_parallel_download_goes_on_after_the_daemon_was(
     tmp_path: Path, origin: Origin, number: signal.Signals
 ) -> None:

@@ -81,8 +81,15 @@ def stopped(daemon: Daemon) -> None:
     assert daemon.stop() == 0
 
 
-@pytest.mark.parametrize("end", [killed, stopped])
-@pytest.mark.parametrize("chunked", [False, True], ids=["announced", "of-unknown-length"])
+@pytest.mark.parametrize(
+    ("end", "chunked"),
+    [
+        pytest.param(killed, False, id="announced-killed"),
+        pytest.param(stopped, False, id="announced-stopped", marks=pytest.mark.thorough),
+        pytest.param(killed, True, id="of-unknown-length-killed", marks=pytest.mark.thorough),
+        pytest.param(stopped, True, id="of-unknown-length-stopped"),
+    ],
+)
 def test_a_download_goes_on_after_the_daemon_was(
     end: Callable[[Daemon], None], chunked: bool, daemon: Daemon, origin: Origin
 ) -> None:
