@@ -38,7 +38,7 @@ def test_top_shows_fetches_on_a_screen_of_its_own_until_q(daemon: Daemon, origin
 
 
 def test_top_outlives_the_daemon_and_ctrl_c_gives_the_terminal_back(daemon: Daemon) -> None:
-    with Terminal(environ_for(daemon), ["top", "--interval", "100ms"]) as terminal:
+    with Terminal(environ_for(daemon, HUBD_TIMEOUT="1"), ["top", "--interval", "100ms"]) as terminal:
         terminal.read_until("is well")
         daemon.stop()
         terminal.read_until("no answer, what follows is old")
@@ -54,8 +54,8 @@ def test_top_outlives_the_daemon_and_ctrl_c_gives_the_terminal_back(daemon: Daem
     assert "Traceback" not in screen
 
 
-def test_top_stopped_by_ctrl_z_leaves_the_terminal_usable_and_goes_on(daemon: Daemon) -> None:
-    with Terminal(environ_for(daemon), ["top", "--interval", "100ms"]) as terminal:
+def test_top_stopped_by_ctrl_z_leaves_the_terminal_usable_and_goes_on(shared_daemon: Daemon) -> None:
+    with Terminal(environ_for(shared_daemon), ["top", "--interval", "100ms"]) as terminal:
         terminal.read_until("is well")
         terminal.process.send_signal(signal.SIGTSTP)
         os.waitpid(terminal.process.pid, os.WUNTRACED)
@@ -92,5 +92,5 @@ def test_top_in_a_pipe_prints_looks_and_json_is_a_line_each(shared_daemon: Daemo
 
 
 def test_top_without_a_daemon_exits_3(tmp_path: Path) -> None:
-    done = hubctl(Daemon(tmp_path), "top", "--once")
+    done = hubctl(Daemon(tmp_path), "top", "--once", HUBD_TIMEOUT="0")
     assert (done.returncode, done.stdout) == (3, "")
