@@ -35,7 +35,7 @@ class HttpServer:
         self._server = _Server((address, 0), type(handler.__name__, (handler,), {"owner": self}))
         if tls is not None:  # the handshake is for the thread that answers, or a slow one would keep the others
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
     @property
     def port(self) -> int:
