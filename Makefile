@@ -65,7 +65,7 @@ $(AZURITE_INSTALLED):
 demo: $(INSTALLED) ## watch a module go from its publisher to a prediction (half a minute; ARGS=--stay shows its page)
 	@$(BIN)/python demo/demo.py $(ARGS)
 
-test: $(INSTALLED) $(PEER)/.installed $(AZURITE_INSTALLED) ## run the tests, TensorFlow's included (about thirteen minutes)
+test: $(INSTALLED) $(PEER)/.installed $(AZURITE_INSTALLED) ## run the tests, TensorFlow's included (about twelve minutes)
 	$(WITH_PEER) $(PYTEST) -m 'not thorough'
 
 test-all: $(INSTALLED) $(PEER)/.installed $(AZURITE_INSTALLED) test-client ## run further cases too, and the client's tests on other Pythons
