@@ -17,9 +17,9 @@ from math import inf
 from random import Random
 
 from hubclient.contract.errors import UpstreamNotFound, UpstreamUnavailable
+from hubd.failures import Busy, Refused
 from hubd.fleet.bucket import ObjectInfo, Small, Version
 from hubd.network.conditions import Validators
-from hubd.network.failures import Busy, Refused
 from hubd.network.sources import ArchiveRequest, Delivery
 
 _MAX_KEPT_BYTES = 64 * 1024  # of an archive

@@ -33,7 +33,7 @@ LAYERS = (
     {"logs", "unit_files"},
     {"config", "allocator", "systemd", "events"},
     {"config_stores"},
-    {"config_access", "config_urls", "config_values", "addresses", "trusted", "secret_files"},
+    {"config_access", "config_urls", "config_values", "addresses", "trusted", "secret_files", "failures"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 

@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 from hubclient.contract.errors import HubError
 from hubd.config_stores import FleetSettings
+from hubd.failures import Busy, Refused
 from hubd.fleet.breaker import BUSY_TIMEOUTS, BusyPatience
 from hubd.fleet.bucket import Small
 from hubd.fleet.claims import FIRST_WAIT_SECONDS, Alone, Claim, Create, TakeOver, Wait, Watch, decide, seen_claim
 from hubd.fleet.records import FleetRecord, SeenRecord, claim_path, record_path, seen_record
 from hubd.fleet.remote import Remote, WriteDenied
 from hubd.fleet.turn import LETTING_GO_SECONDS, Clock, Hold, own_version
-from hubd.network.failures import Busy, Refused
 from hubd.network.patience import may_pass
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hubd.network.failures import Busy
+from hubd.failures import Busy
 
 FIRST_SECONDS = 30.0
 LONGEST_SECONDS = 600.0

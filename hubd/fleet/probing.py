@@ -9,9 +9,9 @@ from __future__ import annotations
 from random import Random
 
 from hubclient.contract.errors import HubError
+from hubd.failures import Busy
 from hubd.fleet.records import claim_path
 from hubd.fleet.remote import Remote
-from hubd.network.failures import Busy
 
 
 async def probe(remote: Remote, random: Random) -> None:

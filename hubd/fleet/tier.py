@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from hubclient.contract.errors import ArchiveCorrupt, UpstreamTimeout, UpstreamUnavailable
 from hubd.config_stores import FleetSettings
+from hubd.failures import Busy, Refused
 from hubd.fleet.asking import Asking, OnWait, Want
 from hubd.fleet.breaker import BusyPatience
 from hubd.fleet.claims import Alone
@@ -27,7 +28,6 @@ from hubd.fleet.retention import Module, Old, Removed, Totals, modules, prune
 from hubd.fleet.turn import Clock, Spawn, Turn
 from hubd.fleet.uploading import is_there
 from hubd.network.digests import Expected, Stated
-from hubd.network.failures import Busy, Refused
 from hubd.network.sources import ArchiveRequest, Delivery
 from hubd.network.terms import Changed
 

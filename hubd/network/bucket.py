@@ -15,8 +15,8 @@ from typing import NamedTuple
 import aiohttp
 
 from hubclient.contract.errors import UpstreamNotFound
+from hubd.failures import Hopeless, Refused
 from hubd.network.conditions import ContentRange
-from hubd.network.failures import Hopeless, Refused
 from hubd.network.objects import answer, open_archive, remove
 from hubd.network.session import Session, chunks
 from hubd.network.sources import ArchiveRequest, Delivery

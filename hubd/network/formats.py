@@ -14,9 +14,9 @@ from dataclasses import replace
 from hubclient.contract import handles
 from hubclient.contract.errors import HandleInvalid
 from hubd.config import HostSettings
+from hubd.failures import Hopeless, Unacceptable
 from hubd.network.connections import Claim
 from hubd.network.credentials import OwnCredential
-from hubd.network.failures import Hopeless, Unacceptable
 from hubd.network.session import Session
 from hubd.network.sources import ArchiveRequest, Delivery, Source, asked_url
 from hubd.objects.urls import ObjectUrl

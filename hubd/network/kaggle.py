@@ -14,9 +14,9 @@ from yarl import URL
 
 from hubclient.contract import handles
 from hubclient.contract.errors import HubError, UpstreamTimeout
+from hubd.failures import Hopeless
 from hubd.network.connections import Claim
 from hubd.network.credentials import OwnCredential
-from hubd.network.failures import Hopeless
 from hubd.network.session import Session, chunks
 
 _MAX_ANSWER_BYTES = 1 << 20

@@ -15,7 +15,7 @@ from hubclient.contract import handles
 from hubclient.contract.errors import AddressForbidden, HandleForbidden, HubError
 from hubd.config import Mirror
 from hubd.config_urls import is_directory
-from hubd.network.failures import Hopeless
+from hubd.failures import Hopeless
 
 _FIRST_SECONDS = 30.0
 _LONGEST_SECONDS = 600.0

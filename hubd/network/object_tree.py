@@ -14,9 +14,9 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, as
 import aiohttp
 
 from hubclient.contract.errors import UpstreamNotFound, UpstreamUnavailable
+from hubd.failures import Hopeless
 from hubd.network.conditions import ContentRange, RangeRefused
 from hubd.network.connections import Place
-from hubd.network.failures import Hopeless
 from hubd.network.session import chunks
 from hubd.network.virtual_tar import Extent, VirtualTar
 

@@ -16,12 +16,12 @@ from yarl import URL
 
 from hubclient.contract.errors import HandleForbidden, HubError, UpstreamNotFound
 from hubd.config import LimitSettings
+from hubd.failures import REDIRECTS, Hopeless
 from hubd.network.connections import Claim
-from hubd.network.failures import Hopeless
 from hubd.network.object_directory import open_directory
 from hubd.network.session import Session, chunks, refusal
 from hubd.network.sources import ArchiveRequest, Delivery, delivered
-from hubd.objects.failures import REDIRECTS, NoBucket, says_expired, says_no_bucket, says_other_region
+from hubd.objects.failures import NoBucket, says_expired, says_no_bucket, says_other_region
 from hubd.objects.store import ObjectStore
 from hubd.objects.stores import Stores
 from hubd.objects.urls import ObjectUrl

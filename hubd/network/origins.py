@@ -25,8 +25,8 @@ from hubclient.contract.errors import (
 from hubclient.contract.handles import is_object
 from hubd.config import Mirror
 from hubd.config_urls import is_directory
+from hubd.failures import Refused
 from hubd.network.archive_directory import ArchiveDirectory
-from hubd.network.failures import Refused
 from hubd.network.mirrors import Health, Place, places, verdict
 from hubd.network.objects import ObjectSource
 from hubd.network.sources import ArchiveRequest, Delivery, Source

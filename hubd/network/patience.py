@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from hubclient.contract.errors import HubError, UpstreamTimeout, UpstreamUnavailable
-from hubd.network.failures import Busy, Hopeless
+from hubd.failures import Busy, Hopeless
 
 PROGRESS_BYTES = 256 * 1024
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 8.0

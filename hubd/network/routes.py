@@ -15,7 +15,7 @@ from yarl import URL
 from hubclient.contract.errors import HubError, UpstreamUnavailable
 from hubd.addresses import literal
 from hubd.config import ConfigError, NetworkSettings
-from hubd.network.failures import Hopeless
+from hubd.failures import Hopeless
 from hubd.network.guard import matches
 
 PROXY_AUTHENTICATION_REQUIRED = 407

@@ -28,20 +28,18 @@ from hubclient.contract.errors import (
 )
 from hubd import __version__
 from hubd.config import HostSettings, NetworkSettings
+from hubd.failures import BUSY, REDIRECTS, Busy, Hopeless, Refused, Unacceptable
 from hubd.network.connections import Claim, Connections
 from hubd.network.credentials import MachineCredentials, OwnCredential, credential_for
-from hubd.network.failures import Busy, Hopeless, Refused, Unacceptable
 from hubd.network.guard import Guard
 from hubd.network.names import Names
 from hubd.network.pace import read_buffer_bytes
 from hubd.network.patience import retry_after_seconds
 from hubd.network.routes import PROXY_AUTHENTICATION_REQUIRED, Routes, refused_by_proxy
 from hubd.network.tls import Trust, untrusted
-from hubd.objects.failures import REDIRECTS
 
 _MAX_REDIRECTS = 10
-_BUSY = frozenset({429, 503})
-_PASSING = _BUSY | {408, 425, 500, 502, 504}
+_PASSING = BUSY | {408, 425, 500, 502, 504}
 _UNACCEPTABLE = frozenset({406, 415})
 _ASKING_AT_ONCE = 64  # for news of what is cached, beside the fetches
 _MAX_TARGET_LENGTH = 8192
@@ -324,7 +322,7 @@ def refusal(response: aiohttp.ClientResponse, host: str, ranged: bool, is_machin
         return Unacceptable(detail)
     if status not in _PASSING:
         return Refused(detail) if 400 <= status < 500 else Hopeless(detail)
-    if status not in _BUSY:
+    if status not in BUSY:
         return UpstreamUnavailable(detail)
     seconds = retry_after_seconds(response.headers) or 0.0
     return Busy(f"{detail} and asks to be left alone for {seconds:.0f} s" if seconds else detail, seconds)

@@ -19,11 +19,11 @@ from yarl import URL
 from hubclient.contract import handles
 from hubclient.contract.errors import HandleInvalid, UpstreamDenied, UpstreamNotFound, UpstreamUnavailable
 from hubd.config import KAGGLE_URL
+from hubd.failures import Hopeless
 from hubd.network.conditions import ContentRange, RangeRefused, Resume, Validators, strong
 from hubd.network.connections import Claim, Place
 from hubd.network.credentials import Credential, OwnCredential
 from hubd.network.digests import Expected
-from hubd.network.failures import Hopeless
 from hubd.network.kaggle import Kaggle
 from hubd.network.session import Session, chunks
 from hubd.network.waiting_line import User, nobody

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Iterable
 
 from hubd.config import ConfigError
-from hubd.network.failures import Hopeless
+from hubd.failures import Hopeless
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamTimeout, UpstreamUnavailable
+from hubd.failures import Hopeless
 from hubd.network.conditions import RangeRefused
 from hubd.network.connections import Place
 from hubd.network.digests import Checker, Unchecked
-from hubd.network.failures import Hopeless
 from hubd.network.patience import Patience, TooSlow
 from hubd.network.ramp import Ramp
 from hubd.network.segments import ENDLESS, Plan, Segment, segment_bytes

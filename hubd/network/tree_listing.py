@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from hubclient.contract.errors import ArchiveTooLarge, ArchiveUnsafe, NotAModule, UpstreamNotFound
 from hubd.config import LimitSettings
-from hubd.network.failures import Hopeless
+from hubd.failures import Hopeless
 from hubd.network.virtual_tar import File
 from hubd.objects.urls import ObjectInfo, ObjectUrl
 

@@ -17,6 +17,7 @@ from hubclient.contract.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from hubd.failures import BUSY, REDIRECTS, Busy
 
 _STATUS = re.compile(r"status code: (\d{3})\b")
 _TO_NOWHERE = re.compile(r"\bredirect without LOCATION\b")  # as Amazon's are, of a bucket in another region
@@ -28,16 +29,6 @@ _EXPIRED = re.compile(
 )
 _OTHER_REGION = re.compile(rb"the region (?:'[a-z0-9-]*' )?is wrong")  # in AuthorizationQueryParametersError and others
 _DENIED = frozenset({401, 403})
-REDIRECTS = frozenset({301, 302, 303, 307, 308})  # that lead elsewhere (RFC 9110, section 15.4)
-_BUSY = frozenset({429, 503})
-
-
-class Busy(UpstreamUnavailable):
-    """Whoever was asked has too much to do (429, 503); it may have said for how long (RFC 9110, section 10.2.3)."""
-
-    def __init__(self, detail: str, retry_after_seconds: float = 0.0) -> None:
-        super().__init__(detail)
-        self.retry_after_seconds = retry_after_seconds
 
 
 class NoBucket(UpstreamNotFound):
@@ -108,7 +99,7 @@ class Subject:
             return UpstreamNotFound(f"{self.root} has no such object")
         if status in REDIRECTS or (status is None and _TO_NOWHERE.search(text) is not None):
             return self.elsewhere()
-        if status in _BUSY:
+        if status in BUSY:
             return Busy(f"{self.root} answered HTTP {status}")
         if status is not None:
             return UpstreamUnavailable(f"{self.root} answered HTTP {status}")

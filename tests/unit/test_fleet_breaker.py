@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from hubd.failures import Busy
 from hubd.fleet.breaker import Breaker, BusyPatience
 from hubd.fleet.claims import Alone
 from hubd.fleet.records import record_path
 from hubd.fleet.tier import Found
-from hubd.network.failures import Busy
 from tests.support.fleet import KEY, Fleet, in_virtual_time, record_of, seconds
 
 

@@ -16,11 +16,11 @@ from hubclient.contract.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from hubd.failures import Busy
 from hubd.fleet.claims import Alone
 from hubd.fleet.records import archive_path, claim_path, record_path
 from hubd.fleet.tier import Found
 from hubd.fleet.turn import Turn
-from hubd.network.failures import Busy
 from hubd.network.sources import ArchiveRequest
 from hubd.network.terms import Changed
 from tests.support.fleet import (

@@ -13,7 +13,7 @@ from hubclient.contract.errors import (
     UpstreamUnavailable,
 )
 from hubd.config import Mirror
-from hubd.network.failures import Hopeless
+from hubd.failures import Hopeless
 from hubd.network.mirrors import Health, Place, places, verdict
 
 MIRROR = Mirror(match="https://tfhub.dev/", urls=("https://mirror.lan/tfhub/", "file:///srv/modules"))

@@ -19,10 +19,11 @@ from hubclient.contract.errors import (
 )
 from hubd.config import ConfigError, NetworkSettings
 from hubd.config_stores import CredentialSettings, ObjectStoreSettings
+from hubd.failures import Busy
 from hubd.network.routes import Routes
 from hubd.network.session import Session
 from hubd.objects.endpoints import place
-from hubd.objects.failures import Busy, NoBucket, Subject
+from hubd.objects.failures import NoBucket, Subject
 from hubd.objects.standard_places import StandardPlaces
 from hubd.objects.stores import Stores
 from hubd.objects.urls import ObjectUrl

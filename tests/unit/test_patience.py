@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamDenied, UpstreamTimeout, UpstreamUnavailable
-from hubd.network.failures import Busy, Hopeless
+from hubd.failures import Busy, Hopeless
 from hubd.network.patience import PROGRESS_BYTES, Patience, TooSlow, retry_after_seconds
 
 CUT = UpstreamUnavailable("cut")

@@ -11,7 +11,7 @@ import pytest
 
 from hubclient.contract.errors import AddressForbidden, HandleForbidden, UpstreamUnavailable
 from hubd.config import ConfigError, HostSettings, NetworkSettings, Settings
-from hubd.network.failures import Hopeless
+from hubd.failures import Hopeless
 from hubd.network.routes import Routes
 from hubd.network.session import Session
 from hubd.network.sources import ArchiveRequest, HttpSource

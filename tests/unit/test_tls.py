@@ -11,7 +11,7 @@ import pytest
 from hubclient.contract.credentials import Credential
 from hubclient.contract.errors import HandleForbidden
 from hubd.config import ConfigError, HostSettings, NetworkSettings
-from hubd.network.failures import Hopeless
+from hubd.failures import Hopeless
 from hubd.network.session import Session
 from hubd.network.sources import ArchiveRequest, HttpSource
 from hubd.network.tls import Trust

@@ -1,4 +1,4 @@
-"""Kinds of an unavailable origin that a retry has to know of.
+"""Kinds of an unavailable upstream that a retry has to know of, and the statuses that tell them.
 
 Law: whoever raises one knows it from the answer itself; everything else may pass, and is tried again.
 """
@@ -6,9 +6,17 @@ Law: whoever raises one knows it from the answer itself; everything else may pas
 from __future__ import annotations
 
 from hubclient.contract.errors import UpstreamUnavailable
-from hubd.objects.failures import Busy
 
-__all__ = ["Busy", "Hopeless", "Refused", "Unacceptable"]
+REDIRECTS = frozenset({301, 302, 303, 307, 308})  # that lead elsewhere (RFC 9110, section 15.4)
+BUSY = frozenset({429, 503})
+
+
+class Busy(UpstreamUnavailable):
+    """Whoever was asked has too much to do; it may have said for how long (RFC 9110, section 10.2.3)."""
+
+    def __init__(self, detail: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Hopeless(UpstreamUnavailable):
