@@ -13,6 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from yarl import URL
 
 from hubclient.contract.errors import ArchiveTooLarge, HubError, UpstreamNotFound
+from hubclient.contract.listing import MAX_CHARACTERS
 from hubd.config import LimitSettings
 from hubd.network.conditions import Validators
 from hubd.network.connections import Claim, Connections, Place
@@ -22,8 +23,6 @@ from hubd.network.tree_listing import files_of, too_many
 from hubd.network.virtual_tar import File, VirtualTar
 from hubd.objects.store import ObjectStore
 from hubd.objects.urls import ObjectInfo, ObjectUrl
-
-_MOST_CHARACTERS = 16 << 20  # of all names together, each of which takes four bytes, and is there twice, at worst
 
 
 @asynccontextmanager
@@ -77,8 +76,8 @@ async def _listed(store: ObjectStore, url: ObjectUrl, limits: LimitSettings) -> 
     async for info in store.listing(url.path):
         listed.append(info)
         characters += len(info.path)
-        if characters > _MOST_CHARACTERS:
-            raise ArchiveTooLarge(f"the names in the directory have more than {_MOST_CHARACTERS} characters together")
+        if characters > MAX_CHARACTERS:
+            raise ArchiveTooLarge(f"the names in the directory have more than {MAX_CHARACTERS} characters together")
         if len(listed) > limits.files + 1:  # a directory counts like its marker, but for the module's own
             raise too_many(limits)
     # In a thread, as is what comes of it: of a hundred thousand names each takes a second.

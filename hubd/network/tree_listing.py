@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 
 from hubclient.contract.errors import ArchiveTooLarge, ArchiveUnsafe, NotAModule, UpstreamNotFound
+from hubclient.contract.listing import MAX_SEGMENT_BYTES
 from hubd.config import LimitSettings
 from hubd.failures import Hopeless
 from hubd.network.virtual_tar import File
@@ -17,7 +18,6 @@ from hubd.objects.urls import ObjectInfo, ObjectUrl
 
 _MODULE_FILES = frozenset({"saved_model.pb", "saved_model.pbtxt", "tfhub_module.pb"})
 _UNCLEAN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\\ud800-\udfff]")
-_MAX_SEGMENT_BYTES = 255  # NAME_MAX of Linux
 _MOST_SHOWN = 80
 
 
@@ -66,8 +66,8 @@ def _check_name(name: str, limits: LimitSettings) -> None:
     for segment in name.split("/"):
         if segment in ("", ".", ".."):
             raise ArchiveUnsafe(f"the name of {_shown(name)} has an empty, '.' or '..' segment")
-        if len(segment.encode()) > _MAX_SEGMENT_BYTES:
-            raise ArchiveUnsafe(f"the name of {_shown(name)} has a segment of over {_MAX_SEGMENT_BYTES} bytes")
+        if len(segment.encode()) > MAX_SEGMENT_BYTES:
+            raise ArchiveUnsafe(f"the name of {_shown(name)} has a segment of over {MAX_SEGMENT_BYTES} bytes")
 
 
 def _directories(names: Iterable[str], limits: LimitSettings) -> set[str]:

@@ -10,9 +10,8 @@ import re
 from typing import NamedTuple
 
 from hubclient.contract.errors import ArchiveTooLarge, ArchiveUnsafe
+from hubclient.contract.listing import MAX_CHARACTERS, MAX_SEGMENT_BYTES
 
-MAX_SEGMENT_BYTES = 255  # NAME_MAX of Linux
-_MOST_CHARACTERS = 16 << 20  # of all paths: the daemon has them in memory too, and some take four bytes for each
 _MAX_SHOWN = 80
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -122,5 +121,5 @@ class Namespace:
     def _check_limits(self) -> None:
         if len(self._files) + len(self._directories) - 1 > self._max_files:
             raise ArchiveTooLarge(f"the archive holds more than the limit of {self._max_files} files and directories")
-        if self._characters > _MOST_CHARACTERS:
-            raise ArchiveTooLarge(f"the paths in the archive have more than {_MOST_CHARACTERS} characters together")
+        if self._characters > MAX_CHARACTERS:
+            raise ArchiveTooLarge(f"the paths in the archive have more than {MAX_CHARACTERS} characters together")

@@ -10,6 +10,11 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+#: a name in a path: NAME_MAX of Linux
+MAX_SEGMENT_BYTES = 255
+#: all paths of one tree together: who reads a listing has them in memory, where some take four bytes for each
+MAX_CHARACTERS = 16 << 20
+
 
 class Entry(NamedTuple):
     size_bytes: int
