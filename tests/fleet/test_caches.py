@@ -58,6 +58,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def all_uploaded(machine: Daemon) -> None:
+    """Until this machine uploads nothing any more."""
+    wait_until(lambda: fleet(machine)["uploads"] == [])
+
+
 @contextmanager
 def two_machines(place: Path, config: str) -> Iterator[list[Daemon]]:
     place.mkdir()
@@ -198,7 +203,7 @@ def test_a_fleet_shares_through_squid_and_the_store_sends_an_archive_once(
                 told = machine.resolve(handle)[1]
                 assert (told.get("tier"), told.get("digest")) == (tier, sha256(small)), told
                 if tier == "origin":  # its record comes after the archive, and this machine is gone then
-                    wait_until(lambda machine=machine: fleet(machine)["uploads"] == [])  # type: ignore[misc]
+                    all_uploaded(machine)
                     assert fleet(machine)["uploaded"] == 1
     assert len(models.asked("/acme/shared/1")) == 1
     of_archives = s3.asked("/behind-squid/fleet/archives/")

@@ -74,6 +74,11 @@ def claimed(machine: Machine, handle: str) -> None:
     machine.front.await_request(claims(handle))
 
 
+def left_alone(machine: Machine) -> None:
+    """Until this machine takes the store for one that is away."""
+    wait_until(lambda: machine.fleet()["state"] == "away")
+
+
 def waiting(machine: Machine, handle: str) -> None:
     """Until this machine waits for another one."""
 
@@ -168,7 +173,7 @@ def test_a_store_that_fails_leaves_each_machine_as_it_is_alone(fleet: Fleet, ori
         assert_whole(answer, "origin")
     assert len(origin.asked(PATH)) == 2
     for machine in crowd:
-        wait_until(lambda machine=machine: machine.fleet()["state"] == "away")  # type: ignore[misc]
+        left_alone(machine)
         # From now on nobody waits for it, until a while is over.
         before = len(machine.front.asked)
         other = origin.serve("/other/1", WHOLE)
