@@ -97,7 +97,7 @@ def summary(outcomes: dict[str, dict[str, Any]]) -> str:
 
 
 class _Looking:
-    """What the daemon tells of it meanwhile: uploads, and fetches that somebody else waits for."""
+    """What the daemon does meanwhile: fetches of the modules that it has not, and uploads."""
 
     def __init__(self, daemon: Daemon, places: dict[str, int]) -> None:
         self._daemon = daemon
